@@ -1,0 +1,104 @@
+"""Best-of-N: sample N completions from the reference, keep the one that the reward scores highest."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from torch import Tensor
+
+from suite.data.preference_data import Completion, Prompt
+from suite.interfaces import LogProbUnavailable, Policy, RewardFunction, Run, TrainingData
+from suite.maths.kl import best_of_n_kl_bound
+from suite.maths.statistics import expected_maximum
+
+
+@dataclass(frozen=True)
+class BestOfNConfig:
+    """Settings of Best-of-N."""
+
+    n: int = 16
+    """Samples per kept completion."""
+
+
+class BestOfNPolicy:
+    """Sample N completions from `base`, keep the one `reward` scores highest (sec. 6 of Rafailov et al. 2023).
+
+    Costs N samples and N reward calls per completion. Ties go to the first sample. It has no tractable log-probability: its
+    place on the KL axis is the bound log N - (N - 1)/N nats.
+    """
+
+    has_log_prob = False
+    has_next_token_log_probs = False
+
+    def __init__(self, base: Policy, reward: RewardFunction, *, n: int) -> None:
+        if n < 1:
+            raise ValueError(f"n: expected at least 1, got {n}")
+        self.base, self.reward, self.n = base, reward, n
+
+    def sample(
+        self, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float = 1.0, seed: int
+    ) -> list[list[Completion]]:
+        drawn = self.base.sample(
+            prompts, num_samples=num_samples * self.n, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+        kept = []
+        for completions in drawn:
+            rewards = self.reward([c.prompt.text for c in completions], [c.text for c in completions])
+            groups = np.asarray(rewards).reshape(num_samples, self.n).argmax(axis=1)
+            kept.append([completions[k * self.n + int(best)] for k, best in enumerate(groups)])
+        return kept
+
+    def kl_upper_bound(self) -> float:
+        """Nats; a bound, not an estimate (`suite.maths.kl.best_of_n_kl_bound`)."""
+        return best_of_n_kl_bound(self.n)
+
+    def expected_rewards(self, pool_rewards: np.ndarray) -> np.ndarray:
+        """Expected reward per prompt from a pool of base samples, shape (prompts, M) → (prompts,), by order statistics.
+
+        Valid when the reward that selects is the reward that is reported.
+        """
+        return expected_maximum(pool_rewards, self.n)
+
+    def log_prob(self, completions: Sequence[Completion]) -> Tensor:
+        raise LogProbUnavailable("Best-of-N has no tractable log-probability; use kl_upper_bound()")
+
+    def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
+        raise LogProbUnavailable("Best-of-N has no tractable next-token distribution; use kl_upper_bound()")
+
+    def copy(self) -> Self:
+        return type(self)(self.base.copy(), self.reward, n=self.n)
+
+    def save(self, directory: Path) -> None:
+        """Write base and reward, each with its own `save`, and N."""
+        self.base.save(directory / "base")
+        self.reward.save(directory / "reward")  # type: ignore[attr-defined]
+        parts = {name: f"{type(part).__module__}:{type(part).__qualname__}" for name, part in self._parts().items()}
+        (directory / "best_of_n.json").write_text(json.dumps({"n": self.n, **parts}))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        stored = json.loads((directory / "best_of_n.json").read_text())
+        base, reward = (pkgutil.resolve_name(stored[name]).load(directory / name) for name in ("base", "reward"))
+        return cls(base, reward, n=stored["n"])
+
+    def _parts(self) -> dict[str, object]:
+        return {"base": self.base, "reward": self.reward}
+
+
+class BestOfN:
+    """Best-of-N as a method: nothing is trained; every N is read off one pool of reference samples."""
+
+    name: ClassVar[str] = "Best-of-N"
+    Config: ClassVar[type] = BestOfNConfig
+    needs: ClassVar[frozenset[str]] = frozenset({"reward"})
+    evaluated_from_pool: ClassVar[bool] = True
+
+    def train(self, data: TrainingData, reference: Policy, config: BestOfNConfig, run: Run) -> BestOfNPolicy:
+        assert data.reward is not None, "the study fills in what `needs` names"
+        return BestOfNPolicy(reference, data.reward, n=config.n)

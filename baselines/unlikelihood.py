@@ -1,0 +1,39 @@
+"""The DPO paper's unlikelihood baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from suite.interfaces import Policy, Run, TrainingData
+from suite.maths.losses import implicit_reward_metrics, unlikelihood_loss
+from suite.training.dpo import pair_log_probs
+from suite.training.loop import OptimConfig, fit
+
+
+@dataclass(frozen=True)
+class UnlikelihoodConfig:
+    """Settings of Unlikelihood."""
+
+    alpha: float = 0.1
+    """Weight of the rejected completion, in [0, 1]."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class Unlikelihood:
+    """L = -log π(y_w|x) + α·log π(y_l|x), unbounded below (`suite.maths.losses.unlikelihood_loss`).
+
+    Logs the metrics of `implicit_reward_metrics` with β = 1.
+    """
+
+    name: ClassVar[str] = "Unlikelihood"
+    Config: ClassVar[type] = UnlikelihoodConfig
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    evaluated_from_pool: ClassVar[bool] = False
+
+    def train(self, data: TrainingData, reference: Policy, config: UnlikelihoodConfig, run: Run) -> Policy:
+        def loss_fn(policy, pairs):
+            logps = pair_log_probs(policy, pairs)
+            return unlikelihood_loss(*logps[:2], alpha=config.alpha), implicit_reward_metrics(*logps)
+
+        return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)

@@ -1,0 +1,177 @@
+"""The reward-KL frontier of the controlled sentiment experiment (Fig. 2 left of Rafailov et al. 2023).
+
+Trains every method on preferences over its own reference's completions, measures gold reward and KL(π‖π_ref) on test
+prompts, and draws the frontier. Everything is cached and resumable: the same command goes on where it was stopped, and a
+finished sweep redraws in seconds.
+
+examples:
+  python experiments/run_imdb_frontier.py                                  embedded models, no network, CPU, minutes
+  python experiments/run_imdb_frontier.py --profile smoke                  the whole pipeline in about a minute
+  python experiments/run_imdb_frontier.py --dry-run                        every run, cached or not
+  python experiments/run_imdb_frontier.py --grid paper --seeds 0,1,2       the paper's grid, three training seeds
+  python experiments/run_imdb_frontier.py --methods dpo,best_of_n          some methods
+  python experiments/run_imdb_frontier.py --methods dpo,my_pkg.kto:KTO     your own method in the race
+  python experiments/run_imdb_frontier.py --reviews stanfordnlp/imdb       prefixes of real reviews
+  python experiments/run_imdb_frontier.py --profile paper --grid paper     gpt2-large and siebert's classifier, GPU, network
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from suite.errors import UserError, did_you_mean, one_line_errors
+from suite.training.loop import OptimConfig
+
+RESULTS = Path(__file__).parent.parent / "results"
+Grid = Mapping[str, Sequence[Mapping[str, Any]]]
+
+# Chosen on validation prompts by experiments/search_learning_rates.py, equal candidates for every method; its records are in
+# results/learning_rates/.
+LEARNING_RATES = {"dpo": 1e-4, "preferred_ft": 1e-4, "unlikelihood": 1e-4}
+
+BEST_OF_N = [{"n": 2**k} for k in range(1, 7)]
+GRIDS: dict[str, Grid] = {
+    "default": {
+        "dpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "unlikelihood": [{"alpha": 0.05}, {"alpha": 0.5}],
+        "preferred_ft": [{}],
+        "best_of_n": BEST_OF_N,
+    },
+    "paper": {
+        "dpo": [{"beta": beta} for beta in (0.05, 0.1, 1.0, 5.0)],
+        "unlikelihood": [{"alpha": alpha} for alpha in (0.05, 0.1, 0.5, 1.0)],
+        "preferred_ft": [{}],
+        "best_of_n": BEST_OF_N,
+    },
+}
+
+
+def profiles() -> dict[str, Any]:
+    """Models, data and sizes; never code paths."""
+    from suite.policies.causal_lm import bfloat16_is_native
+    from suite.runs.study import ASSETS, Study, SupervisedSettings
+
+    fast = "bfloat16" if bfloat16_is_native() else "float32"
+    embedded = Study(
+        profile="embedded", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"),
+        train_prompts=1024, validation_prompts=64, test_prompts=256, max_new_tokens=32,
+        optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
+        learning_rates=LEARNING_RATES, sampler_dtype=fast,
+    )  # fmt: skip
+    smoke = replace(
+        embedded, profile="smoke", train_prompts=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,
+        pool_size=64, optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2),
+    )  # fmt: skip
+    paper = Study(
+        profile="paper", reference="gpt2-large", gold_reward="siebert/sentiment-roberta-large-english",
+        reviews="stanfordnlp/imdb", train_prompts=12_000, validation_prompts=256, test_prompts=1000, max_new_tokens=60,
+        sft=SupervisedSettings(10_000, 512, OptimConfig(lr=1e-5, batch_size=64, micro_batch_size=8, num_snapshots=1, precision="bfloat16")),
+        optim=OptimConfig(lr=1e-6, batch_size=64, micro_batch_size=32, warmup_steps=150, num_snapshots=10, precision="bfloat16"),
+        learning_rates={}, sampler_dtype="float32",
+    )  # fmt: skip
+    return {study.profile: study for study in (embedded, smoke, paper)}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the frontier experiment."""
+
+    profile: str = "embedded"
+    """Models, data and sizes: smoke, embedded or paper."""
+    grid: Literal["default", "paper"] = "default"
+    """default: 2 DPO β, 2 unlikelihood α, Preferred-FT, Best-of-N; paper: all of the paper's settings."""
+    methods: str = ""
+    """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
+    seeds: str = "0"
+    """Comma-separated training seeds."""
+    labels: Literal["hard", "bradley_terry"] = "hard"
+    """hard: the higher gold reward wins (the paper); bradley_terry: it wins with probability σ(scale·difference)."""
+    reviews: str | None = None
+    """Real reviews for the prefixes: Hub name or local path with train and test splits. Default: drawn from the model."""
+    reference: str | None = None
+    """Another reference model: folder or Hub name."""
+    gold_reward: str | None = None
+    """Another sentiment classifier as gold reward: folder or Hub name."""
+    sampler_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision in which completions are drawn; they are always scored in float32."""
+    out: Path | None = None
+    """Where records, figures and tables go. Default: results/imdb_frontier (with the profile's name if not embedded)."""
+    runs: Path = RESULTS / "runs"
+    """Where runs are kept, to be reused and resumed."""
+    workers: int = 0
+    """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Comma-separated integers ≥ 0, each once."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text!r}: expected comma-separated integers, for example 0,1,2") from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {text!r}: expected different integers ≥ 0")
+    return seeds
+
+
+def chosen_grid(arguments: Arguments) -> Grid:
+    """The part of the grid that --methods names, other registered or own methods with their defaults."""
+    from suite.registry import resolve
+
+    grid = GRIDS[arguments.grid]
+    if not arguments.methods:
+        return grid
+    names = [name.strip() for name in arguments.methods.split(",") if name.strip()]
+    for name in names:
+        resolve(name)
+    return {name: grid.get(name, [{}]) for name in names}
+
+
+def chosen_study(arguments: Arguments) -> Any:
+    """The profile with what the command line replaces."""
+    import torch
+
+    known = profiles()
+    if arguments.profile not in known:
+        raise UserError(f"unknown profile {arguments.profile!r}; {did_you_mean(arguments.profile, known)}")
+    device = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    changes: dict[str, Any] = {"labels": arguments.labels, "device": device}
+    for name in ("reviews", "reference", "gold_reward"):
+        if (value := getattr(arguments, name)) is not None:
+            changes[name] = value
+    if arguments.sampler_dtype != "auto":
+        changes["sampler_dtype"] = arguments.sampler_dtype
+    return replace(known[arguments.profile], **changes)
+
+
+@one_line_errors
+def main() -> int:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    from suite.runs.frontier_experiment import print_plan, run_and_report
+    from suite.runs.study import plan_study
+    from suite.runs.sweep import available_cores
+
+    seeds, study, grid = parse_seeds(arguments.seeds), chosen_study(arguments), chosen_grid(arguments)
+    plan = plan_study(study, grid, seeds)
+    print_plan(arguments.runs, plan)
+    if arguments.dry_run:
+        return 0
+    name = "imdb_frontier" + ("" if study.profile == "embedded" else f"_{study.profile}")
+    workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
+    command = " ".join(["python experiments/run_imdb_frontier.py", *sys.argv[1:]])
+    return run_and_report(
+        arguments.runs, plan, grid, seeds, out=arguments.out or RESULTS / name, workers=workers, command=command
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

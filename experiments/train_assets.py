@@ -1,0 +1,378 @@
+"""Train the embedded models: a small GPT-2 language model and a sentiment classifier, both from movie reviews.
+
+python experiments/train_assets.py language-model --reviews stanfordnlp/imdb
+python experiments/train_assets.py classifier --reviews ../shared/data/imdb --minutes-between-saves 5
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import random
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+from suite.data.reviews import load_reviews
+
+ASSETS = Path(__file__).parent.parent / "suite" / "assets"
+END = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """Train the tokenizer and the language model (the SFT reference)."""
+
+    reviews: str = "stanfordnlp/imdb"
+    """Hub name or local path of the reviews (splits train and test)."""
+    out: Path = ASSETS / "imdb-gpt2"
+    """Where to write the model, its tokenizer and its card."""
+    tokens: int = 24_000_000
+    """Training tokens, repeats counted."""
+    vocab_size: int = 8192
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    context: int = 256
+    batch_size: int = 16
+    """Rows of `context` tokens a step."""
+    lr: float = 3e-3
+    """Peak learning rate of AdamW (embeddings, norms, biases); linear warm-up, then linear to zero."""
+    muon_lr: float = 8e-3
+    """Peak learning rate of Muon (weight matrices), scaled to match AdamW's root mean square update."""
+    minutes_between_saves: float = 5.0
+    """How much work an interruption may cost."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Train the sentiment classifier (the gold reward) on random windows of labelled reviews."""
+
+    reviews: str = "stanfordnlp/imdb"
+    """Hub name or local path of the reviews (splits train and test)."""
+    tokenizer: Path = ASSETS / "imdb-gpt2"
+    """Folder whose byte-level BPE the classifier shares."""
+    out: Path = ASSETS / "imdb-sentiment"
+    """Where to write the model, its tokenizer and its card."""
+    steps: int = 3000
+    batch_size: int = 64
+    width: int = 192
+    layers: int = 3
+    heads: int = 4
+    shortest: int = 8
+    """Shortest window, in tokens."""
+    longest: int = 200
+    """Longest window, in tokens."""
+    lr: float = 1e-3
+    minutes_between_saves: float = 5.0
+    seed: int = 0
+
+
+def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE as in GPT-2, with one special token."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, special_tokens=[END], show_progress=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, bos_token=END, eos_token=END, unk_token=END, model_max_length=context
+    )
+
+
+def encode(tokenizer, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def rows_of_one_epoch(documents: list[list[int]], context: int, rng: random.Random) -> np.ndarray:
+    """Shuffle documents, end each with EOS, cut into rows; about half of the rows begin where a document does.
+
+    A prompt is the beginning of a review at position 0, so the model must see beginnings there. When a row ends inside a
+    document, a fair coin decides between going on mid-document and skipping to the next one.
+    """
+    order = list(range(len(documents)))
+    rng.shuffle(order)
+    rows, row = [], []
+    for index in order:
+        left = documents[index]
+        while left:
+            take = context + 1 - len(row)
+            row, left = row + left[:take], left[take:]
+            if len(row) == context + 1:
+                rows.append(row)
+                row = []
+                if rng.random() < 0.5:
+                    left = []
+    return np.array(rows, dtype=np.int32)
+
+
+def train_language_model(config: LanguageModel) -> None:
+    set_seed(config.seed)
+    train, test = load_reviews(config.reviews, "train"), load_reviews(config.reviews, "test")
+    tokenizer = train_tokenizer(train.texts, config.vocab_size, config.context)
+    tokenizer.save_pretrained(config.out)
+    eos = tokenizer.eos_token_id
+    documents = [ids + [eos] for ids in encode(tokenizer, train.texts)]
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer), n_positions=config.context, n_embd=config.width, n_layer=config.layers,
+            n_head=config.heads, bos_token_id=eos, eos_token_id=eos, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        )
+    )  # fmt: skip
+    size = sum(p.numel() for p in model.parameters())
+    assert size <= 8_000_000, size
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
+    rest = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".h." in name)]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+    steps = config.tokens // (config.batch_size * config.context)
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, warm_up_then_linear(steps, warm_up=100)) for o in optimizers]
+
+    @torch.compile
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(rows[:, :-1], use_cache=False).logits
+        return functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+
+    step, seconds = resume(config.out, config, model, optimizers, schedulers)
+    began, saved = time.monotonic() - seconds, time.monotonic()
+    epoch, rows, first = -1, np.empty(0), 0
+    average = math.nan
+    bar = tqdm(range(step, steps), initial=step, total=steps, desc="language model", unit="step", mininterval=10)
+    for step in bar:
+        while step >= first + len(rows) // config.batch_size:
+            first += len(rows) // config.batch_size
+            epoch += 1
+            rows = rows_of_one_epoch(documents, config.context, random.Random(f"{config.seed}/{epoch}"))
+        at = (step - first) * config.batch_size
+        loss = loss_of(torch.from_numpy(rows[at : at + config.batch_size]).long())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
+        bar.set_postfix(nats=f"{average:.3f}")
+        if time.monotonic() - saved > 60 * config.minutes_between_saves:
+            save_progress(config.out, config, model, optimizers, schedulers, step + 1, time.monotonic() - began)
+            saved = time.monotonic()
+    seconds = time.monotonic() - began
+    model.to(torch.bfloat16).save_pretrained(config.out)
+    measured = measure_language_model(config.out, tokenizer, test.texts)
+    write_card(
+        config.out, "Small GPT-2 language model of movie reviews", config, size, seconds,
+        {"training tokens": steps * config.batch_size * config.context, "training reviews": len(documents)}, measured,
+    )  # fmt: skip
+    progress_file(config.out).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def measure_language_model(folder: Path, tokenizer, texts: list[str]) -> dict[str, str]:
+    """Nats per token of the stored (bf16-rounded) weights on whole test reviews, in fp32, with an interval over reviews."""
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    context = model.config.n_positions
+    documents = [ids + [tokenizer.eos_token_id] for ids in encode(tokenizer, texts[:: len(texts) // 2000])]
+    blocks = [(i, ids[at : at + context + 1]) for i, ids in enumerate(documents) for at in range(0, len(ids), context)]
+    blocks = sorted((b for b in blocks if len(b[1]) > 1), key=lambda b: len(b[1]))
+    nats, count, early = np.zeros(len(documents)), np.zeros(len(documents)), [[], []]
+    for at in tqdm(range(0, len(blocks), 32), desc="measuring", mininterval=10):
+        batch = blocks[at : at + 32]
+        rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(b) for _, b in batch], batch_first=True, padding_value=-100)
+        logits = model(rows[:, :-1].clamp_min(0), use_cache=False).logits  # padding is on the right and causal: harmless
+        losses = functional.cross_entropy(logits.transpose(1, 2), rows[:, 1:], ignore_index=-100, reduction="none")
+        for (index, ids), values in zip(batch, losses, strict=True):
+            nats[index] += values.sum().item()
+            count[index] += len(ids) - 1
+            if ids[: len(ids)] == documents[index][: len(ids)]:
+                early[0].append(values[4:40].sum().item())
+                early[1].append(min(len(ids) - 1, 40) - 4)
+    return {
+        "test nats per token, whole reviews in blocks of %d" % context: ratio_with_interval(nats, count),
+        "test nats per token, tokens 5 to 40 of a review": ratio_with_interval(np.array(early[0]), np.array(early[1])),
+    }
+
+
+def ratio_with_interval(totals: np.ndarray, counts: np.ndarray) -> str:
+    ratio = totals.sum() / counts.sum()
+    error = np.std(totals - ratio * counts, ddof=1) / np.sqrt(len(counts)) / counts.mean()
+    return f"{ratio:.3f} ± {1.96 * error:.3f} (95 % over {len(counts)} reviews, {int(counts.sum())} tokens)"
+
+
+def windows(documents: list[list[int]], length: int) -> list[list[int]]:
+    """The first `length` tokens of every document that has that many."""
+    return [ids[:length] for ids in documents if len(ids) >= length]
+
+
+def train_classifier(config: Classifier) -> None:
+    from tokenizers import processors
+
+    set_seed(config.seed)
+    train, test = load_reviews(config.reviews, "train"), load_reviews(config.reviews, "test")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(config.tokenizer)
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, tokenizer.eos_token_id)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer, cls_token=END, pad_token=END, unk_token=END, model_max_length=256,
+        model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+    tokenizer.save_pretrained(config.out)
+    documents = encode(tokenizer, train.texts)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=config.width, num_hidden_layers=config.layers,
+            num_attention_heads=config.heads, intermediate_size=4 * config.width, max_position_embeddings=256,
+            type_vocab_size=1, pad_token_id=tokenizer.pad_token_id, hidden_dropout_prob=0.1,
+            attention_probs_dropout_prob=0.0, id2label={0: "NEGATIVE", 1: "POSITIVE"},
+            label2id={"NEGATIVE": 0, "POSITIVE": 1},
+        )
+    )  # fmt: skip
+    size = sum(p.numel() for p in model.parameters())
+    assert 2 * size <= 10_000_000, size
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_then_linear(config.steps, warm_up=200))
+    step, seconds = resume(config.out, config, model, [optimizer], [scheduler])
+    began, saved = time.monotonic() - seconds, time.monotonic()
+    average = math.log(2)
+    model.train()
+    bar = tqdm(range(step, config.steps), initial=step, total=config.steps, desc="classifier", unit="step", mininterval=10)
+    for step in bar:
+        rng = random.Random(f"{config.seed}/{step}")
+        length = round(math.exp(rng.uniform(math.log(config.shortest), math.log(config.longest))))
+        chosen = rng.choices(range(len(documents)), k=config.batch_size * max(1, min(4, 100 // length)))
+        rows = []
+        for index in chosen:
+            ids = documents[index]
+            start = rng.randrange(max(1, len(ids) - length + 1)) if rng.random() < 0.7 else 0
+            rows.append([tokenizer.cls_token_id, *ids[start : start + length]])
+        batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**batch).logits
+        loss = functional.cross_entropy(logits.float(), torch.tensor([train.labels[i] for i in chosen]))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        average = 0.99 * average + 0.01 * loss.item()
+        bar.set_postfix(nats=f"{average:.3f}")
+        if time.monotonic() - saved > 60 * config.minutes_between_saves:
+            save_progress(config.out, config, model, [optimizer], [scheduler], step + 1, time.monotonic() - began)
+            saved = time.monotonic()
+    seconds = time.monotonic() - began
+    model.to(torch.bfloat16).save_pretrained(config.out)
+    measured = measure_classifier(config.out, tokenizer, test.texts, test.labels)
+    write_card(
+        config.out, "Small sentiment classifier of movie reviews", config, size, seconds,
+        {"training reviews": len(documents)}, measured,
+    )  # fmt: skip
+    progress_file(config.out).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def measure_classifier(folder: Path, tokenizer, texts: list[str], labels: list[int]) -> dict[str, str]:
+    """Accuracy and expected calibration error of the stored weights on beginnings of 4,000 test reviews."""
+    model = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    keep = range(0, len(texts), max(1, len(texts) // 4000))
+    documents, truth = encode(tokenizer, [texts[i] for i in keep]), np.array([labels[i] for i in keep])
+    measured = {}
+    for name, length in {"16 tokens": 16, "32 tokens": 32, "64 tokens": 64, "whole reviews (first 255 tokens)": 255}.items():
+        usable = [i for i, ids in enumerate(documents) if length == 255 or len(ids) >= length]
+        positive = np.empty(len(usable))
+        for at in tqdm(range(0, len(usable), 64), desc=f"measuring {name}", mininterval=10):
+            rows = [[tokenizer.cls_token_id, *documents[i][:length]] for i in usable[at : at + 64]]
+            batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+            positive[at : at + 64] = model(**batch).logits.softmax(-1)[:, 1].numpy()
+        right = (positive > 0.5) == truth[usable]
+        bins = np.minimum((positive * 10).astype(int), 9)
+        error = sum(
+            abs(positive[bins == b].mean() - truth[usable][bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)
+        )
+        interval = 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / len(right))
+        measured[f"test accuracy, {name}"] = f"{right.mean():.3f} ± {interval:.3f} (95 %, n = {len(right)} reviews)"
+        measured[f"expected calibration error (10 bins), {name}"] = f"{error:.3f}"
+    return measured
+
+
+def warm_up_then_linear(steps: int, warm_up: int):
+    return lambda step: min((step + 1) / warm_up, max(0.0, (steps - step) / max(1, steps - warm_up)))
+
+
+def progress_file(folder: Path) -> Path:
+    return folder / "progress.pt"
+
+
+def save_progress(folder: Path, config, model, optimizers, schedulers, step: int, seconds: float) -> None:
+    state = {
+        "config": str(config), "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
+        "schedulers": [s.state_dict() for s in schedulers], "step": step, "seconds": seconds,
+        "rng": torch.get_rng_state(),
+    }  # fmt: skip
+    temporary = progress_file(folder).with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, progress_file(folder))
+
+
+def resume(folder: Path, config, model, optimizers, schedulers) -> tuple[int, float]:
+    if not progress_file(folder).exists():
+        return 0, 0.0
+    state = torch.load(progress_file(folder), weights_only=True)
+    if state["config"] != str(config):
+        return 0, 0.0
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    for scheduler, saved in zip(schedulers, state["schedulers"], strict=True):
+        scheduler.load_state_dict(saved)
+    torch.set_rng_state(state["rng"])
+    return state["step"], state["seconds"]
+
+
+def write_card(folder: Path, title: str, config, size: int, seconds: float, data: dict, measured: dict[str, str]) -> None:
+    defaults = type(config)()
+    flags = " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in asdict(config).items()
+        if value != getattr(defaults, name) and name not in ("out", "reviews")
+    )
+    command = "language-model" if isinstance(config, LanguageModel) else "classifier"
+    card = {
+        "data": "Large Movie Review Dataset (Maas et al. 2011), training split; measured on its test split",
+        **data,
+        "command": f"python experiments/train_assets.py {command} --reviews stanfordnlp/imdb {flags}".strip(),
+        "configuration": json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "tokenizer")}),
+        "parameters": size,
+        "stored as": "safetensors, bf16",
+        "training time": f"{seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores ({platform.machine()}), shared with other work",
+        "date": date.today().isoformat(),
+        **measured,
+    }
+    lines = [f"# {title}", "", "Contains no review text; the tokenizer's vocabulary holds words and word pieces.", ""]
+    lines += ["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in card.items()), ""]
+    (folder / "README.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(LanguageModel | Classifier, description=__doc__)
+    train_language_model(chosen) if isinstance(chosen, LanguageModel) else train_classifier(chosen)

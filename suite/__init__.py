@@ -1,0 +1,1 @@
+"""RLHF-vs-DPO comparison suite: the library. Importing it loads nothing heavy."""

@@ -1,0 +1,120 @@
+"""Mean gold reward and KL(π‖π_ref) of a policy: the two axes of the frontier (Fig. 2, left)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.data.tables import completions_table
+from suite.errors import UserError
+from suite.interfaces import Policy, RewardFunction
+from suite.maths.kl import exact_per_step_kl, sampled_kl
+from suite.maths.losses import dpo_loss
+
+LOGITS_PER_BATCH = 2**25
+MAX_SAMPLER_KL = 0.01
+STEP_0_TOLERANCE = 1e-4
+
+
+def evaluate_reward_kl(
+    policy: Policy,
+    reference: Policy,
+    gold_reward: RewardFunction,
+    prompts: Sequence[Prompt],
+    *,
+    num_samples: int,
+    max_new_tokens: int,
+    seed: int,
+    on_batch: Callable[[int], Any] | None = None,
+) -> pd.DataFrame:
+    """Sample from `policy` at temperature 1 and score every completion.
+
+    Returns:
+        One row per completion: the columns of `completions_table`, `reward`, `log_odds` (where the reward knows them),
+        `kl_k1` = log π(y|x) - log π_ref(y|x) and `kl_exact` = full-vocabulary KL of each step summed along y, both in nats per
+        completion, and `sampler_kl` = k3 estimate of KL(sampler‖scorer). Intervals must resample prompts, not rows.
+    """
+    keywords: dict[str, Any] = {"on_batch": on_batch} if on_batch else {}
+    sampled = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed, **keywords)
+    frame = completions_table(sampled)
+    completions = [c for some in sampled for c in some]
+    frame["reward"], frame["log_odds"] = score(gold_reward, completions)
+    frame["kl_k1"], frame["kl_exact"], frame["sampler_kl"] = kl_columns(policy, reference, completions)
+    return frame
+
+
+def score(reward: RewardFunction, completions: Sequence[Completion]) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards and log-odds (NaN for a reward that has none), one per completion."""
+    texts = [c.prompt.text for c in completions], [c.text for c in completions]
+    if hasattr(reward, "log_odds"):
+        odds = reward.log_odds(*texts)
+        return 1 / (1 + np.exp(-odds)), odds
+    values = np.asarray(reward(*texts), dtype=float)
+    return values, np.full(len(values), np.nan)
+
+
+def kl_columns(
+    policy: Policy, reference: Policy, completions: Sequence[Completion]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per completion: k1, exact per step, and k3 of sampler against scorer. Nats."""
+    order = sorted(range(len(completions)), key=lambda i: len(completions[i].ids))
+    k1, exact, sampler = (np.empty(len(completions)) for _ in range(3))
+    vocabulary = 0
+    while order:
+        longest = len(completions[order[-1]].ids) + len(completions[order[-1]].prompt.ids)
+        size = max(1, LOGITS_PER_BATCH // (longest * vocabulary)) if vocabulary else 8
+        index, order = order[-size:], order[:-size]
+        batch = [completions[i] for i in index]
+        policy_log_probs, reference_log_probs = policy.next_token_log_probs(batch), reference.next_token_log_probs(batch)
+        vocabulary = policy_log_probs.shape[-1]
+        lengths = torch.tensor([len(c.ids) for c in batch])
+        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).to(policy_log_probs.device)
+        tokens = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
+        tokens[mask] = torch.tensor([i for c in batch for i in c.ids], device=mask.device)
+        logps = [
+            (log_probs.gather(-1, tokens[..., None]).squeeze(-1) * mask).sum(-1)
+            for log_probs in (policy_log_probs, reference_log_probs)
+        ]
+        k1[index] = sampled_kl(*logps, estimator="k1").cpu()
+        exact[index] = exact_per_step_kl(policy_log_probs, reference_log_probs, mask).cpu()
+        drawn = torch.tensor([c.sampler_log_prob for c in batch], device=mask.device)
+        sampler[index] = sampled_kl(drawn, logps[0], estimator="k3").cpu()
+    return k1, exact, sampler
+
+
+def check_sampler(frame: pd.DataFrame) -> float:
+    """KL(sampler‖scorer) in nats per completion, averaged.
+
+    Raises:
+        UserError: Above 0.01 nats: the completions do not come from the policy that is scored.
+    """
+    value = float(frame["sampler_kl"].mean())
+    if not value <= MAX_SAMPLER_KL:
+        raise UserError(
+            f"the sampler is not the policy that is scored: KL(sampler‖scorer) = {value:.4f} nats per completion, more than "
+            f"{MAX_SAMPLER_KL}; sample in fp32 (--sampler-dtype float32)"
+        )
+    return value
+
+
+def check_step_0(policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], *, beta: float = 0.1) -> None:
+    """Before training, in fp32: KL(π‖π_ref) = 0 and DPO loss = log 2, each to 1e-4, on at most 16 pairs.
+
+    Raises:
+        UserError: They are not: dropout is on, padding or dtype differ, or the reference is not the policy's origin.
+    """
+    chosen, rejected = [p.chosen for p in pairs[:16]], [p.rejected for p in pairs[:16]]
+    _, exact, _ = kl_columns(policy, reference, chosen)
+    sides = [p.log_prob(side) for p in (policy, reference) for side in (chosen, rejected)]
+    loss = dpo_loss(*sides, beta=beta)
+    worst_kl, worst_loss = float(np.abs(exact).max()), float((loss - np.log(2)).abs().max())
+    if not (worst_kl <= STEP_0_TOLERANCE and worst_loss <= STEP_0_TOLERANCE):
+        raise UserError(
+            f"self-test at step 0 failed: KL(π‖π_ref) = {worst_kl:.2e} (expected 0), |DPO loss - log 2| = {worst_loss:.2e}; "
+            f"is dropout on, is one of the models in another precision, or is the policy not a copy of the reference?"
+        )

@@ -1,0 +1,89 @@
+"""Means with intervals, paired differences and order statistics. numpy and scipy only; every draw comes from a passed seed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+
+class Interval(NamedTuple):
+    """A mean with its interval and the number of independent units (prompts) behind it."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resamples: int = 2000) -> Interval:
+    """Mean of per-prompt values and its BCa bootstrap interval over prompts (Efron 1987).
+
+    Prompts are the independent units: several samples of one prompt must be averaged before they come here. The interval is
+    conditional on the trained policy; it says nothing about training seeds.
+
+    Args:
+        values: One value per prompt. Shape (n,).
+        level: Coverage.
+        seed: Seed of the resampling; same seed, same interval.
+        resamples: Bootstrap replications.
+
+    Raises:
+        ValueError: Not one-dimensional, empty, or not finite.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"values: expected finite numbers of shape (n,), got shape {x.shape}")
+    if np.ptp(x) == 0 or len(x) < 3:
+        spread = 0.0 if np.ptp(x) == 0 else float("nan")
+        return Interval(float(x.mean()), float(x.mean() - spread), float(x.mean() + spread), len(x))
+    interval = stats.bootstrap(
+        (x,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return Interval(float(x.mean()), float(interval.low), float(interval.high), len(x))
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of a - b on the same prompts with its interval. Unresolved ("statistically tied") where the interval holds 0.
+
+    Raises:
+        ValueError: Shapes differ.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if x.shape != y.shape:
+        raise ValueError(f"b: expected the same prompts as a, shape {x.shape}, got {y.shape}")
+    return mean_interval(x - y, level=level, seed=seed)
+
+
+def expected_maximum(values: ArrayLike, n: int) -> NDArray[np.float64]:
+    """Expected largest of `n` draws without replacement from each row: Best-of-N for every N from one pool of samples.
+
+    E[max] = Σ_i v_(i)·C(i-1, n-1)/C(M, n) with v_(1) ≤ … ≤ v_(M); unbiased for the expected best of n independent samples.
+
+    Args:
+        values: Rewards of M samples of each prompt. Shape (prompts, M).
+        n: How many are drawn, 1 ≤ n ≤ M.
+
+    Returns:
+        Shape (prompts,).
+
+    Raises:
+        ValueError: `n` is out of range.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float), axis=1)
+    size = ordered.shape[1]
+    if not 1 <= n <= size:
+        raise ValueError(f"n: expected 1 to {size} (the pool size), got {n}")
+    rank = np.arange(1, size + 1)
+    # C(i-1, n-1)/C(M, n) through log-gamma; impossible ranks (i < n) get weight 0
+    log_weight = np.full(size, -np.inf)
+    possible = rank >= n
+    log_weight[possible] = (
+        special.gammaln(rank[possible])
+        - special.gammaln(n)
+        - special.gammaln(rank[possible] - n + 1)
+        - (special.gammaln(size + 1) - special.gammaln(n + 1) - special.gammaln(size - n + 1))
+    )
+    return ordered @ np.exp(log_weight)

@@ -1,0 +1,153 @@
+"""The policy everyone trains: a Hugging Face causal language model with its tokenizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from suite.data.preference_data import Completion, Prompt, TokenBatch, collate
+from suite.errors import UserError
+from suite.maths.sequence_log_probs import sequence_log_probs
+from suite.policies.sampling import sample_completions
+
+TOKENS_PER_BATCH = 4096
+
+
+class CausalLMPolicy:
+    """A causal language model as a policy. Dropout is off from the moment it is loaded, in training too.
+
+    Args:
+        model: Any Hugging Face causal language model.
+        tokenizer: Its tokenizer; only EOS and decoding are used, never re-tokenisation.
+        sampler_dtype: Precision in which completions are drawn; None = the model's own. Scoring is always in the model's.
+    """
+
+    has_log_prob = True
+    has_next_token_log_probs = True
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, sampler_dtype: torch.dtype | None = None) -> None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token in its tokenizer_config.json")
+        self.model = disable_dropout(model).eval()
+        self.tokenizer = tokenizer
+        self.sampler_dtype = sampler_dtype
+        self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        num_samples: int,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int,
+        on_batch: Callable[[int], Any] | None = None,
+    ) -> list[list[Completion]]:
+        """Draw completions; see `suite.policies.sampling.sample_completions`."""
+        sampler = self.model
+        if self.sampler_dtype is not None and self.sampler_dtype != next(self.model.parameters()).dtype:
+            sampler = copy.deepcopy(self.model).to(self.sampler_dtype)
+        return sample_completions(
+            sampler, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+            eos_token_id=self.tokenizer.eos_token_id, decode=self.decode, on_batch=on_batch,
+        )  # fmt: skip
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`, exactly as the tokens spell it."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    @torch.inference_mode()
+    def log_prob(self, completions: Sequence[Completion]) -> Tensor:
+        """log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32."""
+        values = torch.empty(len(completions), dtype=torch.float32)
+        order = sorted(range(len(completions)), key=lambda i: len(completions[i].prompt.ids) + len(completions[i].ids))
+        while order:
+            longest = len(completions[order[-1]].prompt.ids) + len(completions[order[-1]].ids)
+            size = max(1, TOKENS_PER_BATCH // longest)
+            batch, order = order[-size:], order[:-size]
+            values[batch] = self.completion_log_probs([completions[i] for i in batch]).cpu()
+        return values
+
+    def completion_log_probs(self, completions: Sequence[Completion]) -> Tensor:
+        """As `log_prob`, in one batch and with gradient: what the training losses are made of."""
+        batch = collate(completions).to(self.device)
+        if torch.is_grad_enabled():
+            self.tokens_trained += int(batch.attention_mask.sum())
+        logits = self._logits(batch)
+        return sequence_log_probs(logits, batch.input_ids, batch.completion_mask)
+
+    @torch.inference_mode()
+    def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
+        """log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
+        batch = collate(completions).to(self.device)
+        logits = self._logits(batch)
+        time = torch.arange(max(len(c.ids) for c in completions), device=self.device)
+        first = torch.tensor([len(c.prompt.ids) - 1 for c in completions], device=self.device)  # predicts the first token
+        index = (first[:, None] + time).clamp_max(logits.shape[1] - 1)
+        return logits.gather(1, index[..., None].expand(-1, -1, logits.shape[-1])).float().log_softmax(-1)
+
+    def _logits(self, batch: TokenBatch) -> Tensor:
+        return self.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids, use_cache=False
+        ).logits
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def copy(self) -> Self:
+        return type(self)(copy.deepcopy(self.model), self.tokenizer, sampler_dtype=self.sampler_dtype)
+
+    def save(self, directory: Path) -> None:
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path | str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        sampler_dtype: torch.dtype | None = None,
+        device: str = "cpu",
+    ) -> Self:
+        """Read a `save_pretrained` folder.
+
+        Raises:
+            UserError: The folder holds no causal language model with a tokenizer.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{directory}: not a causal language model with a tokenizer ({error})") from error
+        return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype)
+
+
+def disable_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout probability to 0, in modules and in the configuration (attention kernels read it there)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "attn_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    config = getattr(model, "config", None)
+    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout", "dropout"):
+        if isinstance(getattr(config, name, None), float):
+            setattr(config, name, 0.0)
+    return model
+
+
+def bfloat16_is_native(device: str = "cpu") -> bool:
+    """Whether bf16 arithmetic is done by the hardware; where it is emulated it is slower than fp32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,45 @@
+"""Names of methods → classes, through the entry-point group `suite.methods`. Imports no torch until a class is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from suite.errors import UserError, did_you_mean
+
+GROUP = "suite.methods"
+
+
+def method_targets() -> dict[str, str]:
+    """Every registered method: name → "module:Class". Our own methods come through the same door as anybody's."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def resolve(name: str) -> str:
+    """The "module:Class" of a registered name; a name that already is "module:Class" is returned as it is.
+
+    Raises:
+        UserError: Unknown name.
+    """
+    if ":" in name:
+        return name
+    targets = method_targets()
+    if not targets:
+        raise UserError("no methods are registered: the package is not installed; run `pip install .` in its folder first")
+    if name not in targets:
+        raise UserError(f"unknown method {name!r}; {did_you_mean(name, targets)}, or your own as module:Class")
+    return targets[name]
+
+
+def load_method(name: str) -> Any:
+    """The method class for a registered name or "module:Class".
+
+    Raises:
+        UserError: Unknown name, or the module or class cannot be imported.
+    """
+    module_name, _, class_name = resolve(name).partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"method {name!r} ({module_name}:{class_name}) cannot be loaded: {error}") from error

@@ -1,0 +1,71 @@
+"""Rewards of texts: a text classifier as the gold reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from suite.errors import UserError
+
+TEXTS_PER_BATCH = 128
+
+
+class ClassifierReward:
+    """P(positive) of prompt + completion under a Hugging Face sequence classifier, read through its own tokenizer.
+
+    This is the gold reward of the IMDb experiment (sec. 6 of Rafailov et al. 2023). The log-odds
+    log P(positive) - log P(negative) [nats] say more where the probability saturates and are kept beside it.
+    """
+
+    def __init__(self, model, tokenizer) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        names = {str(label).lower(): int(index) for index, label in model.config.id2label.items()}
+        known = [index for name, index in names.items() if name in ("positive", "pos", "label_1")]
+        if len(names) != 2 or len(known) != 1:
+            raise UserError(f"classifier {model.name_or_path!r}: expected labels NEGATIVE and POSITIVE, got {sorted(names)}")
+        self.positive = known[0]
+        self.max_length = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+
+    @torch.inference_mode()
+    def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        """log P(positive)/P(negative) in nats, float64. Shape (len(prompts),). Text beyond the classifier's context is cut."""
+        texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        values = np.empty(len(texts))
+        device = next(self.model.parameters()).device
+        for at in range(0, len(texts), TEXTS_PER_BATCH):
+            index = order[at : at + TEXTS_PER_BATCH]
+            batch = self.tokenizer(
+                [texts[i] for i in index], padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+            ).to(device)
+            logits = self.model(**batch).logits.double().cpu()
+            values[index] = (logits[:, self.positive] - logits[:, 1 - self.positive]).numpy()
+        return values
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float]:
+        """P(positive) in [0, 1], float64, so that it saturates only beyond ±36 nats of log-odds."""
+        return (1 / (1 + np.exp(-self.log_odds(prompts, completions)))).tolist()
+
+    def save(self, directory: Path) -> None:
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    @classmethod
+    def load(cls, directory: Path | str, *, device: str = "cpu") -> ClassifierReward:
+        """Read a `save_pretrained` folder; always in fp32.
+
+        Raises:
+            UserError: The folder holds no two-class text classifier.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{directory}: not a text classifier with a tokenizer ({error})") from error
+        return cls(model.to(device), tokenizer)

@@ -1,0 +1,68 @@
+"""A hash of the code that produced a result, so that an edited loss is never answered from an old run."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+
+
+def code_hash(modules: Iterable[str], function: Callable | None = None) -> str:
+    """Hash of `modules`, of all they import from their own package and from `suite`, and of `function`.
+
+    Comments, docstrings and layout do not count: only what runs.
+    """
+    closure: dict[str, str] = {}
+    open_modules = list(modules)
+    while open_modules:
+        name = open_modules.pop()
+        if name in closure:
+            continue
+        digest, imported = _digest_and_imports(name)
+        closure[name] = digest
+        roots = {"suite", name.partition(".")[0]}
+        open_modules += [other for other in imported if other.partition(".")[0] in roots]
+    parts = [f"{name}:{closure[name]}" for name in sorted(closure)]
+    if function is not None:
+        parts.append(_digest(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=None)
+def _digest_and_imports(name: str) -> tuple[str, frozenset[str]]:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return "", frozenset()
+    tree = ast.parse(Path(spec.origin).read_text())
+    imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = name if spec.submodule_search_locations else name.rpartition(".")[0]
+                base = importlib.util.resolve_name("." * node.level + base, package)
+            imported.add(base)
+            imported.update(f"{base}.{a.name}" for a in node.names if _is_module(f"{base}.{a.name}"))
+    return _digest(tree), frozenset(imported)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return name.partition(".")[0] == "suite" and importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _digest(tree: ast.AST) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body:  # docstrings of modules, classes, functions and fields
+            node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""What a study does otherwise than the DPO paper: a table written by the machine from the settings it ran with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from suite.data.tasks.imdb_sentiment import MAX_PREFIX, MIN_PREFIX
+from suite.runs.study import Study
+
+UNSPECIFIED = "not specified"
+
+
+def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int]) -> pd.DataFrame:
+    """One row per item of the paper's IMDb protocol (sec. 6, App. B, C.1 of arXiv:2305.18290): paper, this run, same or not.
+
+    An item on which the paper is silent is marked as our choice.
+    """
+    optim = study.optim
+
+    def values(method: str, key: str) -> str:
+        return ", ".join(str(setting[key]) for setting in grid.get(method, ()) if key in setting) or "not run"
+
+    rates = {method: f"{study.learning_rates.get(method, optim.lr):g}" for method in grid if method != "best_of_n"}
+    items = [
+        ("base model", "gpt2-large", study.reference),
+        ("SFT", "subset of the IMDb training reviews, 1 epoch", f"{study.sft.texts} reviews" if study.sft else "the model is already trained on IMDb"),
+        ("gold reward model", "siebert/sentiment-roberta-large-english", study.gold_reward),
+        ("gold reward", "P(positive) of prompt + completion (inferred from the figure's axis)", "P(positive) of prompt + completion (inferred from the figure's axis)"),
+        ("prompts", "prefixes of IMDb reviews", f"prefixes of {study.reviews}" if study.reviews else "prefixes sampled from the reference"),
+        ("prefix length, tokens", "2–8", f"{MIN_PREFIX}–{MAX_PREFIX}"),
+        ("training prefixes", "25000", str(study.train_prompts)),
+        ("completions per prefix", "4", str(study.completions_per_prompt)),
+        ("pairs per prefix", "6", str(study.completions_per_prompt * (study.completions_per_prompt - 1) // 2)),
+        ("labels", "hard", study.labels),
+        ("optimizer", "RMSprop", "RMSprop"),
+        ("learning rate", "1e-06", "; ".join(f"{m} {r}" for m, r in rates.items()) if set(rates.values()) != {"1e-06"} else "1e-06"),
+        ("warm-up steps, linear", "150", str(optim.warmup_steps)),
+        ("batch size, pairs", "64", str(optim.batch_size)),
+        ("DPO β", "0.05, 0.1, 1, 5", values("dpo", "beta")),
+        ("Unlikelihood α", "0.05, 0.1, 0.5, 1", values("unlikelihood", "alpha")),
+        ("PPO target KL", "3, 6, 9, 12 (learned and ground-truth reward)", "not run"),
+        ("evaluation", "every 100 steps", f"{optim.num_snapshots} evenly spaced snapshots per run"),
+        ("completion length, tokens", UNSPECIFIED, str(study.max_new_tokens)),
+        ("sampling", UNSPECIFIED, "temperature 1, no top-k, no top-p"),
+        ("ties", UNSPECIFIED, "identical completions and equal rewards dropped and counted"),
+        ("prefix split", UNSPECIFIED, f"disjoint: {study.train_prompts} training, {study.validation_prompts} validation, {study.test_prompts} test"),
+        ("KL estimator", UNSPECIFIED, "exact per step over the vocabulary; k1 beside it"),
+        ("epochs over the pairs", UNSPECIFIED, str(optim.num_epochs)),
+        ("training seeds", UNSPECIFIED, ", ".join(map(str, seeds))),
+        ("choice of learning rate", UNSPECIFIED, "equal-size search for every method on validation prompts"),
+        ("arithmetic", UNSPECIFIED, f"training {optim.precision}, sampling {study.sampler_dtype}, scoring float32"),
+    ]  # fmt: skip
+    frame = pd.DataFrame(items, columns=["item", "paper", "this run"])
+    verdict = ["our choice" if paper == UNSPECIFIED else "same" if paper == ours else "differs" for _, paper, ours in items]
+    return frame.assign(verdict=verdict)

@@ -1,0 +1,174 @@
+"""Finished evaluations → tidy records (one row = one measurement) and per-prompt numbers.
+
+Figures and summaries are computed from these two tables alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from suite.maths.frontier import pareto_indices
+from suite.maths.kl import best_of_n_kl_bound
+from suite.maths.statistics import expected_maximum, mean_interval
+from suite.runs.run_store import RunSpec, facts, write_atomically
+from suite.runs.stages import pool_rewards
+from suite.runs.study import Plan, TrainedRun
+
+SCHEMA = 1
+REFERENCE = "SFT (reference)"
+POINT = ["method", "setting", "seed", "step"]
+
+# metric → (column of the samples, unit, estimator)
+MEASURED = {
+    "reward": ("reward", "P(positive)", "mean over prompts"),
+    "log_odds": ("log_odds", "nats", "mean over prompts"),
+    "kl": ("kl_exact", "nats/completion", "exact per step"),
+    "kl_k1": ("kl_k1", "nats/completion", "sampled, k1"),
+    "kl_per_token": ("kl_per_token", "nats/token", "exact per step, mean over completions"),
+    "tokens": ("tokens", "tokens/completion", "mean over prompts"),
+    "sampler_kl": ("sampler_kl", "nats/completion", "sampled, k3, sampler against scorer"),
+}
+
+
+def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Records and per-prompt numbers of a finished plan.
+
+    Returns:
+        Records, one row per (policy, split, metric) with interval and n; and per-prompt numbers, one row per completion (for
+        the reference and Best-of-N on test prompts: one per prompt, from the pool). Neither holds text.
+    """
+    rows: list[dict[str, Any]] = []
+    numbers: list[pd.DataFrame] = []
+    common = {"experiment": experiment, "task": "imdb_sentiment", "profile": plan.study.profile, "schema": SCHEMA}
+    sampled_for_pairs = sum(facts(root, s)["tokens_sampled"] for s in plan.pairs.inputs.values())
+    for run in plan.trained:
+        costs = facts(root, run.train)
+        tokens_at = _tokens_by_step(root, run)
+        for spec in run.evaluations:
+            frame = pd.read_parquet(spec.directory(root) / "samples.parquet")
+            point = {"method": run.method, "setting": run.label, "seed": run.seed, "step": int(frame["step"].iloc[0])}
+            cost = {
+                "tokens_trained": tokens_at.get(point["step"], costs["tokens_trained"]), "tokens_sampled": sampled_for_pairs,
+                "run_seconds": costs["seconds"], "run_peak_memory_mib": costs["peak_memory_mib"],
+            }  # fmt: skip
+            rows += [{**common, **point, **cost, **row} for row in _measurements(frame, spec, root)]
+            numbers.append(_numbers(frame, point))
+    reference = pd.read_parquet(plan.reference_evaluation.directory(root) / "samples.parquet")
+    point = {"method": REFERENCE, "setting": "", "seed": 0, "step": 0}
+    if plan.pool:  # its test reward comes from the larger pool
+        reference = reference[reference["split"] != "test"]
+    rows += [{**common, **point, **row} for row in _measurements(reference, plan.reference_evaluation, root)]
+    numbers.append(_numbers(reference, point))
+    if plan.pool:
+        pool_rows, pool_numbers = _pool_points(root, plan)
+        rows += [{**common, **row} for row in pool_rows]
+        numbers += pool_numbers
+    records = pd.DataFrame(rows)
+    records["selected"] = _selected(records)
+    return records, pd.concat(numbers, ignore_index=True)
+
+
+def _tokens_by_step(root: Path, run: TrainedRun) -> dict[int, int]:
+    path = run.train.directory(root) / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {row["step"]: int(row["tokens"]) for row in rows if "tokens" in row}
+
+
+def _measurements(frame: pd.DataFrame, spec: RunSpec, root: Path) -> list[dict[str, Any]]:
+    """One row per split and metric of one evaluation; prompts are the units."""
+    about = facts(root, spec)
+    frame = frame.assign(kl_per_token=frame["kl_exact"] / frame["tokens"])
+    rows = []
+    for split, part in frame.groupby("split"):
+        for metric, (column, unit, estimator) in MEASURED.items():
+            values = part.groupby("prompt_id")[column].mean().to_numpy()
+            if np.isnan(values).any():
+                continue
+            rows.append(
+                {"split": split, **_value(metric, values, unit, estimator), "run_key": spec.key[:16],
+                 "git_sha": about["git_sha"], "created_at": about["created_at"], "privileged": False}
+            )  # fmt: skip
+    return rows
+
+
+def _value(metric: str, values: np.ndarray, unit: str, estimator: str) -> dict[str, Any]:
+    interval = mean_interval(values)
+    return {
+        "metric": metric, "value": interval.mean, "unit": unit, "n": interval.n, "ci_low": interval.low,
+        "ci_high": interval.high, "estimator": estimator,
+    }  # fmt: skip
+
+
+def _numbers(frame: pd.DataFrame, point: dict[str, Any]) -> pd.DataFrame:
+    columns = ["split", "prompt_id", "sample", "reward", "log_odds", "kl_exact", "kl_k1", "tokens", "truncated"]
+    return frame[columns].assign(**point)[[*POINT, *columns]]
+
+
+def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """The reference and every N of Best-of-N on test prompts, from the shared pool of reference samples."""
+    prompt_ids, rewards = pool_rewards([spec.directory(root) for spec in plan.pool])
+    tokens = sum(facts(root, spec)["tokens_sampled"] for spec in plan.pool) / rewards.size
+    about = facts(root, plan.pool[0])
+    rows, numbers = [], []
+    settings = [(REFERENCE, "", {"n": 1}), *plan.pool_settings]
+    for method, label, setting in settings:
+        n = setting["n"]
+        point = {"method": method, "setting": label, "seed": 0, "step": 0}
+        per_prompt = expected_maximum(rewards, n)
+        selects = method != REFERENCE
+        bound = {"metric": "kl", "value": best_of_n_kl_bound(n), "unit": "nats/completion", "n": len(per_prompt),
+                 "estimator": "upper_bound" if selects else "exact per step"}  # fmt: skip
+        bound |= {"ci_low": bound["value"], "ci_high": bound["value"]}
+        estimator = f"order statistics of {rewards.shape[1]} reference samples per prompt"
+        for row in (_value("reward", per_prompt, "P(positive)", estimator), bound):
+            rows.append(
+                {**point, "split": "test", **row, "tokens_sampled": round(n * tokens), "run_key": plan.pool[0].key[:16],
+                 "git_sha": about["git_sha"], "created_at": about["created_at"], "privileged": selects}
+            )  # fmt: skip
+        frame = pd.DataFrame({"split": "test", "prompt_id": prompt_ids, "sample": -1, "reward": per_prompt})
+        numbers.append(frame.assign(kl_exact=0.0 if not selects else np.nan, **point))
+    return rows, numbers
+
+
+def _selected(records: pd.DataFrame) -> pd.Series:
+    """True on every row of a point that lies on its method's frontier, judged on validation prompts where there are any."""
+    chosen = set()
+    for _, rows in records.groupby("method"):
+        split = "validation" if (rows["split"] == "validation").any() else "test"
+        table = wide(rows, split)
+        chosen.update(tuple(table.iloc[i][POINT]) for i in pareto_indices(table["kl"], table["reward"]))
+    return records[POINT].apply(tuple, axis=1).isin(chosen)
+
+
+def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
+    """One row per policy evaluated on `split`: its metrics as columns, with `_low`, `_high` and `_n`."""
+    rows = records[records["split"] == split]
+    keys = [*POINT, *(c for c in ("privileged", "selected") if c in rows)]
+    table = rows.pivot_table(index=keys, columns="metric", values=["value", "ci_low", "ci_high", "n"], sort=False, observed=True)
+    suffix = {"value": "", "ci_low": "_low", "ci_high": "_high", "n": "_n"}
+    table.columns = [f"{metric}{suffix[kind]}" for kind, metric in table.columns]
+    return table.reset_index()
+
+
+def write_records(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> None:
+    """`records.csv` and `per_prompt.parquet`, each replaced in one step."""
+    write_atomically(out / "records.csv", lambda path: records.to_csv(path, index=False, float_format="%.6g"))
+    write_atomically(out / "per_prompt.parquet", lambda path: numbers.to_parquet(path, index=False))
+
+
+def sample_completions_of(root: Path, plan: Plan, *, prompts: int, methods: Sequence[str] = ()) -> pd.DataFrame:
+    """The first test completions of the reference and of every setting's last snapshot: method, setting, prompt, text."""
+    texts = pd.read_parquet(plan.prompts.directory(root) / "prompts.parquet").set_index("prompt_id")["prompt_text"]
+    last = [(run.method, run.label, run.evaluations[-1]) for run in plan.trained if run.seed == plan.trained[0].seed]
+    parts = []
+    for method, label, spec in [(REFERENCE, "", plan.reference_evaluation), *last]:
+        frame = pd.read_parquet(spec.directory(root) / "samples.parquet")
+        frame = frame[(frame["split"] == "test") & (frame["sample"] == 0)].head(prompts)
+        parts.append(frame.assign(method=method, setting=label, prompt=frame["prompt_id"].map(texts)))
+    return pd.concat(parts, ignore_index=True)[["method", "setting", "prompt_id", "prompt", "text", "reward", "kl_exact"]]

@@ -1,0 +1,257 @@
+"""Content-addressed run directories: equal specifications share one, whoever asks and whenever.
+
+    <root>/<stage>/<key[:16]>/
+        spec.json        what produced it         lock         the pid of the process that holds it
+        metrics.jsonl    one row per step         checkpoint.pt   to resume from; gone when done
+        snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from suite.errors import UserError
+
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+class RunLocked(UserError):
+    """Another live process holds the run; its pid is named."""
+
+
+class SpecMismatch(UserError):
+    """`spec.json` on disk differs from the specification that leads to it (hand edit or hash collision)."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """What a run is. The key is a hash of `stage`, `config`, `code` and the inputs' keys, and of nothing else.
+
+    Attributes:
+        stage: Which function of `suite.runs.stages` makes it.
+        config: Everything that decides the result. JSON.
+        inputs: The runs whose results it reads.
+        code: Hash of the code that makes it (`suite.runs.code_hash`).
+        where: What does not decide the result: paths, device. Not hashed.
+        title: For people.
+        cost: Rough work in tokens, for progress and ordering. Not hashed.
+    """
+
+    stage: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, RunSpec] = field(default_factory=dict)
+    code: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    cost: float = 1.0
+
+    @cached_property
+    def key(self) -> str:
+        return _sha256({**self._common(), "code": self.code, "inputs": {k: v.key for k, v in self.inputs.items()}})
+
+    @cached_property
+    def intent(self) -> str:
+        """As `key`, whatever the code: two runs of one intent differ in code only."""
+        return _sha256({**self._common(), "inputs": {k: v.intent for k, v in self.inputs.items()}})
+
+    def _common(self) -> dict[str, Any]:
+        return {"stage": self.stage, "config": self.config}
+
+    def as_json(self) -> dict[str, Any]:
+        inputs = {name: f"{spec.stage}/{spec.key[:16]}" for name, spec in self.inputs.items()}
+        return {**self._common(), "code": self.code, "inputs": inputs, "key": self.key, "intent": self.intent}
+
+    def directory(self, root: Path) -> Path:
+        return root / self.stage / self.key[:16]
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary path beside `path` (file or folder), then rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(temporary)
+    try:
+        write(temporary)
+        if path.is_dir():
+            _remove(path)
+        os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class Run:
+    """An open run directory: what a stage works with, and the `Run` that methods receive (`suite.interfaces.Run`)."""
+
+    def __init__(self, root: Path, spec: RunSpec) -> None:
+        self.root, self.spec, self.directory = root, spec, spec.directory(root)
+        self.seed: int = spec.config.get("seed", 0)
+        self._began = self._last_checkpoint = time.monotonic()
+        self._metrics: list[str] = []
+        self.costs: dict[str, float] = {}
+
+    @property
+    def done(self) -> bool:
+        return (self.directory / "DONE").exists()
+
+    def input(self, name: str) -> Path:
+        """Directory of a finished input run."""
+        return self.spec.inputs[name].directory(self.root)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self._metrics.append(json.dumps({"step": step, **{k: round(v, 8) for k, v in metrics.items()}}) + "\n")
+        if len(self._metrics) >= 20:
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        if self._metrics:
+            with (self.directory / "metrics.jsonl").open("a") as file:
+                file.writelines(self._metrics)
+            self._metrics = []
+
+    def snapshot(self, policy: Any, step: int) -> None:
+        write_atomically(self.directory / "snapshots" / f"step-{step:06d}", policy.save)
+
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self._last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS
+
+    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        import torch
+
+        self._write_metrics()
+        state = {**state, "step": step, "seconds": time.monotonic() - self._began}
+        write_atomically(self.directory / "checkpoint.pt", lambda path: torch.save(state, path))
+        self._last_checkpoint = time.monotonic()
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        import torch
+
+        path, metrics = self.directory / "checkpoint.pt", self.directory / "metrics.jsonl"
+        state = torch.load(path, weights_only=True) if path.exists() else None
+        step = state["step"] if state else 0
+        if metrics.exists():  # rows after the checkpoint will be made again; a torn last line is one of them
+            kept = [line for line in metrics.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+            write_atomically(metrics, lambda temporary: temporary.write_text("".join(kept)))
+        if state:
+            self._began -= state["seconds"]
+        return state
+
+    def progress(self, total: int, unit: str, done: int = 0) -> Any:
+        from suite.runs.progress import bar
+
+        return bar(total, unit, self.spec.title, done)
+
+    def write_table(self, name: str, frame: Any) -> None:
+        """Store a pandas table as parquet."""
+        write_atomically(self.directory / name, lambda path: frame.to_parquet(path, index=False))
+
+    def finish(self) -> None:
+        """Mark the run as done, with what it cost and what made it."""
+        import resource
+
+        self._write_metrics()
+        facts = {
+            "seconds": round(time.monotonic() - self._began, 2),
+            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            **self.costs,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance(),
+        }
+        (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+        write_atomically(self.directory / "DONE", lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else float("inf")
+    except ValueError:
+        return float("inf")
+
+
+def facts(root: Path, spec: RunSpec) -> dict[str, Any]:
+    """What `DONE` says of a finished run."""
+    return json.loads((spec.directory(root) / "DONE").read_text())
+
+
+@contextlib.contextmanager
+def open_run(root: Path, spec: RunSpec) -> Iterator[Run]:
+    """Open, resume or find finished the run that `spec` describes; held by a file lock until closed.
+
+    Raises:
+        RunLocked: Another live process holds it.
+        SpecMismatch: `spec.json` on disk differs.
+    """
+    run = Run(root, spec)
+    if run.done:
+        yield run
+        return
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with (run.directory / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = (run.directory / "lock").read_text().strip() or "unknown"
+            raise RunLocked(
+                f"{run.directory}: held by the live process {pid}; wait for it, stop it, or use another --runs folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        path, wanted = run.directory / "spec.json", spec.as_json()
+        if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
+            raise SpecMismatch(f"{path}: does not match the run that leads to it; remove {run.directory} to make it anew")
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
+        yield run
+
+
+def status(root: Path, spec: RunSpec) -> str:
+    """How the plan shows a run: `cached`, `resumes`, `code changed` (done before by other code) or `to run`."""
+    directory = spec.directory(root)
+    if (directory / "DONE").exists():
+        return "cached"
+    if (directory / "checkpoint.pt").exists():
+        return "resumes"
+    for other in directory.parent.glob("*/spec.json"):
+        if (other.parent / "DONE").exists() and json.loads(other.read_text()).get("intent") == spec.intent:
+            return "code changed"
+    return "to run"
+
+
+@lru_cache(maxsize=1)
+def provenance() -> dict[str, str]:
+    """Git revision, package versions and machine: recorded with every run, never part of its key."""
+    try:
+        git = ["git", "-C", str(Path(__file__).parent)]
+        sha = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+        sha += "+changes" if dirty.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        sha = "not a git checkout"
+    packages = " ".join(f"{name}={version(name)}" for name in ("torch", "transformers", "numpy"))
+    return {"git_sha": sha, "packages": packages, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}

@@ -1,0 +1,181 @@
+"""The study in order, one function each: reference → prompts → completions → pairs → trained policy → evaluation.
+
+A stage reads its inputs' directories and writes its own; what decides its result is in `run.spec.config`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import TypeAdapter
+
+from suite.data.labelling import label_pairs
+from suite.data.reviews import load_reviews
+from suite.data.tables import completions_table, pairs_from_table, prompts_table, read_prompts
+from suite.data.tasks import imdb_sentiment
+from suite.errors import UserError
+from suite.evaluation.reward_kl import check_sampler, check_step_0, evaluate_reward_kl, score
+from suite.interfaces import TrainingData
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.registry import load_method
+from suite.rewards.text_rewards import ClassifierReward
+from suite.runs.run_store import Run
+from suite.training.loop import autocast
+from suite.training.supervised import SFT
+
+# What decides a stage's result beside its own function: hashed with everything these modules import.
+SAMPLING = ("suite.policies.causal_lm", "suite.rewards.text_rewards", "suite.data.tables")
+
+
+def reference_policy(run: Run) -> CausalLMPolicy:
+    """π_ref: the fine-tuned model of the `sft` stage if there is one, else the model that the study names."""
+    where = run.spec.where
+    directory = snapshots(run.input("sft"))[-1] if "sft" in run.spec.inputs else Path(where["reference"])
+    return load_policy(run, directory)
+
+
+def load_policy(run: Run, directory: Path) -> CausalLMPolicy:
+    dtype = getattr(torch, run.spec.config.get("sampler_dtype", "float32"))
+    return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=run.spec.where.get("device", "cpu"))
+
+
+def gold_reward(run: Run) -> ClassifierReward:
+    return ClassifierReward.load(run.spec.where["gold_reward"], device=run.spec.where.get("device", "cpu"))
+
+
+def fine_tune(run: Run) -> None:
+    """Supervised fine-tuning of the named model on reviews that give no prompts."""
+    config = run.spec.config
+    base = load_policy(run, Path(run.spec.where["reference"]))
+    reviews = load_reviews(run.spec.where["reviews"], "train")
+    texts = imdb_sentiment.texts_for_sft(
+        reviews, base, count=config["texts"], max_tokens=config["max_tokens"], seed=config["seed"]
+    )
+    policy = SFT().train(TrainingData(texts=texts), base, TypeAdapter(SFT.Config).validate_python(config["config"]), run)
+    run.costs["tokens_trained"] = policy.tokens_trained
+
+
+def draw_prompts(run: Run) -> None:
+    """Disjoint training, validation and test prefixes, from the reference or from reviews."""
+    config, policy = run.spec.config, reference_policy(run)
+    if config["reviews"] is None:
+        prompts = imdb_sentiment.prompts_from_model(policy, config["sizes"], seed=config["seed"])
+    else:
+        reviews = {split: load_reviews(run.spec.where["reviews"], split) for split in ("train", "test")}
+        prompts = imdb_sentiment.prompts_from_reviews(
+            reviews, policy, config["sizes"], sft_texts=config["sft_texts"], seed=config["seed"]
+        )
+    run.write_table("prompts.parquet", prompts_table(prompts))
+
+
+def draw_completions(run: Run) -> None:
+    """Completions of some prompts from the reference, with gold reward and, where asked for, log π_ref."""
+    config, policy = run.spec.config, reference_policy(run)
+    first, last = config["prompts"]
+    prompts = read_prompts(run.input("prompts") / "prompts.parquet", config["split"])[first:last]
+    num_samples = config["num_samples"]
+    with run.progress(len(prompts) * num_samples, "completions") as bar:
+        drawn = policy.sample(
+            prompts, num_samples=num_samples, max_new_tokens=config["max_new_tokens"], seed=config["seed"],
+            on_batch=bar.update,
+        )  # fmt: skip
+    completions = [c for some in drawn for c in some]
+    frame = completions_table(drawn)
+    frame["reward"], frame["log_odds"] = score(gold_reward(run), completions)
+    if precision := config.get("reference_log_probs"):
+        with autocast(policy.device, precision):
+            frame["reference_logps"] = policy.log_prob(completions).numpy()
+    run.costs["tokens_sampled"] = int(frame["tokens"].sum())
+    run.write_table("completions.parquet", frame)
+
+
+def make_pairs(run: Run) -> None:
+    """Label all pairs of completions of each training prefix."""
+    config = run.spec.config
+    parts = [run.input(name) / "completions.parquet" for name in sorted(run.spec.inputs) if name != "prompts"]
+    pairs, counts = label_pairs(
+        pd.concat([pd.read_parquet(part) for part in parts]), labels=config["labels"], scale=config["scale"], seed=config["seed"]
+    )
+    if not len(pairs):
+        raise UserError(f"no preference pairs are left of {counts}; use more prompts or longer completions")
+    run.write_table("pairs.parquet", pairs)
+    (run.directory / "counts.json").write_text(json.dumps(counts))
+
+
+def train_policy(run: Run) -> None:
+    """Train one method with one setting and one seed; leaves its snapshots."""
+    config = run.spec.config
+    reference = reference_policy(run)
+    method = load_method(config["method"])()
+    prompts = read_prompts(run.input("prompts") / "prompts.parquet", "train")
+    pairs = pairs_from_table(pd.read_parquet(run.input("pairs") / "pairs.parquet"), prompts)
+    check_step_0(reference.copy(), reference, pairs)
+    have: dict[str, Any] = {"pairs": pairs, "prompts": prompts}
+    if "reward" in method.needs:
+        have["reward"] = gold_reward(run)
+    data = TrainingData(**{name: value for name, value in have.items() if name in method.needs})
+    policy = method.train(data, reference, TypeAdapter(method.Config).validate_python(config["config"]), run)
+    kept = snapshots(run.directory)
+    if len(kept) != config["num_snapshots"]:
+        raise UserError(f"{method.name} kept {len(kept)} snapshots, {config['num_snapshots']} were asked for; it needs more steps")
+    run.costs["tokens_trained"] = getattr(policy, "tokens_trained", 0)
+
+
+def snapshots(directory: Path) -> list[Path]:
+    """Kept policies of a training run, in order of steps."""
+    return sorted((directory / "snapshots").glob("step-*"))
+
+
+def evaluate_policy(run: Run) -> None:
+    """Gold reward and KL of one snapshot (or of the reference) on validation and test prompts, in fp32."""
+    config, reference = run.spec.config, reference_policy(run)
+    policy, step = reference, 0
+    if "policy" in run.spec.inputs:
+        directory = snapshots(run.input("policy"))[config["snapshot"]]
+        policy, step = load_policy(run, directory), int(directory.name.removeprefix("step-"))
+    reward, parts = gold_reward(run), []
+    wanted = {s: config["sizes"][s] for s in ("validation", "test") if config["sizes"][s]}
+    with run.progress(sum(wanted.values()) * config["num_samples"], "completions") as bar:
+        for split, size in wanted.items():
+            prompts = read_prompts(run.input("prompts") / "prompts.parquet", split)[:size]
+            part = evaluate_reward_kl(
+                policy, reference, reward, prompts, num_samples=config["num_samples"],
+                max_new_tokens=config["max_new_tokens"], seed=config["seed"], on_batch=bar.update,
+            )  # fmt: skip
+            parts.append(part.assign(split=split, step=step))
+    frame = pd.concat(parts, ignore_index=True)
+    check_sampler(frame)
+    run.costs["tokens_sampled"] = int(frame["tokens"].sum())
+    run.write_table("samples.parquet", frame.drop(columns="ids"))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's function and the modules whose code decides its result."""
+
+    function: Callable[[Run], None]
+    modules: tuple[str, ...]
+
+
+STAGES: dict[str, Stage] = {
+    "sft": Stage(fine_tune, ("suite.training.supervised", "suite.data.tasks.imdb_sentiment", "suite.data.reviews")),
+    "prompts": Stage(draw_prompts, ("suite.data.tasks.imdb_sentiment", "suite.policies.sampling", "suite.data.reviews")),
+    "completions": Stage(draw_completions, SAMPLING),
+    "pairs": Stage(make_pairs, ("suite.data.labelling",)),
+    "train": Stage(train_policy, ("suite.policies.causal_lm", "suite.data.tables")),
+    "evaluation": Stage(evaluate_policy, ("suite.evaluation.reward_kl", *SAMPLING)),
+}
+
+
+def pool_rewards(directories: list[Path]) -> tuple[list[str], np.ndarray]:
+    """The shared pool of reference samples: prompt ids and their gold rewards, shape (prompts, samples)."""
+    frame = pd.concat([pd.read_parquet(d / "completions.parquet", columns=["prompt_id", "sample", "reward"]) for d in directories])
+    table = frame.pivot(index="prompt_id", columns="sample", values="reward")
+    return list(table.index), table.to_numpy()

@@ -1,0 +1,174 @@
+"""Run many specifications: each as soon as its inputs are done, in worker processes that die with their parent."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from suite.errors import UserError
+from suite.runs import progress
+from suite.runs.run_store import RunSpec, open_run, write_atomically
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended: `cached`, `done`, `failed` or `skipped` (an input failed)."""
+
+    spec: RunSpec
+    status: str
+    seconds: float = 0.0
+    error: str = ""
+
+
+def closure(targets: Sequence[RunSpec]) -> list[RunSpec]:
+    """`targets` and all they need, inputs first, each once."""
+    ordered: dict[str, RunSpec] = {}
+
+    def visit(spec: RunSpec) -> None:
+        if spec.key not in ordered:
+            for needed in spec.inputs.values():
+                visit(needed)
+            ordered[spec.key] = spec
+
+    for target in targets:
+        visit(target)
+    return list(ordered.values())
+
+
+def run_one(root: Path, spec: RunSpec, stage: Callable | None = None) -> Outcome:
+    """Make one run if it is not done. Bad input and faults become an `Outcome`; a fault leaves `error.log` beside the run."""
+    from suite.runs.stages import STAGES
+
+    began = time.monotonic()
+    try:
+        with open_run(root, spec) as run:
+            if run.done:
+                return Outcome(spec, "cached")
+            (stage or STAGES[spec.stage].function)(run)
+            run.finish()
+        return Outcome(spec, "done", time.monotonic() - began)
+    except UserError as error:
+        return Outcome(spec, "failed", time.monotonic() - began, str(error))
+    except OSError:
+        raise  # a full disk or a missing permission stops the sweep
+    except Exception as error:
+        log = spec.directory(root) / "error.log"
+        write_atomically(log, lambda path: path.write_text(traceback.format_exc()))
+        return Outcome(spec, "failed", time.monotonic() - began, f"{type(error).__name__}: {error} (log: {log})")
+
+
+def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int) -> Iterator[Outcome]:
+    """Make `targets` and all they need; yields each outcome as it comes.
+
+    With one worker everything happens in this process, on all its threads; with more, each worker gets an equal share of
+    the threads. Runs are idempotent: after a failure or a kill, the same call goes on.
+    """
+    specs = closure(targets)
+    failed: set[str] = set()
+    todo: list[RunSpec] = []
+    for spec in specs:
+        if (spec.directory(root) / "DONE").exists():
+            yield Outcome(spec, "cached")
+        else:
+            todo.append(spec)
+    if not todo:
+        return
+    with progress.sweep_bar(sum(spec.cost for spec in todo)) as bar:
+        for outcome in _run_here(root, todo, failed) if workers == 1 else _run_in_pool(root, todo, failed, workers):
+            bar.set_postfix_str(f" last: {outcome.spec.title} {outcome.status}")
+            bar.update(outcome.spec.cost)
+            yield outcome
+
+
+def _run_here(root: Path, todo: list[RunSpec], failed: set[str]) -> Iterator[Outcome]:
+    progress.set_position(1)
+    for spec in todo:
+        outcome = _skipped(spec, failed) or run_one(root, spec)
+        if outcome.status in ("failed", "skipped"):
+            failed.add(spec.key)
+        yield outcome
+
+
+def _run_in_pool(root: Path, todo: list[RunSpec], failed: set[str], workers: int) -> Iterator[Outcome]:
+    context = multiprocessing.get_context("spawn")
+    slots = context.Queue()
+    for position in range(1, workers + 1):
+        slots.put(position)
+    threads = max(1, available_cores() // workers)
+    waiting, finished, running = list(todo), set[str](), dict[Future, RunSpec]()
+    pending_keys = {spec.key for spec in todo}
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(slots, threads, os.getpid()))
+    try:
+        while waiting or running:
+            ready = [s for s in waiting if all(i.key in finished or i.key not in pending_keys for i in s.inputs.values())]
+            for spec in ready[: workers + 1 - len(running)]:  # one in reserve, so that no worker waits
+                waiting.remove(spec)
+                if skipped := _skipped(spec, failed):
+                    failed.add(spec.key)
+                    finished.add(spec.key)
+                    yield skipped
+                else:
+                    running[pool.submit(run_one, root, spec)] = spec
+            if not running:
+                continue
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                spec = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        "a worker process was killed (out of memory?); start the same command again to go on, "
+                        "with --workers 1 if it happens again"
+                    ) from error
+                finished.add(spec.key)
+                if outcome.status == "failed":
+                    failed.add(spec.key)
+                yield outcome
+    finally:
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+def _skipped(spec: RunSpec, failed: set[str]) -> Outcome | None:
+    bad = [needed.title for needed in spec.inputs.values() if needed.key in failed]
+    return Outcome(spec, "skipped", error=f"needs {bad[0]}, which failed") if bad else None
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_worker(slots, threads: int, parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent, so that its locks are freed
+        if os.getppid() != parent:
+            os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the sweep
+    import torch
+
+    torch.set_num_threads(threads)
+    quiet_libraries()
+    progress.set_position(slots.get())
+
+
+def quiet_libraries() -> None:
+    """No weight-loading bars and no advice from transformers in the middle of ours; errors still come through."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)

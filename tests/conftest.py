@@ -1,0 +1,93 @@
+"""Shared fixtures: tiny models of two architectures (learned absolute positions and rotary), and a one-token-per-word tokenizer."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.policies.causal_lm import CausalLMPolicy
+
+EOS = 0
+WORDS = ["<eos>", "good", "bad", "film", "plot", "fine"]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+needs_reviews = pytest.mark.skipif(
+    not (SHARED / "imdb" / "train.parquet").exists(), reason="the real reviews (../shared/data/imdb) are not on this machine"
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<eos>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", unk_token="<eos>")
+
+
+def tiny_model(architecture: str = "gpt2", *, seed: int = 0, dropout: float = 0.0, scale: float = 3.0):
+    """A random model of 6 tokens, far from uniform, so that shifted masks and positions show."""
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    common = {"vocab_size": len(WORDS), "bos_token_id": EOS, "eos_token_id": EOS}
+    if architecture == "gpt2":
+        config = GPT2Config(n_positions=32, n_embd=16, n_layer=2, n_head=2, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, **common)
+        model = GPT2LMHeadModel(config)
+    else:
+        config = LlamaConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+            max_position_embeddings=32, attention_dropout=dropout, **common,
+        )  # fmt: skip
+        model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(scale * 3)
+    return model
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def policy(request, tokenizer) -> CausalLMPolicy:
+    return CausalLMPolicy(tiny_model(request.param), tokenizer)
+
+
+@pytest.fixture
+def gpt2(tokenizer) -> CausalLMPolicy:
+    return CausalLMPolicy(tiny_model(), tokenizer)
+
+
+@pytest.fixture
+def prompts() -> list[Prompt]:
+    return [Prompt("a", (3, 1), "film good"), Prompt("b", (4, 2, 3, 5), "plot bad film fine"), Prompt("c", (1,), "good")]
+
+
+def completion(prompt: Prompt, *ids: int) -> Completion:
+    return Completion(prompt, ids, " ".join(WORDS[i] for i in ids if i != EOS), truncated=ids[-1] != EOS)
+
+
+def make_pairs(policy: CausalLMPolicy, prompts: list[Prompt], count: int, *, seed: int = 0) -> list[PreferencePair]:
+    """Pairs of sampled completions, preferring those with more `good`; reference log-probs are `policy`'s."""
+    drawn = policy.sample(prompts, num_samples=2 * count, max_new_tokens=5, seed=seed)
+    pairs = []
+    for some in drawn:
+        for a, b in zip(some[::2], some[1::2], strict=True):
+            chosen, rejected = (a, b) if a.ids.count(1) >= b.ids.count(1) else (b, a)
+            logps = policy.log_prob([chosen, rejected]).tolist()
+            pairs.append(PreferencePair(chosen, rejected, float(chosen.ids.count(1)), float(rejected.ids.count(1)), *logps))
+    return pairs

@@ -1,0 +1,58 @@
+import pytest
+from conftest import SHARED, needs_reviews
+
+from suite.data.reviews import Reviews, load_reviews
+from suite.data.tasks.imdb_sentiment import prompts_from_model, prompts_from_reviews, review_order, texts_for_sft
+from suite.errors import UserError
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.runs.study import ASSETS
+
+SIZES = {"train": 20, "validation": 5, "test": 10}
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return CausalLMPolicy.load(ASSETS / "imdb-gpt2")
+
+
+def check(prompts):
+    ids = [p.ids for some in prompts.values() for p in some]
+    assert len(set(ids)) == len(ids) == 35
+    assert {len(i) for i in ids} <= set(range(2, 9))
+    assert {split: len(some) for split, some in prompts.items()} == SIZES
+    assert len({p.id for some in prompts.values() for p in some}) == 35
+
+
+def test_prefixes_from_the_model_are_disjoint_and_reproducible(embedded):
+    prompts = prompts_from_model(embedded, SIZES, seed=0)
+    check(prompts)
+    assert prompts == prompts_from_model(embedded, SIZES, seed=0)
+    assert prompts != prompts_from_model(embedded, SIZES, seed=1)
+    assert all(embedded.tokenizer.eos_token not in p.text for some in prompts.values() for p in some)
+
+
+def test_too_few_different_prefixes_are_an_error(gpt2):
+    with pytest.raises(UserError, match="different"):
+        prompts_from_model(gpt2, {"train": 10**5, "validation": 1, "test": 1}, seed=0)
+
+
+def test_reviews_for_sft_give_no_prefixes(embedded):
+    texts = [f"Number {i} of the stories that I saw was fine and long enough." for i in range(60)]
+    reviews = {"train": Reviews(texts, [1] * 60, "here"), "test": Reviews([t.replace("Number", "Letter") for t in texts], [1] * 60, "here")}
+    prompts = prompts_from_reviews(reviews, embedded, {"train": 10, "validation": 2, "test": 2}, sft_texts=40, seed=0)
+    used = {texts[i] for i in review_order(reviews["train"], 0)[:40]}
+    left = [t for t in texts if t not in used]
+    assert all(any(t.startswith(p.text) for t in left) for p in prompts["train"])
+    for text in texts_for_sft(reviews["train"], embedded, count=40, max_tokens=5, seed=0):
+        assert text.text in used
+        assert text.truncated
+        assert embedded.tokenizer.eos_token_id not in text.ids
+    (whole,) = texts_for_sft(reviews["train"], embedded, count=1, max_tokens=100, seed=0)
+    assert whole.ids.count(embedded.tokenizer.eos_token_id) == 1
+    assert whole.ids[-1] == embedded.tokenizer.eos_token_id
+
+
+@needs_reviews
+def test_prefixes_of_real_reviews(embedded):
+    reviews = {split: load_reviews(str(SHARED / "imdb"), split) for split in ("train", "test")}
+    check(prompts_from_reviews(reviews, embedded, SIZES, sft_texts=0, seed=0))

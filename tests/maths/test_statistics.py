@@ -1,0 +1,55 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from suite.maths.statistics import expected_maximum, mean_interval, paired_difference
+
+
+def test_interval_covers_about_as_often_as_it_says():
+    """400 skewed samples of 64: a nominal 95 % interval must hold the mean in 90 to 99 % of them."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(400):
+        interval = mean_interval(rng.beta(0.5, 1.5, size=64), seed=seed, resamples=500)
+        hits += interval.low <= 0.25 <= interval.high
+    assert 0.90 <= hits / 400 <= 0.99
+
+
+def test_same_seed_same_interval_and_a_constant_has_none():
+    x = np.random.default_rng(1).random(50)
+    assert mean_interval(x, seed=3) == mean_interval(x, seed=3)
+    assert mean_interval(x, seed=3) != mean_interval(x, seed=4)
+    assert mean_interval([0.5] * 10) == (0.5, 0.5, 0.5, 10)
+
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(0)
+    prompt = rng.normal(size=200)
+    a, b = prompt + 0.1 + 0.05 * rng.normal(size=200), prompt + 0.05 * rng.normal(size=200)
+    paired = paired_difference(a, b)
+    assert paired.low > 0.05
+    assert paired.high < 0.15
+    with pytest.raises(ValueError, match="same prompts"):
+        paired_difference(a, b[:-1])
+
+
+@pytest.mark.parametrize("bad", [[], [[1.0]], [1.0, float("nan")]])
+def test_bad_values_are_refused(bad):
+    with pytest.raises(ValueError, match="values"):
+        mean_interval(bad)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+def test_expected_maximum_is_the_mean_over_all_subsets(n):
+    values = np.array([[0.3, 0.9, 0.1, 0.5, 0.5, 0.2], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+    expected = [np.mean([max(subset) for subset in combinations(row, n)]) for row in values]
+    assert expected_maximum(values, n) == pytest.approx(expected)
+
+
+def test_expected_maximum_of_a_large_pool_is_finite():
+    values = np.random.default_rng(0).random((2, 128))
+    assert expected_maximum(values, 128) == pytest.approx(values.max(axis=1))
+    assert expected_maximum(values, 1) == pytest.approx(values.mean(axis=1))
+    with pytest.raises(ValueError, match="pool size"):
+        expected_maximum(values, 129)

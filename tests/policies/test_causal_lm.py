@@ -1,0 +1,158 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from conftest import EOS, WORDS, completion, tiny_model
+
+from suite.data.preference_data import Prompt, collate
+from suite.errors import UserError
+from suite.maths.sequence_log_probs import sequence_log_probs
+from suite.policies.causal_lm import CausalLMPolicy, disable_dropout
+from suite.policies.sampling import uniforms
+
+
+def some_completions(prompts):
+    return [completion(prompts[0], 2, 5, 0), completion(prompts[1], 1), completion(prompts[2], 4, 4, 3, 2), completion(prompts[2], 0)]
+
+
+def test_log_prob_is_the_sum_over_completion_tokens_only(policy, prompts):
+    """Against one unpadded forward pass per completion, token by token."""
+    for c in some_completions(prompts):
+        ids = torch.tensor([[*c.prompt.ids, *c.ids]])
+        log_probs = policy.model(ids).logits[0].log_softmax(-1)
+        start = len(c.prompt.ids)
+        expected = sum(log_probs[start + t - 1, token].item() for t, token in enumerate(c.ids))
+        assert policy.log_prob([c]).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_batch_and_padding_side_do_not_matter(policy, prompts):
+    completions = some_completions(prompts)
+    alone = torch.cat([policy.log_prob([c]) for c in completions])
+    assert torch.allclose(policy.log_prob(completions), alone, atol=1e-4)
+    batch = collate(completions, padding="left")
+    logits = policy.model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids
+    ).logits
+    left = sequence_log_probs(logits, batch.input_ids, batch.completion_mask)
+    assert torch.allclose(left, alone, atol=1e-4)
+
+
+def test_left_padding_without_positions_would_change_the_numbers(gpt2, prompts):
+    """Why positions are explicit: GPT-2's are absolute."""
+    completions = some_completions(prompts)
+    batch = collate(completions, padding="left")
+    logits = gpt2.model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+        position_ids=torch.arange(batch.input_ids.shape[1]).expand_as(batch.input_ids),
+    ).logits  # fmt: skip
+    wrong = sequence_log_probs(logits, batch.input_ids, batch.completion_mask)
+    assert (wrong - gpt2.log_prob(completions)).abs().max() > 0.1
+
+
+def test_next_token_log_probs_agree_with_log_prob(policy, prompts):
+    completions = some_completions(prompts)
+    table = policy.next_token_log_probs(completions)
+    assert table.shape == (4, 4, len(WORDS))
+    for row, c in enumerate(completions):
+        total = sum(table[row, t, token].item() for t, token in enumerate(c.ids))
+        assert total == pytest.approx(policy.log_prob([c]).item(), abs=1e-4)
+    assert torch.allclose(table.exp().sum(-1), torch.ones(4, 4), atol=1e-5)
+
+
+def test_the_sampler_draws_from_the_distribution_that_is_scored(policy):
+    """Frequencies of all completions of at most two tokens against their enumerated probabilities."""
+    prompt = Prompt("p", (3, 1), "film good")
+    every = [completion(prompt, EOS)] + [completion(prompt, a, b) for a, b in product(range(1, 6), range(6))]
+    probabilities = policy.log_prob(every).exp().numpy()
+    assert probabilities.sum() == pytest.approx(1, abs=1e-4)
+    n = 4000
+    (drawn,) = policy.sample([prompt], num_samples=n, max_new_tokens=2, seed=0)
+    counts = np.array([sum(c.ids == e.ids for c in drawn) for e in every])
+    assert counts.sum() == n
+    expected = probabilities * n
+    common = expected > 5
+    chi2 = ((counts[common] - expected[common]) ** 2 / expected[common]).sum()
+    assert chi2 < common.sum() + 5 * np.sqrt(2 * common.sum())
+
+
+def test_sampling_log_probs_equal_re_scored_ones(policy, prompts):
+    drawn = [c for some in policy.sample(prompts, num_samples=8, max_new_tokens=6, seed=1) for c in some]
+    sampled = torch.tensor([c.sampler_log_prob for c in drawn])
+    assert torch.allclose(sampled, policy.log_prob(drawn), atol=1e-3)
+
+
+def test_exactly_one_eos_and_none_when_truncated(policy, prompts):
+    drawn = [c for some in policy.sample(prompts, num_samples=40, max_new_tokens=6, seed=1) for c in some]
+    assert {c.truncated for c in drawn} == {True, False}
+    for c in drawn:
+        assert c.ids.count(EOS) == (0 if c.truncated else 1)
+        assert c.truncated or c.ids[-1] == EOS
+        assert len(c.ids) <= 6
+        assert "<eos>" not in c.text
+
+
+def test_samples_depend_on_the_seed_and_not_on_the_batch(policy, prompts):
+    keywords = {"num_samples": 3, "max_new_tokens": 6}
+    together = policy.sample(prompts, seed=5, **keywords)
+    assert together == policy.sample(prompts, seed=5, **keywords)
+    alone = [policy.sample([p], seed=5, **keywords)[0] for p in prompts]
+    assert [[c.ids for c in some] for some in together] == [[c.ids for c in some] for some in alone]
+    other = policy.sample(prompts, seed=6, **keywords)
+    assert [[c.ids for c in some] for some in together] != [[c.ids for c in some] for some in other]
+
+
+def test_more_samples_keep_the_first_ones(prompts):
+    few, many = (uniforms(prompts[0], num_samples=n, max_new_tokens=4, seed=0) for n in (2, 5))
+    assert np.array_equal(few, many[:2])
+
+
+def test_temperature_0_is_greedy(gpt2, prompts):
+    first, second = (gpt2.sample(prompts, num_samples=1, max_new_tokens=4, temperature=0, seed=s) for s in (0, 1))
+    assert [c[0].ids for c in first] == [c[0].ids for c in second]
+    table = gpt2.next_token_log_probs([first[0][0]])
+    assert first[0][0].ids[0] == int(table[0, 0].argmax())
+
+
+def test_dropout_is_off_even_in_training_mode(tokenizer, prompts):
+    policy = CausalLMPolicy(tiny_model(dropout=0.5), tokenizer)
+    policy.model.train()
+    completions = some_completions(prompts)
+    assert torch.equal(policy.log_prob(completions), policy.log_prob(completions))
+
+
+def test_disable_dropout_is_what_makes_it_so(prompts):
+    model = tiny_model(dropout=0.5).train()
+    ids = torch.tensor([[1, 2, 3]])
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    disable_dropout(model)
+    assert torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_a_copy_is_independent_and_a_saved_policy_comes_back(policy, prompts, tmp_path):
+    completions = some_completions(prompts)
+    before = policy.log_prob(completions)
+    copy = policy.copy()
+    with torch.no_grad():
+        next(copy.model.parameters()).add_(1.0)
+    assert torch.equal(policy.log_prob(completions), before)
+    policy.save(tmp_path / "saved")
+    assert torch.allclose(CausalLMPolicy.load(tmp_path / "saved").log_prob(completions), before, atol=1e-6)
+
+
+def test_a_lower_precision_sampler_is_scored_in_full_precision(tokenizer, prompts):
+    policy = CausalLMPolicy(tiny_model(), tokenizer, sampler_dtype=torch.bfloat16)
+    policy.sample(prompts, num_samples=1, max_new_tokens=2, seed=0)
+    assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
+    assert policy.log_prob(some_completions(prompts)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [{"num_samples": 0}, {"max_new_tokens": 0}, {"temperature": -1.0}, {"max_new_tokens": 31}])
+def test_lengths_out_of_range_are_refused(gpt2, prompts, bad):
+    with pytest.raises(ValueError, match=r"expected|context of 32"):
+        gpt2.sample(prompts, **{"num_samples": 1, "max_new_tokens": 4, "seed": 0, **bad})
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="not a causal language model"):
+        CausalLMPolicy.load(tmp_path)

@@ -1,0 +1,115 @@
+import json
+
+import pytest
+import torch
+from conftest import make_pairs
+
+from suite.interfaces import TrainingData
+from suite.maths.losses import dpo_loss, implicit_reward_metrics
+from suite.runs.run_store import RunSpec, open_run
+from suite.training.dpo import DPO, DPOConfig, pair_log_probs
+from suite.training.loop import NonFiniteLoss, OptimConfig, _accumulate_gradients, epoch_order, fit, snapshot_steps
+
+
+def spec(**config):
+    return RunSpec("train", {"seed": 0, **config})
+
+
+def weights(policy):
+    return torch.cat([p.detach().flatten() for p in policy.model.parameters()])
+
+
+def train(root, policy, pairs, name, **optim):
+    with open_run(root, spec(name=name)) as run:
+        settings = {"lr": 1e-3, "batch_size": 4, "warmup_steps": 2, "num_snapshots": 2, **optim}
+        trained = DPO().train(TrainingData(pairs=pairs), policy, DPOConfig(beta=0.5, optim=OptimConfig(**settings)), run)
+        run.finish()
+        return run, trained
+
+
+def test_micro_batches_change_memory_not_the_gradient(gpt2, prompts):
+    pairs = make_pairs(gpt2, prompts, 4)
+
+    def loss_fn(policy, batch):
+        logps = pair_log_probs(policy, batch)
+        return dpo_loss(*logps, beta=0.5), implicit_reward_metrics(*logps)
+
+    found = {}
+    for size in (12, 1, 5):
+        policy = gpt2.copy()
+        metrics = _accumulate_gradients(policy, pairs, loss_fn, OptimConfig(micro_batch_size=size))
+        found[size] = metrics, torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+    for size in (1, 5):
+        assert found[size][0] == pytest.approx(found[12][0], abs=1e-5)
+        assert torch.allclose(found[size][1], found[12][1], atol=1e-5)
+    assert found[12][1].norm() > 0.01
+
+
+def test_resumed_run_equals_uninterrupted_run(tmp_path, gpt2, prompts, monkeypatch):
+    pairs = make_pairs(gpt2, prompts, 6)
+    whole_run, whole = train(tmp_path, gpt2, pairs, "whole", num_epochs=2)
+
+    class Killed(Exception):
+        pass
+
+    import suite.runs.run_store as store
+
+    monkeypatch.setattr(store, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    original = store.Run.log
+
+    def log_and_die(self, step, metrics):
+        original(self, step, metrics)
+        self._write_metrics()
+        if step == 4:
+            raise Killed
+
+    monkeypatch.setattr(store.Run, "log", log_and_die)
+    with pytest.raises(Killed):
+        train(tmp_path, gpt2, pairs, "broken", num_epochs=2)
+    monkeypatch.setattr(store.Run, "log", original)
+    run, resumed = train(tmp_path, gpt2, pairs, "broken", num_epochs=2)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed.tokens_trained == whole.tokens_trained
+    rows = [[json.loads(line) for line in (r.directory / "metrics.jsonl").read_text().splitlines()] for r in (whole_run, run)]
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[1]] == list(range(1, 11))
+
+
+def test_first_loss_is_log_2_and_margins_grow(tmp_path, gpt2, prompts):
+    run, _ = train(tmp_path, gpt2, make_pairs(gpt2, prompts, 6), "run", num_epochs=10)
+    rows = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert rows[-1]["loss"] < 0.6
+    assert rows[-1]["rewards/margins"] > 0.1
+    assert rows[0]["lr"] == pytest.approx(5e-4)  # warm-up: half of the way at the first of two steps
+    assert rows[-1]["lr"] == pytest.approx(1e-3)
+
+
+def test_non_finite_loss_names_the_step(tmp_path, gpt2, prompts):
+    def explode(policy, pairs):
+        losses = policy.completion_log_probs([p.chosen for p in pairs])
+        return losses * float("nan"), {}
+
+    with open_run(tmp_path, spec()) as run, pytest.raises(NonFiniteLoss, match="step 1"):
+        fit(gpt2.copy(), make_pairs(gpt2, prompts, 2), explode, OptimConfig(num_snapshots=1), run)
+
+
+def test_no_examples_are_refused(tmp_path, gpt2):
+    with open_run(tmp_path, spec()) as run, pytest.raises(ValueError, match="no examples"):
+        fit(gpt2, [], lambda *_: None, OptimConfig(), run)
+
+
+def test_snapshots_are_even_and_end_with_the_last_step():
+    assert snapshot_steps(10, 4) == [2, 5, 8, 10]
+    assert snapshot_steps(96, 4) == [24, 48, 72, 96]
+    with pytest.raises(ValueError, match="too few"):
+        snapshot_steps(3, 4)
+
+
+def test_every_epoch_visits_every_example_in_another_order():
+    first, second = epoch_order(20, 0, 0), epoch_order(20, 0, 1)
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+    assert first == epoch_order(20, 0, 0)
+    assert first != epoch_order(20, 1, 0)
