@@ -4,7 +4,7 @@ Trains every method on preferences over its own reference's completions, measure
 prompts, and draws the frontier. Everything is cached and resumable: the same command goes on where it was stopped, and a
 finished sweep redraws in seconds.
 
-examples:
+Examples:
   python experiments/run_imdb_frontier.py                                  embedded models, no network, CPU, minutes
   python experiments/run_imdb_frontier.py --profile smoke                  the whole pipeline in about a minute
   python experiments/run_imdb_frontier.py --dry-run                        every run, cached or not
@@ -71,9 +71,12 @@ def profiles() -> dict[str, Any]:
     paper = Study(
         profile="paper", reference="gpt2-large", gold_reward="siebert/sentiment-roberta-large-english",
         reviews="stanfordnlp/imdb", train_prompts=12_000, validation_prompts=256, test_prompts=1000, max_new_tokens=60,
-        sft=SupervisedSettings(10_000, 512, OptimConfig(lr=1e-5, batch_size=64, micro_batch_size=8, num_snapshots=1, precision="bfloat16")),
-        optim=OptimConfig(lr=1e-6, batch_size=64, micro_batch_size=32, warmup_steps=150, num_snapshots=10, precision="bfloat16"),
-        learning_rates={}, sampler_dtype="float32",
+        sft=SupervisedSettings(
+            texts=10_000, max_tokens=512,
+            optim=OptimConfig(lr=1e-5, micro_batch_size=8, num_snapshots=1, precision="bfloat16"),
+        ),
+        optim=OptimConfig(micro_batch_size=32, num_snapshots=10, precision="bfloat16"),
+        learning_rates={},
     )  # fmt: skip
     return {study.profile: study for study in (embedded, smoke, paper)}
 
@@ -156,21 +159,26 @@ def chosen_study(arguments: Arguments) -> Any:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    from suite.runs.frontier_experiment import print_plan, run_and_report
+    from suite.figures.report import write_report
+    from suite.runs.run_store import check_writable
     from suite.runs.study import plan_study
-    from suite.runs.sweep import available_cores
+    from suite.runs.sweep import available_cores, print_plan, run_all
 
     seeds, study, grid = parse_seeds(arguments.seeds), chosen_study(arguments), chosen_grid(arguments)
     plan = plan_study(study, grid, seeds)
-    print_plan(arguments.runs, plan)
+    print_plan(arguments.runs, plan.targets)
     if arguments.dry_run:
         return 0
-    name = "imdb_frontier" + ("" if study.profile == "embedded" else f"_{study.profile}")
+    out = arguments.out or RESULTS / ("imdb_frontier" + ("" if study.profile == "embedded" else f"_{study.profile}"))
+    for folder in (arguments.runs, out):
+        check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
+    if run_all(arguments.runs, plan.targets, workers=workers):
+        return 1
     command = " ".join(["python experiments/run_imdb_frontier.py", *sys.argv[1:]])
-    return run_and_report(
-        arguments.runs, plan, grid, seeds, out=arguments.out or RESULTS / name, workers=workers, command=command
-    )
+    print("\n" + write_report(arguments.runs, plan, grid, seeds, out=out, workers=workers, command=command))
+    print(f"Written to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
+    return 0
 
 
 if __name__ == "__main__":

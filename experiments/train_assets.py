@@ -129,7 +129,7 @@ def train_language_model(config: LanguageModel) -> None:
     tokenizer = train_tokenizer(train.texts, config.vocab_size, config.context)
     tokenizer.save_pretrained(config.out)
     eos = tokenizer.eos_token_id
-    documents = [ids + [eos] for ids in encode(tokenizer, train.texts)]
+    documents = [[*ids, eos] for ids in encode(tokenizer, train.texts)]
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer), n_positions=config.context, n_embd=config.width, n_layer=config.layers,
@@ -191,7 +191,7 @@ def measure_language_model(folder: Path, tokenizer, texts: list[str]) -> dict[st
     """Nats per token of the stored (bf16-rounded) weights on whole test reviews, in fp32, with an interval over reviews."""
     model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
     context = model.config.n_positions
-    documents = [ids + [tokenizer.eos_token_id] for ids in encode(tokenizer, texts[:: len(texts) // 2000])]
+    documents = [[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts[:: len(texts) // 2000])]
     blocks = [(i, ids[at : at + context + 1]) for i, ids in enumerate(documents) for at in range(0, len(ids), context)]
     blocks = sorted((b for b in blocks if len(b[1]) > 1), key=lambda b: len(b[1]))
     nats, count, early = np.zeros(len(documents)), np.zeros(len(documents)), [[], []]
@@ -207,7 +207,7 @@ def measure_language_model(folder: Path, tokenizer, texts: list[str]) -> dict[st
                 early[0].append(values[4:40].sum().item())
                 early[1].append(min(len(ids) - 1, 40) - 4)
     return {
-        "test nats per token, whole reviews in blocks of %d" % context: ratio_with_interval(nats, count),
+        f"test nats per token, whole reviews in blocks of {context}": ratio_with_interval(nats, count),
         "test nats per token, tokens 5 to 40 of a review": ratio_with_interval(np.array(early[0]), np.array(early[1])),
     }
 
@@ -363,7 +363,7 @@ def write_card(folder: Path, title: str, config, size: int, seconds: float, data
         "configuration": json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "tokenizer")}),
         "parameters": size,
         "stored as": "safetensors, bf16",
-        "training time": f"{seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores ({platform.machine()}), shared with other work",
+        "training time": f"{seconds / 60:.0f} minutes, {os.cpu_count()} shared CPU cores ({platform.machine()})",
         "date": date.today().isoformat(),
         **measured,
     }

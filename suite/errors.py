@@ -34,7 +34,8 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            message = f"disk full while writing {error.filename or 'results'}; free some space and start again: nothing finished is lost"
+            where = error.filename or "results"
+            message = f"disk full while writing {where}; free some space and start again: nothing finished is lost"
         except KeyboardInterrupt:
             print("\nstopped; start the same command again to go on from here", file=sys.stderr)
             return 130

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Policy(Protocol):
         ...
 
     def log_prob(self, completions: Sequence[Completion]) -> Tensor:
-        """log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32, no gradient.
+        """Log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32, no gradient.
 
         Raises:
             LogProbUnavailable: `has_log_prob` is False.
@@ -47,7 +47,7 @@ class Policy(Protocol):
         ...
 
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
-        """log π(·|x, y_<t) over the vocabulary for every completion token.
+        """Log π(·|x, y_<t) over the vocabulary for every completion token.
 
         Shape (len(completions), longest completion, vocabulary), float32, no gradient; rows past a completion's end are
         meaningless. Large: call it with few completions at a time.
@@ -123,7 +123,7 @@ class Run(Protocol):
         """True when enough time has passed since the last checkpoint to write the next."""
         ...
 
-    def progress(self, total: int, unit: str, done: int = 0) -> AbstractContextManager[Iterator[Any] | Any]:
+    def progress(self, total: int, unit: str, done: int = 0) -> AbstractContextManager[Any]:
         """A progress bar with `update(n)`."""
         ...
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny models of two architectures (learned absolute positions and rotary), and a one-token-per-word tokenizer."""
+"""Shared fixtures: tiny models with absolute and with rotary positions, and a tokenizer of one token per word."""
 
 from __future__ import annotations
 
@@ -47,7 +47,16 @@ def tiny_model(architecture: str = "gpt2", *, seed: int = 0, dropout: float = 0.
     torch.manual_seed(seed)
     common = {"vocab_size": len(WORDS), "bos_token_id": EOS, "eos_token_id": EOS}
     if architecture == "gpt2":
-        config = GPT2Config(n_positions=32, n_embd=16, n_layer=2, n_head=2, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, **common)
+        config = GPT2Config(
+            n_positions=32,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            resid_pdrop=dropout,
+            embd_pdrop=dropout,
+            attn_pdrop=dropout,
+            **common,
+        )
         model = GPT2LMHeadModel(config)
     else:
         config = LlamaConfig(

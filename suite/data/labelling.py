@@ -11,9 +11,7 @@ import pandas as pd
 Labels = Literal["hard", "bradley_terry"]
 
 
-def label_pairs(
-    completions: pd.DataFrame, *, labels: Labels, scale: float, seed: int
-) -> tuple[pd.DataFrame, dict[str, int]]:
+def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """All pairs of completions of each prompt (6 of 4), labelled by the gold reward.
 
     Identical completions and, with hard labels, equal rewards are dropped and counted, never broken by order.

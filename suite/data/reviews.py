@@ -38,6 +38,7 @@ def load_reviews(source: str, split: str) -> Reviews:
         source: A local folder holding `<split>.parquet|csv|jsonl`, one such file (then every split reads it), a folder
             written by `datasets.save_to_disk`, or a Hub name such as `stanfordnlp/imdb`.
         split: Name of the split.
+
     Raises:
         UserError: Nothing there, the Hub cannot be reached, or a row is malformed (file, row and field named).
     """

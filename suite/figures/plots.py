@@ -54,7 +54,9 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
         hull = pd.concat([start, rows[rows["selected"]]]).sort_values("kl")
         ax.plot(hull["kl"], hull["reward"], "--" if privileged else "-", color=colour, lw=1.3, alpha=0.75, zorder=2)
         if beyond := len(rows) - len(shown):
-            notes.append(f"{method}: {beyond} of {len(rows)} points lie beyond the axis (KL up to {rows['kl'].max():.0f} nats).")
+            notes.append(
+                f"{method}: {beyond} of {len(rows)} points lie beyond the axis (KL up to {rows['kl'].max():.0f} nats)."
+            )
         if privileged:
             notes.append(f"{method} (hollow) selects by the gold reward itself; its KL is an upper bound.")
     if len(start):

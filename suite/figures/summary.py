@@ -54,7 +54,10 @@ def budget_table(records: pd.DataFrame, numbers: pd.DataFrame, *, against: str =
         for method, row in best.items():
             if method == REFERENCE:
                 continue
-            entry = {"KL budget, nats": budget, "method": method + (" (privileged)" if row is not None and row["privileged"] else "")}
+            entry = {
+                "KL budget, nats": budget,
+                "method": method + (" (privileged)" if row is not None and row["privileged"] else ""),
+            }
             if row is None:
                 rows.append({**entry, "setting": "none within the budget", "reward, P(positive)": "–", "KL, nats": "–"})
                 continue
@@ -67,7 +70,8 @@ def budget_table(records: pd.DataFrame, numbers: pd.DataFrame, *, against: str =
                 difference = paired_difference(a, b.reindex(a.index))
                 tied = difference.low <= 0 <= difference.high
                 entry[f"minus {against}, same prompts"] = (
-                    f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]" + (" statistically tied" if tied else "")
+                    f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+                    + (" statistically tied" if tied else "")
                 )
             rows.append(entry)
     return pd.DataFrame(rows).fillna("").to_markdown(index=False)
@@ -86,7 +90,12 @@ def _best_within(validation: pd.DataFrame, test: pd.DataFrame, method: str, budg
 
 def samples_page(samples: pd.DataFrame) -> str:
     """A few completions of every policy on the same prompts."""
-    lines = ["# Sample completions", "", "First test prompts, first sample, last snapshot of each setting. **Bold**: the prompt.", ""]
+    lines = [
+        "# Sample completions",
+        "",
+        "First test prompts, first sample, last snapshot of each setting. **Bold**: the prompt.",
+        "",
+    ]
     for prompt_id, group in samples.groupby("prompt_id", sort=False):
         lines += [f"## {prompt_id}", ""]
         for _, row in group.iterrows():

@@ -1,4 +1,4 @@
-"""The reward-KL frontier of one method: which of its points no other of its points beats, and the area under them. numpy only."""
+"""The reward-KL frontier of one method: the points that none of its others beats, and the area under them. numpy only."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """log π(y_t|x, y_<t) at every completion token, 0 elsewhere.
+    """Log π(y_t|x, y_<t) at every completion token, 0 elsewhere.
 
     The logits at position t - 1 predict the token at t, so position 0 is never scored.
 
@@ -36,7 +36,7 @@ def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) 
 
 
 def sequence_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """log π(y|x) = Σ_t log π(y_t|x, y_<t) in nats, summed over completion tokens. Shape (batch,), float32.
+    """Log π(y|x) = Σ_t log π(y_t|x, y_<t) in nats, summed over completion tokens. Shape (batch,), float32.
 
     Arguments and errors as in `token_log_probs`.
     """

@@ -86,4 +86,5 @@ def expected_maximum(values: ArrayLike, n: int) -> NDArray[np.float64]:
         - special.gammaln(rank[possible] - n + 1)
         - (special.gammaln(size + 1) - special.gammaln(n + 1) - special.gammaln(size - n + 1))
     )
-    return ordered @ np.exp(log_weight)
+    expected: NDArray[np.float64] = ordered @ np.exp(log_weight)
+    return expected

@@ -30,10 +30,12 @@ class CausalLMPolicy:
     has_log_prob = True
     has_next_token_log_probs = True
 
-    def __init__(self, model: nn.Module, tokenizer: Any, *, sampler_dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, sampler_dtype: torch.dtype | None = None) -> None:
         if tokenizer.eos_token_id is None:
-            raise UserError(f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token in its tokenizer_config.json")
-        self.model = disable_dropout(model).eval()
+            raise UserError(
+                f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token in its tokenizer_config.json"
+            )
+        self.model: Any = disable_dropout(model).eval()
         self.tokenizer = tokenizer
         self.sampler_dtype = sampler_dtype
         self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
@@ -63,7 +65,7 @@ class CausalLMPolicy:
 
     @torch.inference_mode()
     def log_prob(self, completions: Sequence[Completion]) -> Tensor:
-        """log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32."""
+        """Log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32."""
         values = torch.empty(len(completions), dtype=torch.float32)
         order = sorted(range(len(completions)), key=lambda i: len(completions[i].prompt.ids) + len(completions[i].ids))
         while order:
@@ -83,7 +85,7 @@ class CausalLMPolicy:
 
     @torch.inference_mode()
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
-        """log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
+        """Log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
         batch = collate(completions).to(self.device)
         logits = self._logits(batch)
         time = torch.arange(max(len(c.ids) for c in completions), device=self.device)
@@ -124,7 +126,7 @@ class CausalLMPolicy:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{directory}: not a causal language model with a tokenizer ({error})") from error

@@ -69,9 +69,7 @@ def sample_completions(
             truncated = eos_token_id not in ids
             length = len(ids) if truncated else ids.index(eos_token_id) + 1
             text = decode(ids[:length] if truncated else ids[: length - 1])
-            completions[i][k] = Completion(
-                prompts[i], tuple(ids[:length]), text, truncated, float(values[:length].sum())
-            )
+            completions[i][k] = Completion(prompts[i], tuple(ids[:length]), text, truncated, float(values[:length].sum()))
         if on_batch:
             on_batch(len(batch))
     return completions

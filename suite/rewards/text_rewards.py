@@ -32,7 +32,7 @@ class ClassifierReward:
 
     @torch.inference_mode()
     def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
-        """log P(positive)/P(negative) in nats, float64. Shape (len(prompts),). Text beyond the classifier's context is cut."""
+        """Log P(positive)/P(negative) in nats, float64. Shape (len(prompts),). Text beyond the classifier's context is cut."""
         texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         values = np.empty(len(texts))

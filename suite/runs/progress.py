@@ -21,7 +21,7 @@ def bar(total: int, unit: str, title: str, done: int = 0) -> Any:
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total, initial=done, unit=unit, desc=f"  {title[:38]:<38}", position=_position, leave=False,
-        mininterval=0.5 if terminal else 30.0, disable=None if terminal else not _position == 0,
+        mininterval=0.5 if terminal else 30.0, disable=None if terminal else _position != 0,
         bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}]",
     )  # fmt: skip
 

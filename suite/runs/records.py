@@ -52,9 +52,10 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
         tokens_at = _tokens_by_step(root, run)
         for spec in run.evaluations:
             frame = pd.read_parquet(spec.directory(root) / "samples.parquet")
-            point = {"method": run.method, "setting": run.label, "seed": run.seed, "step": int(frame["step"].iloc[0])}
+            step = int(frame["step"].iloc[0])
+            point = {"method": run.method, "setting": run.label, "seed": run.seed, "step": step}
             cost = {
-                "tokens_trained": tokens_at.get(point["step"], costs["tokens_trained"]), "tokens_sampled": sampled_for_pairs,
+                "tokens_trained": tokens_at.get(step, costs["tokens_trained"]), "tokens_sampled": sampled_for_pairs,
                 "run_seconds": costs["seconds"], "run_peak_memory_mib": costs["peak_memory_mib"],
             }  # fmt: skip
             rows += [{**common, **point, **cost, **row} for row in _measurements(frame, spec, root)]
@@ -138,7 +139,7 @@ def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.
 
 def _selected(records: pd.DataFrame) -> pd.Series:
     """True on every row of a point that lies on its method's frontier, judged on validation prompts where there are any."""
-    chosen = set()
+    chosen: set[tuple[Any, ...]] = set()
     for _, rows in records.groupby("method"):
         split = "validation" if (rows["split"] == "validation").any() else "test"
         table = wide(rows, split)
@@ -150,7 +151,9 @@ def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
     """One row per policy evaluated on `split`: its metrics as columns, with `_low`, `_high` and `_n`."""
     rows = records[records["split"] == split]
     keys = [*POINT, *(c for c in ("privileged", "selected") if c in rows)]
-    table = rows.pivot_table(index=keys, columns="metric", values=["value", "ci_low", "ci_high", "n"], sort=False, observed=True)
+    table = rows.pivot_table(
+        index=keys, columns="metric", values=["value", "ci_low", "ci_high", "n"], sort=False, observed=True
+    )
     suffix = {"value": "", "ci_low": "_low", "ci_high": "_high", "n": "_n"}
     table.columns = [f"{metric}{suffix[kind]}" for kind, metric in table.columns]
     return table.reset_index()
@@ -164,7 +167,8 @@ def write_records(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> No
 
 def sample_completions_of(root: Path, plan: Plan, *, prompts: int, methods: Sequence[str] = ()) -> pd.DataFrame:
     """The first test completions of the reference and of every setting's last snapshot: method, setting, prompt, text."""
-    texts = pd.read_parquet(plan.prompts.directory(root) / "prompts.parquet").set_index("prompt_id")["prompt_text"]
+    test_prompts = plan.reference_evaluation.inputs["test"].directory(root)
+    texts = pd.read_parquet(test_prompts / "prompts.parquet").set_index("prompt_id")["prompt_text"]
     last = [(run.method, run.label, run.evaluations[-1]) for run in plan.trained if run.seed == plan.trained[0].seed]
     parts = []
     for method, label, spec in [(REFERENCE, "", plan.reference_evaluation), *last]:

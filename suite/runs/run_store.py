@@ -1,9 +1,9 @@
 """Content-addressed run directories: equal specifications share one, whoever asks and whenever.
 
-    <root>/<stage>/<key[:16]>/
-        spec.json        what produced it         lock         the pid of the process that holds it
-        metrics.jsonl    one row per step         checkpoint.pt   to resume from; gone when done
-        snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions
+<root>/<stage>/<key[:16]>/
+    spec.json        what produced it         lock         the pid of the process that holds it
+    metrics.jsonl    one row per step         checkpoint.pt   to resume from; gone when done
+    snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions
 """
 
 from __future__ import annotations
@@ -104,6 +104,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work, not after it.
+
+    Raises:
+        UserError: The folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / ".writable", lambda path: path.write_text(""))
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another place with --out or --runs") from error
 
 
 class Run:

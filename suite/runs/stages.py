@@ -21,7 +21,14 @@ from suite.data.reviews import load_reviews
 from suite.data.tables import completions_table, pairs_from_table, prompts_table, read_prompts
 from suite.data.tasks import imdb_sentiment
 from suite.errors import UserError
-from suite.evaluation.reward_kl import check_sampler, check_step_0, evaluate_reward_kl, score
+from suite.evaluation.reward_kl import (
+    MAX_SAMPLER_KL,
+    check_sampler,
+    check_step_0,
+    evaluate_reward_kl,
+    sampler_kl,
+    score,
+)
 from suite.interfaces import TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method
@@ -59,19 +66,18 @@ def fine_tune(run: Run) -> None:
         reviews, base, count=config["texts"], max_tokens=config["max_tokens"], seed=config["seed"]
     )
     policy = SFT().train(TrainingData(texts=texts), base, TypeAdapter(SFT.Config).validate_python(config["config"]), run)
-    run.costs["tokens_trained"] = policy.tokens_trained
+    run.costs["tokens_trained"] = getattr(policy, "tokens_trained", 0)
 
 
 def draw_prompts(run: Run) -> None:
-    """Disjoint training, validation and test prefixes, from the reference or from reviews."""
+    """Prefixes of one split, from the reference or from reviews."""
     config, policy = run.spec.config, reference_policy(run)
+    split, size, seed = config["split"], config["size"], config["seed"]
     if config["reviews"] is None:
-        prompts = imdb_sentiment.prompts_from_model(policy, config["sizes"], seed=config["seed"])
+        prompts = imdb_sentiment.prompts_from_model(policy, split, size, seed=seed)
     else:
-        reviews = {split: load_reviews(run.spec.where["reviews"], split) for split in ("train", "test")}
-        prompts = imdb_sentiment.prompts_from_reviews(
-            reviews, policy, config["sizes"], sft_texts=config["sft_texts"], seed=config["seed"]
-        )
+        reviews = load_reviews(run.spec.where["reviews"], "train" if split == "train" else "test")
+        prompts = imdb_sentiment.prompts_from_reviews(reviews, policy, split, size, sft_texts=config["sft_texts"], seed=seed)
     run.write_table("prompts.parquet", prompts_table(prompts))
 
 
@@ -79,7 +85,7 @@ def draw_completions(run: Run) -> None:
     """Completions of some prompts from the reference, with gold reward and, where asked for, log π_ref."""
     config, policy = run.spec.config, reference_policy(run)
     first, last = config["prompts"]
-    prompts = read_prompts(run.input("prompts") / "prompts.parquet", config["split"])[first:last]
+    prompts = read_prompts(run.input("prompts") / "prompts.parquet")[first:last]
     num_samples = config["num_samples"]
     with run.progress(len(prompts) * num_samples, "completions") as bar:
         drawn = policy.sample(
@@ -99,9 +105,12 @@ def draw_completions(run: Run) -> None:
 def make_pairs(run: Run) -> None:
     """Label all pairs of completions of each training prefix."""
     config = run.spec.config
-    parts = [run.input(name) / "completions.parquet" for name in sorted(run.spec.inputs) if name != "prompts"]
+    parts = [run.input(name) / "completions.parquet" for name in sorted(run.spec.inputs)]
     pairs, counts = label_pairs(
-        pd.concat([pd.read_parquet(part) for part in parts]), labels=config["labels"], scale=config["scale"], seed=config["seed"]
+        pd.concat([pd.read_parquet(part) for part in parts]),
+        labels=config["labels"],
+        scale=config["scale"],
+        seed=config["seed"],
     )
     if not len(pairs):
         raise UserError(f"no preference pairs are left of {counts}; use more prompts or longer completions")
@@ -114,7 +123,7 @@ def train_policy(run: Run) -> None:
     config = run.spec.config
     reference = reference_policy(run)
     method = load_method(config["method"])()
-    prompts = read_prompts(run.input("prompts") / "prompts.parquet", "train")
+    prompts = read_prompts(run.input("prompts") / "prompts.parquet")
     pairs = pairs_from_table(pd.read_parquet(run.input("pairs") / "pairs.parquet"), prompts)
     check_step_0(reference.copy(), reference, pairs)
     have: dict[str, Any] = {"pairs": pairs, "prompts": prompts}
@@ -124,7 +133,9 @@ def train_policy(run: Run) -> None:
     policy = method.train(data, reference, TypeAdapter(method.Config).validate_python(config["config"]), run)
     kept = snapshots(run.directory)
     if len(kept) != config["num_snapshots"]:
-        raise UserError(f"{method.name} kept {len(kept)} snapshots, {config['num_snapshots']} were asked for; it needs more steps")
+        raise UserError(
+            f"{method.name} kept {len(kept)} snapshots, {config['num_snapshots']} were asked for; it needs more steps"
+        )
     run.costs["tokens_trained"] = getattr(policy, "tokens_trained", 0)
 
 
@@ -141,17 +152,18 @@ def evaluate_policy(run: Run) -> None:
         directory = snapshots(run.input("policy"))[config["snapshot"]]
         policy, step = load_policy(run, directory), int(directory.name.removeprefix("step-"))
     reward, parts = gold_reward(run), []
-    wanted = {s: config["sizes"][s] for s in ("validation", "test") if config["sizes"][s]}
-    with run.progress(sum(wanted.values()) * config["num_samples"], "completions") as bar:
-        for split, size in wanted.items():
-            prompts = read_prompts(run.input("prompts") / "prompts.parquet", split)[:size]
-            part = evaluate_reward_kl(
-                policy, reference, reward, prompts, num_samples=config["num_samples"],
-                max_new_tokens=config["max_new_tokens"], seed=config["seed"], on_batch=bar.update,
-            )  # fmt: skip
+    splits = [name for name in ("validation", "test") if name in run.spec.inputs]
+    prompts = {split: read_prompts(run.input(split) / "prompts.parquet") for split in splits}
+    keywords = {name: config[name] for name in ("num_samples", "max_new_tokens", "seed")}
+    with run.progress(sum(map(len, prompts.values())) * config["num_samples"], "completions") as bar:
+        for split in splits:
+            part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords, on_batch=bar.update)
+            if not sampler_kl(part) <= MAX_SAMPLER_KL:  # a sharp policy in bf16: draw again in the scorer's precision
+                policy.sampler_dtype = None
+                part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords)
+            check_sampler(part)
             parts.append(part.assign(split=split, step=step))
     frame = pd.concat(parts, ignore_index=True)
-    check_sampler(frame)
     run.costs["tokens_sampled"] = int(frame["tokens"].sum())
     run.write_table("samples.parquet", frame.drop(columns="ids"))
 
@@ -176,6 +188,8 @@ STAGES: dict[str, Stage] = {
 
 def pool_rewards(directories: list[Path]) -> tuple[list[str], np.ndarray]:
     """The shared pool of reference samples: prompt ids and their gold rewards, shape (prompts, samples)."""
-    frame = pd.concat([pd.read_parquet(d / "completions.parquet", columns=["prompt_id", "sample", "reward"]) for d in directories])
+    frame = pd.concat(
+        [pd.read_parquet(d / "completions.parquet", columns=["prompt_id", "sample", "reward"]) for d in directories]
+    )
     table = frame.pivot(index="prompt_id", columns="sample", values="reward")
     return list(table.index), table.to_numpy()

@@ -89,7 +89,6 @@ class Plan:
     study: Study
     trained: list[TrainedRun]
     reference_evaluation: RunSpec
-    prompts: RunSpec
     pairs: RunSpec
     pool: list[RunSpec]
     pool_settings: list[tuple[str, str, Mapping[str, Any]]]
@@ -123,7 +122,9 @@ class _Builder:
         return RunSpec(stage, config, inputs, code, self.where, **more)
 
 
-def plan_study(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int], *, test: bool = True) -> Plan:
+def plan_study(
+    study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int], *, test: bool = True
+) -> Plan:
     """The runs of `study` over `grid` (method → settings) and training `seeds`.
 
     Args:
@@ -143,32 +144,38 @@ def plan_study(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         sft_config = {"config": {"optim": asdict(study.sft.optim)}, "texts": sft_texts, "max_tokens": study.sft.max_tokens}
         sft_config |= {"reviews": data_digest(study.reviews)}
         base["sft"] = build.spec("sft", {**shared, **sft_config}, {}, title="SFT", cost=sft_texts * study.sft.max_tokens)
-    sizes = {"train": study.train_prompts, "validation": study.validation_prompts, "test": study.test_prompts}
-    prompts_config = {**shared, "sizes": sizes, "reviews": data_digest(study.reviews), "sft_texts": sft_texts}
-    prompts = build.spec("prompts", prompts_config, base, title="prompts", cost=8.0 * sum(sizes.values()))
-    inputs = {**base, "prompts": prompts}
 
-    def completions(split: str, first: int, last: int, num_samples: int, title: str, **config: Any) -> RunSpec:
-        config |= {"split": split, "prompts": [first, last], "num_samples": num_samples, "max_new_tokens": study.max_new_tokens}
+    def prompts(split: str, size: int) -> RunSpec:
+        config = {"split": split, "size": size, "reviews": data_digest(study.reviews), "sft_texts": sft_texts}
+        share = {"train": 1.1, "validation": 33, "test": 14}[split]
+        return build.spec("prompts", {**shared, **config}, base, title=f"{split} prompts", cost=8.0 * share * size)
+
+    def completions(of: RunSpec, first: int, last: int, num_samples: int, title: str, **config: Any) -> RunSpec:
+        config |= {"prompts": [first, last], "num_samples": num_samples, "max_new_tokens": study.max_new_tokens}
         cost = 2.0 * (last - first) * num_samples * study.max_new_tokens
-        return build.spec("completions", {**shared, **config}, inputs, title=f"{title} {first}–{last - 1}", cost=cost)
+        title = f"{title} {first}–{last - 1}"
+        return build.spec("completions", {**shared, **config}, {**base, "prompts": of}, title=title, cost=cost)
 
+    train_prompts = prompts("train", study.train_prompts)
+    evaluation_prompts = {"validation": prompts("validation", study.validation_prompts)}
+    if test:
+        evaluation_prompts["test"] = prompts("test", study.test_prompts)
     shards = [
-        completions("train", *span, study.completions_per_prompt, "completions", reference_log_probs=study.optim.precision)
+        completions(
+            train_prompts, *span, study.completions_per_prompt, "completions", reference_log_probs=study.optim.precision
+        )
         for span in spans(study.train_prompts, PROMPTS_PER_SHARD)
     ]
     labelling = {"labels": study.labels, "scale": study.bradley_terry_scale, "seed": study.seed}
     pairs = build.spec("pairs", labelling, {f"completions-{i:03d}": s for i, s in enumerate(shards)}, title="pairs")
-    evaluation = {
-        **shared, "sizes": {"validation": study.validation_prompts, "test": study.test_prompts if test else 0},
-        "num_samples": study.samples_per_prompt, "max_new_tokens": study.max_new_tokens,
-    }  # fmt: skip
-    evaluated = sum(evaluation["sizes"].values()) * study.samples_per_prompt
+    evaluation = {**shared, "num_samples": study.samples_per_prompt, "max_new_tokens": study.max_new_tokens}
+    evaluated = (study.validation_prompts + study.test_prompts * test) * study.samples_per_prompt
     evaluation_cost = 4.0 * evaluated * study.max_new_tokens
     num_pairs = study.train_prompts * study.completions_per_prompt * (study.completions_per_prompt - 1) // 2
     training_cost = 8.0 * study.optim.num_epochs * num_pairs * study.max_new_tokens
 
-    trained, pool_settings = [], []
+    trained: list[TrainedRun] = []
+    pool_settings: list[tuple[str, str, Mapping[str, Any]]] = []
     for name, settings in grid.items():
         method = load_method(name)
         for setting in settings:
@@ -184,20 +191,24 @@ def plan_study(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
                     "num_snapshots": study.optim.num_snapshots,
                 }  # fmt: skip
                 train = build.spec(
-                    "train", train_config, {**inputs, "pairs": pairs}, title=title, cost=training_cost,
+                    "train", train_config, {**base, "prompts": train_prompts, "pairs": pairs}, title=title, cost=training_cost,
                     modules=(resolve(name).partition(":")[0],),
                 )  # fmt: skip
                 evaluations = [
                     build.spec(
-                        "evaluation", {**evaluation, "snapshot": k}, {**inputs, "policy": train},
+                        "evaluation", {**evaluation, "snapshot": k}, {**base, **evaluation_prompts, "policy": train},
                         title=f"{title}, snapshot {k + 1}", cost=evaluation_cost,
                     )
                     for k in range(study.optim.num_snapshots)
                 ]  # fmt: skip
                 trained.append(TrainedRun(method.name, label, setting, seed, train, evaluations))
-    pool = [completions("test", *span, study.pool_size, "pool") for span in spans(study.test_prompts, POOL_PROMPTS_PER_SHARD)]
+    pool = [
+        completions(evaluation_prompts["test"], *span, study.pool_size, "pool")
+        for span in spans(study.test_prompts if test else 0, POOL_PROMPTS_PER_SHARD)
+    ]
+    inputs = {**base, **evaluation_prompts}
     reference = build.spec("evaluation", {**evaluation, "snapshot": None}, inputs, title="reference", cost=evaluation_cost)
-    return Plan(study, trained, reference, prompts, pairs, pool if test else [], pool_settings)
+    return Plan(study, trained, reference, pairs, pool, pool_settings)
 
 
 def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Study) -> dict[str, Any]:

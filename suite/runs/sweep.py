@@ -10,15 +10,18 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
 from suite.errors import UserError
 from suite.runs import progress
-from suite.runs.run_store import RunSpec, open_run, write_atomically
+from suite.runs.run_store import RunSpec, open_run, status, write_atomically
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,8 @@ def run_one(root: Path, spec: RunSpec, stage: Callable | None = None) -> Outcome
             (stage or STAGES[spec.stage].function)(run)
             run.finish()
         return Outcome(spec, "done", time.monotonic() - began)
-    except UserError as error:
-        return Outcome(spec, "failed", time.monotonic() - began, str(error))
-    except OSError:
-        raise  # a full disk or a missing permission stops the sweep
+    except (UserError, OSError):
+        raise  # the user's to mend (a held run, a bad row, a full disk): stop the sweep and say so
     except Exception as error:
         log = spec.directory(root) / "error.log"
         write_atomically(log, lambda path: path.write_text(traceback.format_exc()))
@@ -172,3 +173,20 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def print_plan(root: Path, targets: Sequence[RunSpec]) -> None:
+    """Every run of a plan: stage, title, and whether it is cached, resumes, is to run, or has changed code."""
+    rows = [(spec.stage, spec.title, status(root, spec), spec.key[:16]) for spec in closure(targets)]
+    print(tabulate(rows, headers=["stage", "run", "status", "key"]))
+    counts = Counter(row[2] for row in rows)
+    print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})\n", flush=True)
+
+
+def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int) -> list[Outcome]:
+    """Make all targets under one progress bar; prints and returns those that failed."""
+    quiet_libraries()
+    failed = [outcome for outcome in run_sweep(root, targets, workers=workers) if outcome.status in ("failed", "skipped")]
+    if failed:
+        print(tabulate([(o.spec.title, o.status, o.error) for o in failed], headers=["run", "status", "why"]))
+    return failed

@@ -85,7 +85,9 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
     with run.progress(steps, "step", step) as bar:
         while step < steps:
             epoch, at = divmod(step, per_epoch)
-            batch = [examples[i] for i in epoch_order(len(examples), run.seed, epoch)[at * config.batch_size :][: config.batch_size]]
+            batch = [
+                examples[i] for i in epoch_order(len(examples), run.seed, epoch)[at * config.batch_size :][: config.batch_size]
+            ]
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
             metrics = _accumulate_gradients(policy, batch, loss_fn, config)

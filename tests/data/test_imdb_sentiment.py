@@ -2,7 +2,7 @@ import pytest
 from conftest import SHARED, needs_reviews
 
 from suite.data.reviews import Reviews, load_reviews
-from suite.data.tasks.imdb_sentiment import prompts_from_model, prompts_from_reviews, review_order, texts_for_sft
+from suite.data.tasks.imdb_sentiment import prompts_from_model, prompts_from_reviews, review_order, split_of, texts_for_sft
 from suite.errors import UserError
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.runs.study import ASSETS
@@ -16,38 +16,43 @@ def embedded():
 
 
 def check(prompts):
-    ids = [p.ids for some in prompts.values() for p in some]
-    assert len(set(ids)) == len(ids) == 35
-    assert {len(i) for i in ids} <= set(range(2, 9))
+    everything = [p for some in prompts.values() for p in some]
+    assert len({p.ids for p in everything}) == len({p.id for p in everything}) == 35
+    assert {len(p.ids) for p in everything} <= set(range(2, 9))
     assert {split: len(some) for split, some in prompts.items()} == SIZES
-    assert len({p.id for some in prompts.values() for p in some}) == 35
+    assert all(split_of(p.ids) == split for split, some in prompts.items() for p in some)
 
 
 def test_prefixes_from_the_model_are_disjoint_and_reproducible(embedded):
-    prompts = prompts_from_model(embedded, SIZES, seed=0)
+    prompts = {split: prompts_from_model(embedded, split, size, seed=0) for split, size in SIZES.items()}
     check(prompts)
-    assert prompts == prompts_from_model(embedded, SIZES, seed=0)
-    assert prompts != prompts_from_model(embedded, SIZES, seed=1)
+    assert prompts["train"] == prompts_from_model(embedded, "train", 20, seed=0)
+    assert prompts["train"] != prompts_from_model(embedded, "train", 20, seed=1)
     assert all(embedded.tokenizer.eos_token not in p.text for some in prompts.values() for p in some)
 
 
-def test_too_few_different_prefixes_are_an_error(gpt2):
+def test_asking_for_more_keeps_the_first_ones(embedded):
+    assert prompts_from_model(embedded, "train", 30, seed=0)[:20] == prompts_from_model(embedded, "train", 20, seed=0)
+
+
+def test_too_few_different_prefixes_are_an_error(gpt2, monkeypatch):
+    monkeypatch.setattr("suite.data.tasks.imdb_sentiment.MAX_DRAWS", 1)
     with pytest.raises(UserError, match="different"):
-        prompts_from_model(gpt2, {"train": 10**5, "validation": 1, "test": 1}, seed=0)
+        prompts_from_model(gpt2, "test", 10**5, seed=0)
 
 
 def test_reviews_for_sft_give_no_prefixes(embedded):
     texts = [f"Number {i} of the stories that I saw was fine and long enough." for i in range(60)]
-    reviews = {"train": Reviews(texts, [1] * 60, "here"), "test": Reviews([t.replace("Number", "Letter") for t in texts], [1] * 60, "here")}
-    prompts = prompts_from_reviews(reviews, embedded, {"train": 10, "validation": 2, "test": 2}, sft_texts=40, seed=0)
-    used = {texts[i] for i in review_order(reviews["train"], 0)[:40]}
+    reviews = Reviews(texts, [1] * 60, "here")
+    prompts = prompts_from_reviews(reviews, embedded, "train", 10, sft_texts=40, seed=0)
+    used = {texts[i] for i in review_order(reviews, 0)[:40]}
     left = [t for t in texts if t not in used]
-    assert all(any(t.startswith(p.text) for t in left) for p in prompts["train"])
-    for text in texts_for_sft(reviews["train"], embedded, count=40, max_tokens=5, seed=0):
+    assert all(any(t.startswith(p.text) for t in left) for p in prompts)
+    for text in texts_for_sft(reviews, embedded, count=40, max_tokens=5, seed=0):
         assert text.text in used
         assert text.truncated
         assert embedded.tokenizer.eos_token_id not in text.ids
-    (whole,) = texts_for_sft(reviews["train"], embedded, count=1, max_tokens=100, seed=0)
+    (whole,) = texts_for_sft(reviews, embedded, count=1, max_tokens=100, seed=0)
     assert whole.ids.count(embedded.tokenizer.eos_token_id) == 1
     assert whole.ids[-1] == embedded.tokenizer.eos_token_id
 
@@ -55,4 +60,11 @@ def test_reviews_for_sft_give_no_prefixes(embedded):
 @needs_reviews
 def test_prefixes_of_real_reviews(embedded):
     reviews = {split: load_reviews(str(SHARED / "imdb"), split) for split in ("train", "test")}
-    check(prompts_from_reviews(reviews, embedded, SIZES, sft_texts=0, seed=0))
+    check(
+        {
+            split: prompts_from_reviews(
+                reviews["train" if split == "train" else "test"], embedded, split, size, sft_texts=0, seed=0
+            )
+            for split, size in SIZES.items()
+        }
+    )

@@ -46,7 +46,7 @@ def test_signs():
 
 
 def test_best_of_n_bound_holds_by_enumeration():
-    """Best of n from a uniform distribution over 50 ranks without ties in reward: KL is at most the bound, and near it for few n."""
+    """Best of n from a uniform distribution over 50 different rewards: KL is at most the bound."""
     ranks = torch.arange(1, 51, dtype=torch.float64)
     for n in (1, 2, 4, 16):
         best = (ranks / 50) ** n - ((ranks - 1) / 50) ** n

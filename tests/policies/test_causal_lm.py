@@ -13,7 +13,12 @@ from suite.policies.sampling import uniforms
 
 
 def some_completions(prompts):
-    return [completion(prompts[0], 2, 5, 0), completion(prompts[1], 1), completion(prompts[2], 4, 4, 3, 2), completion(prompts[2], 0)]
+    return [
+        completion(prompts[0], 2, 5, 0),
+        completion(prompts[1], 1),
+        completion(prompts[2], 4, 4, 3, 2),
+        completion(prompts[2], 0),
+    ]
 
 
 def test_log_prob_is_the_sum_over_completion_tokens_only(policy, prompts):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from conftest import completion, make_pairs
 
-from suite.interfaces import LogProbUnavailable, Policy, TrainingData
-from suite.registry import load_method, method_targets, resolve
 from suite.errors import UserError
+from suite.interfaces import LogProbUnavailable, Policy, TrainingData
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.registry import load_method, method_targets, resolve
 from suite.runs.run_store import RunSpec, open_run
 from suite.runs.stages import snapshots
-from suite.policies.causal_lm import CausalLMPolicy
 from suite.training.loop import OptimConfig
 
 NAMES = sorted(method_targets())
@@ -38,7 +38,9 @@ def train(name, root, policy, prompts, *, seed=0, **optim):
     method = load_method(name)()
     settings = {}
     if "optim" in method.Config.__dataclass_fields__:
-        settings["optim"] = OptimConfig(**{"lr": 1e-3, "batch_size": 16, "warmup_steps": 1, "num_snapshots": 2, "num_epochs": 4, **optim})
+        settings["optim"] = OptimConfig(
+            **{"lr": 1e-3, "batch_size": 16, "warmup_steps": 1, "num_snapshots": 2, "num_epochs": 4, **optim}
+        )
     with open_run(root, RunSpec("train", {"seed": seed, "method": name})) as run:
         return run, method.train(data_for(method, policy, prompts), policy, method.Config(**settings), run)
 
@@ -126,7 +128,9 @@ def test_best_of_n_from_the_pool_agrees_with_really_sampling_it(gpt2, prompts):
     policy = BestOfNPolicy(gpt2, CountGood(), n=4)
     drawn = policy.sample(prompts, num_samples=400, max_new_tokens=5, seed=3)
     real = np.array([[c.ids.count(1) for c in some] for some in drawn])
-    pool = np.array([[c.ids.count(1) for c in some] for some in gpt2.sample(prompts, num_samples=128, max_new_tokens=5, seed=4)])
+    pool = np.array(
+        [[c.ids.count(1) for c in some] for some in gpt2.sample(prompts, num_samples=128, max_new_tokens=5, seed=4)]
+    )
     expected = policy.expected_rewards(pool)
     assert expected == pytest.approx(real.mean(axis=1), abs=0.35)
     assert (expected > pool.mean(axis=1) + 0.2).all()

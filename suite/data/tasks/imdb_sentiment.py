@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator
+from itertools import count as count_up
+from typing import Literal
 
 import numpy as np
 
@@ -11,15 +14,24 @@ from suite.data.reviews import Reviews
 from suite.errors import UserError
 from suite.interfaces import Policy
 
-SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
 MIN_PREFIX, MAX_PREFIX = 2, 8
 """Prefix length in tokens, uniform, both ends included."""
+CANDIDATES_PER_DRAW = 1024
+MAX_DRAWS = 50
 
 
-def prompts_from_model(policy: Policy, sizes: Mapping[str, int], *, seed: int) -> dict[str, list[Prompt]]:
+def split_of(prefix: tuple[int, ...]) -> Split:
+    """The split a prefix belongs to: 90 % training, 3 % validation, 7 % test, by a hash of its tokens.
+
+    So the splits are disjoint by construction, and none depends on how large the others are.
+    """
+    bucket = int.from_bytes(hashlib.sha256(repr(prefix).encode()).digest()[:4], "big") % 100
+    return "train" if bucket < 90 else "validation" if bucket < 93 else "test"
+
+
+def prompts_from_model(policy: Policy, split: Split, size: int, *, seed: int) -> list[Prompt]:
     """Prefixes drawn from the language model itself, starting from EOS (the document separator), at temperature 1.
-
-    No prefix occurs twice, within or across splits.
 
     Raises:
         UserError: The model repeats itself so much that not enough different prefixes were found.
@@ -27,67 +39,63 @@ def prompts_from_model(policy: Policy, sizes: Mapping[str, int], *, seed: int) -
     eos: int = policy.tokenizer.eos_token_id  # type: ignore[attr-defined]
 
     def candidates() -> Iterator[tuple[int, ...]]:
-        for attempt in range(20):
-            count = sum(sizes.values())
-            start = [Prompt(f"start/{attempt}/{i}", (eos,), "") for i in range(count)]
+        for draw in range(MAX_DRAWS):
+            start = [Prompt(f"start/{draw}/{i}", (eos,), "") for i in range(CANDIDATES_PER_DRAW)]
             for drawn in policy.sample(start, num_samples=1, max_new_tokens=MAX_PREFIX, seed=seed):
                 yield drawn[0].ids
 
-    return _distinct_prefixes({split: candidates() for split in SPLITS}, sizes, eos, policy.decode, seed=seed, shared=True)  # type: ignore[attr-defined]
+    return _distinct_prefixes(candidates(), policy, split, size, seed=seed)
 
 
 def prompts_from_reviews(
-    reviews: Mapping[str, Reviews], policy: Policy, sizes: Mapping[str, int], *, sft_texts: int, seed: int
-) -> dict[str, list[Prompt]]:
-    """Prefixes of real reviews: training prefixes from `reviews["train"]`, the others from `reviews["test"]`.
+    reviews: Reviews, policy: Policy, split: Split, size: int, *, sft_texts: int, seed: int
+) -> list[Prompt]:
+    """Prefixes of real reviews: training prefixes come from the training reviews, the others from the test reviews.
 
     Each review is tokenised before it is cut, so that the prefix's tokens are those the model was trained on. The first
     `sft_texts` training reviews of the seeded order belong to supervised fine-tuning and give no prefixes.
+
+    Args:
+        reviews: Training reviews for the training split, test reviews for the others.
+        policy: Whose tokenizer cuts.
+        split: Which prefixes to keep, see `split_of`.
+        size: How many.
+        sft_texts: How many training reviews to leave out.
+        seed: Of the order of the reviews and the lengths.
 
     Raises:
         UserError: Too few reviews with different prefixes.
     """
     tokenizer = policy.tokenizer  # type: ignore[attr-defined]
 
-    def candidates(split: str) -> Iterator[tuple[int, ...]]:
-        for index in review_order(reviews[split], seed)[sft_texts if split == "train" else 0 :]:
-            text = reviews[split].texts[index][:400]  # far more than 8 tokens
+    def candidates() -> Iterator[tuple[int, ...]]:
+        for index in review_order(reviews, seed)[sft_texts if split == "train" else 0 :]:
+            text = reviews.texts[index][:400]  # far more than 8 tokens
             yield tuple(tokenizer(text, add_special_tokens=False)["input_ids"][:MAX_PREFIX])
 
-    test = candidates("test")
-    sources = {"train": candidates("train"), "validation": test, "test": test}
-    return _distinct_prefixes(sources, sizes, tokenizer.eos_token_id, policy.decode, seed=seed)  # type: ignore[attr-defined]
+    return _distinct_prefixes(candidates(), policy, split, size, seed=seed)
 
 
 def _distinct_prefixes(
-    sources: Mapping[str, Iterator[tuple[int, ...]]],
-    sizes: Mapping[str, int],
-    eos: int,
-    decode: Callable[[Sequence[int]], str],
-    *,
-    seed: int,
-    shared: bool = False,
-) -> dict[str, list[Prompt]]:
-    """Cut each candidate to a random length and keep it if new, until every split is full; test first, so that its prefixes
-    do not depend on how many training prefixes are asked for."""
+    candidates: Iterator[tuple[int, ...]], policy: Policy, split: Split, size: int, *, seed: int
+) -> list[Prompt]:
+    """Cut each candidate to a random length; keep it if new and of this split. Asking for more keeps the first ones."""
+    eos: int = policy.tokenizer.eos_token_id  # type: ignore[attr-defined]
+    lengths = np.random.default_rng(seed)
     seen: set[tuple[int, ...]] = set()
-    prompts: dict[str, list[Prompt]] = {}
-    stream = next(iter(sources.values()))
-    for split in reversed(SPLITS):
-        lengths = np.random.default_rng([seed, SPLITS.index(split)])
-        prompts[split] = []
-        for ids in stream if shared else sources[split]:
-            if len(prompts[split]) == sizes[split]:
-                break
-            prefix = ids[: lengths.integers(MIN_PREFIX, MAX_PREFIX + 1)]
-            if len(prefix) >= MIN_PREFIX and eos not in prefix and prefix not in seen:
-                seen.add(prefix)
-                prompts[split].append(Prompt(f"{split}-{len(prompts[split]):05d}", prefix, decode(prefix)))
-        if len(prompts[split]) < sizes[split]:
+    prompts: list[Prompt] = []
+    number = count_up()
+    while len(prompts) < size:
+        ids = next(candidates, None)
+        if ids is None:
             raise UserError(
-                f"only {len(prompts[split])} different {split} prefixes of {MIN_PREFIX} to {MAX_PREFIX} tokens could be found, "
-                f"{sizes[split]} are needed; pass more reviews with --reviews or ask for fewer prompts"
+                f"only {len(prompts)} different {split} prefixes of {MIN_PREFIX} to {MAX_PREFIX} tokens could be found, "
+                f"{size} are needed; pass more reviews with --reviews or use a smaller profile"
             )
+        prefix = ids[: lengths.integers(MIN_PREFIX, MAX_PREFIX + 1)]
+        if len(prefix) >= MIN_PREFIX and eos not in prefix and prefix not in seen and split_of(prefix) == split:
+            seen.add(prefix)
+            prompts.append(Prompt(f"{split}-{next(number):05d}", prefix, policy.decode(prefix)))  # type: ignore[attr-defined]
     return prompts
 
 

@@ -1,0 +1,33 @@
+.PHONY: install check format test slow smoke frontier learning-rates assets
+
+install:            ## everything a contributor needs
+	pip install ".[dev]"
+
+check:              ## what CI runs after installing: format, lint, types, tests
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest
+
+format:
+	ruff format .
+	ruff check --fix .
+
+test:
+	pytest
+
+slow:               ## minutes; not part of CI
+	pytest -m slow
+
+smoke:              ## the whole frontier at smoke scale, about a minute
+	python experiments/run_imdb_frontier.py --profile smoke
+
+frontier:           ## the main job: results/imdb_frontier
+	python experiments/run_imdb_frontier.py
+
+learning-rates:     ## results/learning_rates
+	python experiments/search_learning_rates.py
+
+assets:             ## suite/assets, about an hour and a half on 2 cores
+	python experiments/train_assets.py language-model
+	python experiments/train_assets.py classifier

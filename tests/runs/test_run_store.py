@@ -1,0 +1,130 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import pytest
+
+from suite.errors import UserError
+from suite.runs.run_store import RunLocked, RunSpec, SpecMismatch, open_run, status, write_atomically
+
+
+def spec(**config):
+    return RunSpec("stage", {"seed": 0, **config}, code="c1", title="a run")
+
+
+def test_equal_specs_share_a_directory_and_what_is_not_hashed_does_not_matter(tmp_path):
+    a = spec(beta=0.1)
+    assert a.directory(tmp_path) == replace(a, where={"device": "cuda"}, title="other", cost=9).directory(tmp_path)
+    assert spec(beta=0.1).key == a.key
+    others = [spec(beta=0.2), replace(a, code="c2"), replace(a, stage="other"), replace(a, inputs={"x": spec()})]
+    assert len({s.key for s in [a, *others]}) == 5
+
+
+def test_a_changed_input_changes_the_key():
+    a, b = (RunSpec("stage", {}, {"in": spec(x=x)}) for x in (1, 2))
+    assert a.key != b.key
+
+
+def test_status_tells_cached_resumable_changed_and_new(tmp_path):
+    s = spec()
+    assert status(tmp_path, s) == "to run"
+    with open_run(tmp_path, s) as run:
+        run.save_checkpoint(3, {})
+    assert status(tmp_path, s) == "resumes"
+    with open_run(tmp_path, s) as run:
+        run.finish()
+    assert status(tmp_path, s) == "cached"
+    edited = replace(s, code="c2")
+    assert status(tmp_path, edited) == "code changed"
+    downstream = RunSpec("next", {}, {"in": s}), RunSpec("next", {}, {"in": edited})
+    with open_run(tmp_path, downstream[0]) as run:
+        run.finish()
+    assert status(tmp_path, downstream[1]) == "code changed"
+
+
+def test_a_finished_run_says_what_it_cost_and_what_made_it(tmp_path):
+    with open_run(tmp_path, spec()) as run:
+        run.costs["tokens_trained"] = 12
+        run.finish()
+    facts = json.loads((run.directory / "DONE").read_text())
+    assert facts["tokens_trained"] == 12
+    assert facts.keys() >= {"seconds", "peak_memory_mib", "created_at", "git_sha", "packages", "machine"}
+    assert not (run.directory / "checkpoint.pt").exists()
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
+    with open_run(tmp_path, spec()) as run:
+        for step in range(1, 6):
+            run.log(step, {"loss": 1.0 / step})
+            if step == 3:
+                run.save_checkpoint(step, {"x": 1})
+        run._write_metrics()
+        with (run.directory / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 6, "lo')  # torn by a kill
+    with open_run(tmp_path, spec()) as run:
+        assert run.load_checkpoint()["step"] == 3
+        run.log(4, {"loss": 0.25})
+        run.finish()
+    rows = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_a_run_held_by_a_live_process_is_refused_with_its_pid_and_free_after_its_death(tmp_path):
+    program = textwrap.dedent(
+        f"""
+        import time
+        from pathlib import Path
+        from suite.runs.run_store import RunSpec, open_run
+        with open_run(Path({str(tmp_path)!r}), RunSpec("stage", {{"seed": 0}}, code="c1")):
+            print("held", flush=True)
+            time.sleep(60)
+        """
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunLocked, match=str(holder.pid)), open_run(tmp_path, spec()):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with open_run(tmp_path, spec()) as run:
+        assert not run.done
+
+
+def test_a_spec_edited_by_hand_is_refused(tmp_path):
+    with open_run(tmp_path, spec()) as run:
+        pass
+    path = run.directory / "spec.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(SpecMismatch, match=r"spec\.json"), open_run(tmp_path, spec()):
+        pass
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, lambda p: p.write_text("old"))
+
+    def fail(p):
+        p.write_text("half")
+        raise UserError("no")
+
+    with pytest.raises(UserError):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_snapshots_can_be_written_twice(tmp_path):
+    class Policy:
+        def save(self, directory):
+            directory.mkdir()
+            (directory / "weights").write_text("w")
+
+    with open_run(tmp_path, spec()) as run:
+        for _ in range(2):
+            run.snapshot(Policy(), 7)
+    assert [p.name for p in (run.directory / "snapshots").iterdir()] == ["step-000007"]

@@ -1,0 +1,132 @@
+"""Bad input: one clear line on stderr, exit code 2, no traceback."""
+
+import errno
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
+import run_imdb_frontier
+import search_learning_rates
+
+from suite.errors import UserError, one_line_errors
+
+
+def call(main, monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["script.py", *map(str, arguments)])
+    try:
+        code = main()
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--profile", "smok"], ["'smok'", "did you mean 'smoke'"]),
+        (["--methods", "dpoo"], ["'dpoo'", "did you mean 'dpo'"]),
+        (["--methods", "nowhere.kto:KTO"], ["nowhere.kto:KTO", "cannot be loaded"]),
+        (["--seeds", "one"], ["--seeds 'one'", "0,1,2"]),
+        (["--seeds", "-1"], ["--seeds '-1'", "≥ 0"]),
+        (["--seeds", "1,1"], ["different"]),
+        (["--reference", "./no/such/folder"], ["'./no/such/folder'", "does not exist"]),
+        (["--gold-reward", "nobody/no-model"], ["nobody/no-model", "hf download", "Offline?"]),
+    ],
+)
+def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path, arguments, words):
+    code, _, err = call(run_imdb_frontier.main, monkeypatch, capsys, *arguments, "--runs", tmp_path, "--dry-run")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert all(word in err for word in words), err
+
+
+def test_a_missing_data_set_is_one_line(monkeypatch, capsys, tmp_path):
+    places = ["--runs", tmp_path / "runs", "--out", tmp_path / "out", "--workers", "1"]
+    code, _, err = call(
+        run_imdb_frontier.main, monkeypatch, capsys, "--profile", "smoke", "--reviews", "nobody/nothing", *places
+    )
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert len(lines) == 1
+    assert "nobody/nothing" in lines[0]
+    assert "save_to_disk" in lines[0]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = call(
+        run_imdb_frontier.main,
+        monkeypatch,
+        capsys,
+        "--profile",
+        "smoke",
+        "--runs",
+        tmp_path / "r",
+        "--out",
+        tmp_path / "file" / "out",
+    )
+    assert code == 2
+    assert "cannot be written" in err
+    assert not list((tmp_path / "r").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), ["disk full", "runs/x"]),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), ["no permission", "runs/x"]),
+        (UserError("a row\nis bad"), ["error: a row is bad"]),
+    ],
+)
+def test_faults_of_the_disk_are_one_line_too(capsys, error, words):
+    @one_line_errors
+    def main():
+        raise error
+
+    assert main() == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert all(word in err for word in words)
+
+
+def test_other_faults_keep_their_traceback():
+    @one_line_errors
+    def main():
+        raise OSError(errno.EIO, "a bug")
+
+    with pytest.raises(OSError, match="a bug"):
+        main()
+
+
+@pytest.mark.parametrize("main", [run_imdb_frontier.main, search_learning_rates.main])
+def test_help_has_examples(monkeypatch, capsys, main):
+    code, out, _ = call(main, monkeypatch, capsys, "--help")
+    assert code == 0
+    assert "examples:" in out
+    assert "--dry-run" in out
+
+
+def test_dry_run_lists_every_run_and_makes_none(monkeypatch, capsys, tmp_path):
+    code, out, _ = call(run_imdb_frontier.main, monkeypatch, capsys, "--runs", tmp_path / "runs", "--dry-run")
+    assert code == 0
+    assert out.count("to run") > 25
+    for title in ("DPO beta = 0.1 seed 0", "Unlikelihood alpha = 0.5 seed 0, snapshot 4", "Preferred-FT", "pool 224–255"):
+        assert title in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_paper_grid_has_the_papers_runs():
+    grid = run_imdb_frontier.GRIDS["paper"]
+    assert [s["beta"] for s in grid["dpo"]] == [0.05, 0.1, 1.0, 5.0]
+    assert [s["alpha"] for s in grid["unlikelihood"]] == [0.05, 0.1, 0.5, 1.0]
+
+
+def test_the_learning_rates_are_those_of_the_committed_search():
+    import json
+
+    chosen = json.loads((run_imdb_frontier.RESULTS / "learning_rates" / "chosen.json").read_text())
+    assert chosen == run_imdb_frontier.LEARNING_RATES

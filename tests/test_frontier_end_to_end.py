@@ -1,0 +1,134 @@
+"""The README's smoke command, whole; then started again; then killed in the middle and started again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "experiments" / "run_imdb_frontier.py"
+VARIABLE = ["run_seconds", "run_peak_memory_mib", "created_at", "git_sha"]
+
+
+def command(folder, *more):
+    return [
+        sys.executable,
+        str(SCRIPT),
+        "--profile",
+        "smoke",
+        "--runs",
+        str(folder / "runs"),
+        "--out",
+        str(folder / "out"),
+        *more,
+    ]
+
+
+def run(folder, *more):
+    done = subprocess.run(command(folder, *more), capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def records(folder):
+    return pd.read_csv(folder / "out" / "records.csv").drop(columns=VARIABLE)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
+    return folder, run(folder)
+
+
+def test_it_leaves_everything_it_promises(finished):
+    folder, printed = finished
+    out = folder / "out"
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "records.csv",
+        "per_prompt.parquet",
+        "frontier.png",
+        "frontier.svg",
+        "summary.md",
+        "samples.md",
+        "deviations.md",
+    }
+    assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    assert "Reward within a KL budget" in printed
+    for method in ("DPO", "Unlikelihood", "Preferred-FT", "Best-of-N"):
+        assert method in (out / "summary.md").read_text()
+        assert f">{method}" in (out / "frontier.svg").read_text() or method in (out / "frontier.svg").read_text()
+    deviations = (out / "deviations.md").read_text()
+    assert re.search(r"base model\s+\| gpt2-large .*differs", deviations)
+    assert re.search(r"labels\s+\| hard\s+\| hard\s+\| same", deviations)
+
+
+def test_every_mean_has_an_interval_and_an_n(finished):
+    table = records(finished[0])
+    assert (table["n"] > 0).all()
+    assert (table["ci_low"] <= table["value"] + 1e-6).all()
+    assert (table["value"] <= table["ci_high"] + 1e-6).all()
+    kl = table[(table["metric"] == "kl") & (table["method"] == "DPO")]
+    assert (kl["value"] > 0).all()
+    assert set(kl["split"]) == {"validation", "test"}
+    assert (kl.groupby("setting")["step"].nunique() == 2).all()
+    assert (table[table["method"] == "Best-of-N"]["privileged"]).all()
+    assert set(table[(table["method"] == "Best-of-N") & (table["metric"] == "kl")]["estimator"]) == {"upper_bound"}
+    assert table[table["metric"] == "sampler_kl"]["value"].max() <= 0.01
+
+
+def test_per_prompt_numbers_hold_no_text_and_give_the_records_back(finished):
+    numbers = pd.read_parquet(finished[0] / "out" / "per_prompt.parquet")
+    assert not {"text", "prompt", "prompt_text", "ids"} & set(numbers.columns)
+    table = records(finished[0])
+    wanted = table[(table["method"] == "DPO") & (table["metric"] == "reward") & (table["split"] == "test")]
+    again = numbers[(numbers["method"] == "DPO") & (numbers["split"] == "test")].groupby(["setting", "step"])["reward"].mean()
+    for _, row in wanted.iterrows():
+        assert again[row["setting"], row["step"]] == pytest.approx(row["value"], abs=1e-5)
+
+
+def test_started_again_it_recomputes_nothing_and_redraws(finished):
+    folder, _ = finished
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    figure = (folder / "out" / "frontier.png").read_bytes()
+    before = records(folder)
+    (folder / "out" / "frontier.png").unlink()
+    printed = run(folder)
+    assert "20 cached" in printed
+    assert stamps == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    assert (folder / "out" / "frontier.png").read_bytes() == figure
+    pd.testing.assert_frame_equal(records(folder), before)
+
+
+def children_of(pid):
+    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("moment", ["completions", "train", "evaluation"])
+def test_killed_at_any_moment_it_ends_with_the_same_records(finished, tmp_path, moment):
+    """SIGKILL of the sweep while a stage is at work: its workers die too, and a second start gives the same records."""
+    more = ["--methods", "dpo"]
+    process = subprocess.Popen(command(tmp_path, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not any((tmp_path / "runs" / moment).glob("*/lock")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert workers
+    while any(Path(f"/proc/{w}").exists() and "Z" not in Path(f"/proc/{w}/stat").read_text().split()[2] for w in workers):
+        assert time.monotonic() < deadline, "workers outlived the sweep"
+        time.sleep(0.05)
+    assert not (tmp_path / "out" / "records.csv").exists()
+    run(tmp_path, *more)
+    whole = records(finished[0])
+    same = whole[whole["method"].isin(["DPO", "SFT (reference)"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(records(tmp_path).reset_index(drop=True), same)
