@@ -19,6 +19,7 @@ from suite.maths.losses import dpo_loss
 LOGITS_PER_BATCH = 2**24
 MAX_SAMPLER_KL = 0.01
 STEP_0_TOLERANCE = 1e-4
+STORED_TOLERANCE = 1.0
 
 
 def evaluate_reward_kl(
@@ -109,13 +110,23 @@ def check_sampler(frame: pd.DataFrame) -> None:
 def check_step_0(policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], *, beta: float = 0.1) -> None:
     """Before training, in fp32: KL(π‖π_ref) = 0 and DPO loss = log 2, each to 1e-4, on at most 16 pairs.
 
+    The reference log-probs stored with the pairs, which may be bf16 arithmetic, must agree with the reference to 1 nat per
+    completion: a wrong reference is off by far more.
+
     Raises:
-        UserError: They are not: dropout is on, padding or dtype differ, or the reference is not the policy's origin.
+        UserError: They do not: dropout is on, padding or dtype differ, or the reference is not the policy's origin.
     """
     chosen, rejected = [p.chosen for p in pairs[:16]], [p.rejected for p in pairs[:16]]
     _, exact, _ = kl_columns(policy, reference, chosen)
     sides = [p.log_prob(side) for p in (policy, reference) for side in (chosen, rejected)]
     loss = dpo_loss(*sides, beta=beta)
+    stored = torch.tensor([[p.reference_chosen_logps, p.reference_rejected_logps] for p in pairs[:16]])
+    drift = float((torch.stack(sides[2:], dim=1) - stored).abs().max())
+    if not drift <= STORED_TOLERANCE:
+        raise UserError(
+            f"self-test at step 0 failed: log π_ref stored with the pairs is off by {drift:.2f} nats; the pairs were made for "
+            f"another reference"
+        )
     worst_kl, worst_loss = float(np.abs(exact).max()), float((loss - np.log(2)).abs().max())
     if not (worst_kl <= STEP_0_TOLERANCE and worst_loss <= STEP_0_TOLERANCE):
         raise UserError(

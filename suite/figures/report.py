@@ -95,8 +95,8 @@ def summary_page(runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.Data
         "## Reward within a KL budget",
         "",
         "Each method's policy with the most *validation* reward among those whose validation KL is within the budget; "
-        "numbers are from *test* prompts, brackets are 95 % over prompts for the trained policies at hand (not over training seeds; not "
-        "corrected for multiple comparisons).",
+        "numbers are from *test* prompts, brackets are 95 % over prompts for the trained policies at hand (not over "
+        "training seeds; not corrected for multiple comparisons).",
         "",
         summary.budget_table(records, numbers),
         "",

@@ -133,7 +133,7 @@ def _draw(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Te
         token = logits.argmax(-1)
         return token, torch.zeros_like(noise, dtype=torch.float32)
     log_p = (logits / temperature).log_softmax(-1)
-    cumulative = log_p.double().exp_().cumsum_(-1) if log_p.is_cuda else log_p.exp().cumsum(-1, dtype=torch.float64)
+    cumulative = log_p.exp().cumsum(-1, dtype=torch.float64)
     token = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True).squeeze(-1)
     token = token.clamp_max(logits.shape[-1] - 1)
     return token, log_p.gather(-1, token[:, None]).squeeze(-1)

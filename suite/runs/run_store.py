@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -237,6 +238,8 @@ def open_run(root: Path, spec: RunSpec) -> Iterator[Run]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        for rubbish in run.directory.rglob(".*.tmp"):  # half-written by a process that was killed
+            _remove(rubbish)
         path, wanted = run.directory / "spec.json", spec.as_json()
         if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
             raise SpecMismatch(f"{path}: does not match the run that leads to it; remove {run.directory} to make it anew")
@@ -261,7 +264,7 @@ def status(root: Path, spec: RunSpec) -> str:
 def provenance() -> dict[str, str]:
     """Git revision, package versions and machine: recorded with every run, never part of its key."""
     try:
-        git = ["git", "-C", str(Path(__file__).parent)]
+        git = ["git", "-C", str(Path(sys.argv[0]).resolve().parent)]  # the checkout of the script, installed or not
         sha = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
         sha += "+changes" if dirty.strip() else ""

@@ -63,8 +63,10 @@ def test_a_sampler_that_is_not_the_policy_is_found(gpt2, other, prompts):
 def test_self_test_passes_for_a_copy_and_fails_for_dropout_or_another_model(gpt2, other, prompts):
     pairs = make_pairs(gpt2, prompts, 3)
     check_step_0(gpt2.copy(), gpt2, pairs)
-    with pytest.raises(UserError, match="step 0"):
+    with pytest.raises(UserError, match="not a copy of the reference"):
         check_step_0(other, gpt2, pairs)
+    with pytest.raises(UserError, match="made for another reference"):
+        check_step_0(other.copy(), other, pairs)
     with_dropout = gpt2.copy()
     for module in with_dropout.model.modules():
         if isinstance(module, torch.nn.Dropout):
