@@ -44,7 +44,7 @@ class LanguageModel:
     """Hub name or local path of the reviews (splits train and test)."""
     out: Path = ASSETS / "imdb-gpt2"
     """Where to write the model, its tokenizer and its card."""
-    tokens: int = 24_000_000
+    tokens: int = 16_000_000
     """Training tokens, repeats counted."""
     vocab_size: int = 8192
     width: int = 256
@@ -68,14 +68,14 @@ class Classifier:
 
     reviews: str = "stanfordnlp/imdb"
     """Hub name or local path of the reviews (splits train and test)."""
-    tokenizer: Path = ASSETS / "imdb-gpt2"
-    """Folder whose byte-level BPE the classifier shares."""
+    language_model: Path = ASSETS / "imdb-gpt2"
+    """Folder whose byte-level BPE the classifier shares and whose token embeddings it starts from."""
     out: Path = ASSETS / "imdb-sentiment"
     """Where to write the model, its tokenizer and its card."""
-    steps: int = 3000
+    steps: int = 2600
     batch_size: int = 64
-    width: int = 192
-    layers: int = 3
+    """Reviews a step; more for short windows."""
+    layers: int = 2
     heads: int = 4
     shortest: int = 8
     """Shortest window, in tokens."""
@@ -218,17 +218,12 @@ def ratio_with_interval(totals: np.ndarray, counts: np.ndarray) -> str:
     return f"{ratio:.3f} ± {1.96 * error:.3f} (95 % over {len(counts)} reviews, {int(counts.sum())} tokens)"
 
 
-def windows(documents: list[list[int]], length: int) -> list[list[int]]:
-    """The first `length` tokens of every document that has that many."""
-    return [ids[:length] for ids in documents if len(ids) >= length]
-
-
 def train_classifier(config: Classifier) -> None:
     from tokenizers import processors
 
     set_seed(config.seed)
     train, test = load_reviews(config.reviews, "train"), load_reviews(config.reviews, "test")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(config.tokenizer)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(config.language_model)
     tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{END} $A", special_tokens=[(END, tokenizer.eos_token_id)]
     )
@@ -238,15 +233,19 @@ def train_classifier(config: Classifier) -> None:
     )  # fmt: skip
     tokenizer.save_pretrained(config.out)
     documents = encode(tokenizer, train.texts)
+    embeddings = GPT2LMHeadModel.from_pretrained(config.language_model, dtype=torch.float32).get_input_embeddings().weight
+    width = embeddings.shape[1]
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=len(tokenizer), hidden_size=config.width, num_hidden_layers=config.layers,
-            num_attention_heads=config.heads, intermediate_size=4 * config.width, max_position_embeddings=256,
+            vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=config.layers,
+            num_attention_heads=config.heads, intermediate_size=4 * width, max_position_embeddings=256,
             type_vocab_size=1, pad_token_id=tokenizer.pad_token_id, hidden_dropout_prob=0.1,
             attention_probs_dropout_prob=0.0, id2label={0: "NEGATIVE", 1: "POSITIVE"},
             label2id={"NEGATIVE": 0, "POSITIVE": 1},
         )
     )  # fmt: skip
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(embeddings)
     size = sum(p.numel() for p in model.parameters())
     assert 2 * size <= 10_000_000, size
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
@@ -360,7 +359,7 @@ def write_card(folder: Path, title: str, config, size: int, seconds: float, data
         "data": "Large Movie Review Dataset (Maas et al. 2011), training split; measured on its test split",
         **data,
         "command": f"python experiments/train_assets.py {command} --reviews stanfordnlp/imdb {flags}".strip(),
-        "configuration": json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "tokenizer")}),
+        "configuration": json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}),
         "parameters": size,
         "stored as": "safetensors, bf16",
         "training time": f"{seconds / 60:.0f} minutes, {os.cpu_count()} shared CPU cores ({platform.machine()})",

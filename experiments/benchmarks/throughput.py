@@ -65,9 +65,8 @@ def main() -> int:
     peer = time_trl(pairs, arguments)
     ours = time_loop(policy, pairs, arguments)
     rows.append(("DPO loop, bfloat16 autocast", "pairs/s", ours, "TRL DPOTrainer, bf16", peer, ours / peer))
-    print(
-        f"{date.today()}, {platform.machine()}, {arguments.threads} threads, torch {torch.__version__}, {NEW_TOKENS} new tokens\n"
-    )
+    machine = f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
+    print(f"{date.today()}, {machine}, {NEW_TOKENS} new tokens\n")
     print(tabulate(rows, headers=["what", "unit", "ours", "peer", "peer's", "ratio"], tablefmt="github", floatfmt=".1f"))
     return 0
 
