@@ -11,9 +11,12 @@ import math
 import os
 import platform
 import random
+import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,8 @@ from transformers import (
 )
 
 from suite.data.reviews import load_reviews
+from suite.errors import UserError, one_line_errors
+from suite.runs.run_store import write_atomically
 
 ASSETS = Path(__file__).parent.parent / "suite" / "assets"
 END = "<|endoftext|>"
@@ -57,6 +62,8 @@ class LanguageModel:
     """Peak learning rate of AdamW (embeddings, norms, biases); linear warm-up, then linear to zero."""
     muon_lr: float = 8e-3
     """Peak learning rate of Muon (weight matrices), scaled to match AdamW's root mean square update."""
+    compile: bool = True
+    """Use torch.compile: about 1.6 times as fast here, needs a C++ compiler."""
     minutes_between_saves: float = 5.0
     """How much work an interruption may cost."""
     seed: int = 0
@@ -123,6 +130,14 @@ def rows_of_one_epoch(documents: list[list[int]], context: int, rng: random.Rand
     return np.array(rows, dtype=np.int32)
 
 
+def batches_of_rows(documents: list[list[int]], config: LanguageModel) -> Iterator[torch.Tensor]:
+    """Endless batches; each epoch in an order of its own."""
+    for epoch in count():
+        rows = rows_of_one_epoch(documents, config.context, random.Random(f"{config.seed}/{epoch}"))
+        for at in range(0, len(rows) - config.batch_size + 1, config.batch_size):
+            yield torch.from_numpy(rows[at : at + config.batch_size]).long()
+
+
 def train_language_model(config: LanguageModel) -> None:
     set_seed(config.seed)
     train, test = load_reviews(config.reviews, "train"), load_reviews(config.reviews, "test")
@@ -136,54 +151,25 @@ def train_language_model(config: LanguageModel) -> None:
             n_head=config.heads, bos_token_id=eos, eos_token_id=eos, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         )
     )  # fmt: skip
-    size = sum(p.numel() for p in model.parameters())
-    assert size <= 8_000_000, size
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
     rest = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".h." in name)]
     optimizers = [
         torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
-    steps = config.tokens // (config.batch_size * config.context)
-    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, warm_up_then_linear(steps, warm_up=100)) for o in optimizers]
 
-    @torch.compile
     def loss_of(rows: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(rows[:, :-1], use_cache=False).logits
         return functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
 
-    step, seconds = resume(config.out, config, model, optimizers, schedulers)
-    began, saved = time.monotonic() - seconds, time.monotonic()
-    epoch, rows, first = -1, np.empty(0), 0
-    average = math.nan
-    bar = tqdm(range(step, steps), initial=step, total=steps, desc="language model", unit="step", mininterval=10)
-    for step in bar:
-        while step >= first + len(rows) // config.batch_size:
-            first += len(rows) // config.batch_size
-            epoch += 1
-            rows = rows_of_one_epoch(documents, config.context, random.Random(f"{config.seed}/{epoch}"))
-        at = (step - first) * config.batch_size
-        loss = loss_of(torch.from_numpy(rows[at : at + config.batch_size]).long())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
-        bar.set_postfix(nats=f"{average:.3f}")
-        if time.monotonic() - saved > 60 * config.minutes_between_saves:
-            save_progress(config.out, config, model, optimizers, schedulers, step + 1, time.monotonic() - began)
-            saved = time.monotonic()
-    seconds = time.monotonic() - began
-    model.to(torch.bfloat16).save_pretrained(config.out)
-    measured = measure_language_model(config.out, tokenizer, test.texts)
-    write_card(
-        config.out, "Small GPT-2 language model of movie reviews", config, size, seconds,
-        {"training tokens": steps * config.batch_size * config.context, "training reviews": len(documents)}, measured,
-    )  # fmt: skip
-    progress_file(config.out).unlink(missing_ok=True)
+    steps = config.tokens // (config.batch_size * config.context)
+    batches = batches_of_rows(documents, config)
+    fast_loss_of = torch.compile(loss_of) if config.compile else loss_of
+    seconds = optimise(config, model, optimizers, fast_loss_of, batches, steps=steps, warm_up=min(100, steps // 4))
+    trained = {"training tokens": steps * config.batch_size * config.context, "training reviews": len(documents)}
+    finish(config, "Small GPT-2 language model of movie reviews", model, seconds, trained, limit=2 * 8_000_000)
+    write_measurements(config, measure_language_model(config.out, tokenizer, test.texts))
 
 
 @torch.no_grad()
@@ -191,7 +177,7 @@ def measure_language_model(folder: Path, tokenizer, texts: list[str]) -> dict[st
     """Nats per token of the stored (bf16-rounded) weights on whole test reviews, in fp32, with an interval over reviews."""
     model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
     context = model.config.n_positions
-    documents = [[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts[:: len(texts) // 2000])]
+    documents = [[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts[:: max(1, len(texts) // 2000)])]
     blocks = [(i, ids[at : at + context + 1]) for i, ids in enumerate(documents) for at in range(0, len(ids), context)]
     blocks = sorted((b for b in blocks if len(b[1]) > 1), key=lambda b: len(b[1]))
     nats, count, early = np.zeros(len(documents)), np.zeros(len(documents)), [[], []]
@@ -218,6 +204,20 @@ def ratio_with_interval(totals: np.ndarray, counts: np.ndarray) -> str:
     return f"{ratio:.3f} ± {1.96 * error:.3f} (95 % over {len(counts)} reviews, {int(counts.sum())} tokens)"
 
 
+def batches_of_windows(documents: list[list[int]], labels: list[int], tokenizer, config: Classifier) -> Iterator:
+    """Endless batches of windows of one length each, log-uniform between shortest and longest; 30 % are beginnings."""
+    for step in count():
+        rng = random.Random(f"{config.seed}/{step}")
+        length = round(math.exp(rng.uniform(math.log(config.shortest), math.log(config.longest))))
+        chosen = rng.choices(range(len(documents)), k=config.batch_size * max(1, min(4, 100 // length)))
+        rows = []
+        for index in chosen:
+            ids = documents[index]
+            start = rng.randrange(max(1, len(ids) - length + 1)) if rng.random() < 0.7 else 0
+            rows.append([tokenizer.cls_token_id, *ids[start : start + length]])
+        yield tokenizer.pad({"input_ids": rows}, return_tensors="pt"), torch.tensor([labels[i] for i in chosen])
+
+
 def train_classifier(config: Classifier) -> None:
     from tokenizers import processors
 
@@ -232,7 +232,6 @@ def train_classifier(config: Classifier) -> None:
         model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
     tokenizer.save_pretrained(config.out)
-    documents = encode(tokenizer, train.texts)
     embeddings = GPT2LMHeadModel.from_pretrained(config.language_model, dtype=torch.float32).get_input_embeddings().weight
     width = embeddings.shape[1]
     model = BertForSequenceClassification(
@@ -246,46 +245,22 @@ def train_classifier(config: Classifier) -> None:
     )  # fmt: skip
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(embeddings)
-    size = sum(p.numel() for p in model.parameters())
-    assert 2 * size <= 10_000_000, size
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_then_linear(config.steps, warm_up=200))
-    step, seconds = resume(config.out, config, model, [optimizer], [scheduler])
-    began, saved = time.monotonic() - seconds, time.monotonic()
-    average = math.log(2)
-    model.train()
-    bar = tqdm(range(step, config.steps), initial=step, total=config.steps, desc="classifier", unit="step", mininterval=10)
-    for step in bar:
-        rng = random.Random(f"{config.seed}/{step}")
-        length = round(math.exp(rng.uniform(math.log(config.shortest), math.log(config.longest))))
-        chosen = rng.choices(range(len(documents)), k=config.batch_size * max(1, min(4, 100 // length)))
-        rows = []
-        for index in chosen:
-            ids = documents[index]
-            start = rng.randrange(max(1, len(ids) - length + 1)) if rng.random() < 0.7 else 0
-            rows.append([tokenizer.cls_token_id, *ids[start : start + length]])
-        batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+
+    def loss_of(batch) -> torch.Tensor:
+        inputs, labels = batch
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(**batch).logits
-        loss = functional.cross_entropy(logits.float(), torch.tensor([train.labels[i] for i in chosen]))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        average = 0.99 * average + 0.01 * loss.item()
-        bar.set_postfix(nats=f"{average:.3f}")
-        if time.monotonic() - saved > 60 * config.minutes_between_saves:
-            save_progress(config.out, config, model, [optimizer], [scheduler], step + 1, time.monotonic() - began)
-            saved = time.monotonic()
-    seconds = time.monotonic() - began
-    model.to(torch.bfloat16).save_pretrained(config.out)
-    measured = measure_classifier(config.out, tokenizer, test.texts, test.labels)
-    write_card(
-        config.out, "Small sentiment classifier of movie reviews", config, size, seconds,
-        {"training reviews": len(documents)}, measured,
-    )  # fmt: skip
-    progress_file(config.out).unlink(missing_ok=True)
+            logits = model(**inputs).logits
+        return functional.cross_entropy(logits.float(), labels)
+
+    documents = encode(tokenizer, train.texts)
+    batches = batches_of_windows(documents, train.labels, tokenizer, config)
+    seconds = optimise(
+        config, model.train(), [optimizer], loss_of, batches, steps=config.steps, warm_up=min(200, config.steps // 4)
+    )
+    title = "Small sentiment classifier of movie reviews"
+    finish(config, title, model, seconds, {"training reviews": len(documents)}, limit=10_000_000)
+    write_measurements(config, measure_classifier(config.out, tokenizer, test.texts, test.labels))
 
 
 @torch.no_grad()
@@ -313,65 +288,83 @@ def measure_classifier(folder: Path, tokenizer, texts: list[str], labels: list[i
     return measured
 
 
-def warm_up_then_linear(steps: int, warm_up: int):
-    return lambda step: min((step + 1) / warm_up, max(0.0, (steps - step) / max(1, steps - warm_up)))
+def optimise(config, model, optimizers, loss_of: Callable, batches: Iterator, *, steps: int, warm_up: int) -> float:
+    """Linear warm-up, then linear to zero; saves its progress and resumes from it. Returns the seconds it took in all."""
+
+    def rate(step: int) -> float:
+        return min((step + 1) / warm_up, max(0.0, (steps - step) / max(1, steps - warm_up)))
+
+    parts = [model, *optimizers, *(torch.optim.lr_scheduler.LambdaLR(o, rate) for o in optimizers)]
+    schedulers = parts[1 + len(optimizers) :]
+    progress, first, seconds = config.out / "progress.pt", 0, 0.0
+    if progress.exists() and (state := torch.load(progress, weights_only=True))["config"] == str(config):
+        for part, saved in zip(parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+        torch.set_rng_state(state["rng"])
+        first, seconds = state["step"], state["seconds"]
+    began, saved_at, average = time.monotonic() - seconds, time.monotonic(), None
+    bar = tqdm(islice(batches, first, steps), initial=first, total=steps, desc=config.out.name, unit="step", mininterval=10)
+    for step, batch in enumerate(bar, start=first + 1):
+        loss = loss_of(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        bar.set_postfix(nats=f"{average:.3f}", refresh=False)
+        if time.monotonic() - saved_at > 60 * config.minutes_between_saves:
+            state = {
+                "config": str(config), "parts": [part.state_dict() for part in parts], "step": step,
+                "seconds": time.monotonic() - began, "rng": torch.get_rng_state(),
+            }  # fmt: skip
+            write_atomically(progress, lambda path, state=state: torch.save(state, path))
+            saved_at = time.monotonic()
+    return time.monotonic() - began
 
 
-def progress_file(folder: Path) -> Path:
-    return folder / "progress.pt"
-
-
-def save_progress(folder: Path, config, model, optimizers, schedulers, step: int, seconds: float) -> None:
-    state = {
-        "config": str(config), "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
-        "schedulers": [s.state_dict() for s in schedulers], "step": step, "seconds": seconds,
-        "rng": torch.get_rng_state(),
-    }  # fmt: skip
-    temporary = progress_file(folder).with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, progress_file(folder))
-
-
-def resume(folder: Path, config, model, optimizers, schedulers) -> tuple[int, float]:
-    if not progress_file(folder).exists():
-        return 0, 0.0
-    state = torch.load(progress_file(folder), weights_only=True)
-    if state["config"] != str(config):
-        return 0, 0.0
-    model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    for scheduler, saved in zip(schedulers, state["schedulers"], strict=True):
-        scheduler.load_state_dict(saved)
-    torch.set_rng_state(state["rng"])
-    return state["step"], state["seconds"]
-
-
-def write_card(folder: Path, title: str, config, size: int, seconds: float, data: dict, measured: dict[str, str]) -> None:
-    defaults = type(config)()
-    flags = " ".join(
-        f"--{name.replace('_', '-')} {value}"
-        for name, value in asdict(config).items()
-        if value != getattr(defaults, name) and name not in ("out", "reviews")
-    )
-    command = "language-model" if isinstance(config, LanguageModel) else "classifier"
+def finish(config, title: str, model, seconds: float, trained: dict, *, limit: int) -> None:
+    """Store the weights in bf16 and the card with what is known before measuring."""
+    size = sum(p.numel() for p in model.parameters())
+    if 2 * size > limit:
+        raise UserError(f"{size} parameters are {2 * size} bytes in bf16, more than {limit}; use fewer or narrower layers")
+    model.to(torch.bfloat16).save_pretrained(config.out)
+    defaults = asdict(type(config)())
+    changed = {k: v for k, v in asdict(config).items() if v != defaults[k] and k not in ("out", "reviews")}
+    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    name = "language-model" if isinstance(config, LanguageModel) else "classifier"
+    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}
     card = {
         "data": "Large Movie Review Dataset (Maas et al. 2011), training split; measured on its test split",
-        **data,
-        "command": f"python experiments/train_assets.py {command} --reviews stanfordnlp/imdb {flags}".strip(),
-        "configuration": json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}),
+        **trained,
+        "command": f"`python experiments/train_assets.py {name} --reviews stanfordnlp/imdb{flags}`",
+        "configuration": f"`{json.dumps(settings)}`",
         "parameters": size,
         "stored as": "safetensors, bf16",
         "training time": f"{seconds / 60:.0f} minutes, {os.cpu_count()} shared CPU cores ({platform.machine()})",
         "date": date.today().isoformat(),
-        **measured,
     }
     lines = [f"# {title}", "", "Contains no review text; the tokenizer's vocabulary holds words and word pieces.", ""]
     lines += ["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in card.items()), ""]
-    (folder / "README.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+    write_atomically(config.out / "README.md", lambda path: path.write_text("\n".join(lines)))
+    (config.out / "progress.pt").unlink(missing_ok=True)
+
+
+def write_measurements(config, measured: dict[str, str]) -> None:
+    """Append what was measured to the card."""
+    card = config.out / "README.md"
+    text = card.read_text() + "".join(f"| {key} | {value} |\n" for key, value in measured.items())
+    write_atomically(card, lambda path: path.write_text(text))
+    print(text)
+
+
+@one_line_errors
+def main() -> None:
+    config = tyro.cli(LanguageModel | Classifier, description=__doc__)
+    config.out.mkdir(parents=True, exist_ok=True)
+    train_language_model(config) if isinstance(config, LanguageModel) else train_classifier(config)
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(LanguageModel | Classifier, description=__doc__)
-    train_language_model(chosen) if isinstance(chosen, LanguageModel) else train_classifier(chosen)
+    sys.exit(main())
