@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from suite.errors import UserError
+from suite.runs.records import REFERENCE, collect, wide
+from suite.runs.study import ASSETS, Study, SupervisedSettings, data_digest, plan_study, resolve_model, spans
+from suite.runs.sweep import closure, run_sweep
+from suite.training.loop import OptimConfig
+
+STUDY = Study(
+    profile="test", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"), train_prompts=8,
+    validation_prompts=4, test_prompts=6, max_new_tokens=8, pool_size=4, learning_rates={"dpo": 1e-5},
+    optim=OptimConfig(batch_size=16, warmup_steps=1, num_snapshots=2),
+)  # fmt: skip
+GRID = {"dpo": [{"beta": 0.1}], "best_of_n": [{"n": 2}, {"n": 4}]}
+
+
+def keys(study, stage, grid=GRID):
+    return {spec.key for spec in closure(plan_study(study, grid, [0]).targets) if spec.stage == stage}
+
+
+@pytest.mark.parametrize("change", [{"test_prompts": 7}, {"samples_per_prompt": 2}, {"validation_prompts": 5}])
+def test_changing_how_much_is_measured_retrains_nothing(change):
+    changed = replace(STUDY, **change)
+    for stage in ("train", "pairs"):
+        assert keys(changed, stage) == keys(STUDY, stage)
+    assert not keys(changed, "evaluation") & keys(STUDY, "evaluation")
+
+
+def test_the_pool_is_apart():
+    assert keys(replace(STUDY, pool_size=8), "evaluation") == keys(STUDY, "evaluation")
+    assert keys(replace(STUDY, pool_size=8), "completions") != keys(STUDY, "completions")
+
+
+@pytest.mark.parametrize(
+    ("change", "same", "new"),
+    [
+        ({"labels": "bradley_terry"}, ["prompts", "completions"], ["pairs", "train", "evaluation"]),
+        ({"learning_rates": {"dpo": 3e-5}}, ["prompts", "completions", "pairs"], ["train"]),
+        ({"train_prompts": 9}, [], ["completions", "pairs", "train"]),
+        ({"max_new_tokens": 9}, ["prompts"], ["completions", "pairs", "train", "evaluation"]),
+        ({"device": "cuda"}, ["prompts", "completions", "pairs", "train", "evaluation"], []),
+    ],
+)
+def test_a_setting_changes_what_depends_on_it_and_nothing_else(change, same, new):
+    changed = replace(STUDY, **change)
+    for stage in same:
+        assert keys(changed, stage) == keys(STUDY, stage), stage
+    for stage in new:
+        assert keys(changed, stage) != keys(STUDY, stage), stage
+
+
+def test_unknown_settings_and_models_are_named():
+    with pytest.raises(UserError, match=r"no setting 'betta'; it has beta, optim"):
+        plan_study(STUDY, {"dpo": [{"betta": 1.0}]}, [0])
+    with pytest.raises(UserError, match="does not exist"):
+        plan_study(replace(STUDY, reference="./nothing"), GRID, [0])
+
+
+def test_a_models_digest_is_of_its_contents_not_its_place(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights" if name != "c" else b"others")
+        (tmp_path / name / "README.md").write_text(name)
+    digests = [resolve_model(str(tmp_path / name))[1] for name in ("a", "b", "c")]
+    assert digests[0] == digests[1] != digests[2]
+    assert data_digest(None) is None
+    assert data_digest("stanfordnlp/imdb") == "stanfordnlp/imdb"
+
+
+def test_spans():
+    assert spans(5, 2) == [(0, 2), (2, 4), (4, 5)]
+    assert spans(0, 2) == []
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reviews")
+    for split, word in (("train", "Story"), ("test", "Tale")):
+        texts = [
+            f"{word} {i} of the {i * 7 % 90} that I have seen was {'fine' if i % 2 else 'dull'} to me." for i in range(400)
+        ]
+        pd.DataFrame({"text": texts, "label": [i % 2 for i in range(400)]}).to_csv(folder / f"{split}.csv", index=False)
+    return folder
+
+
+def test_with_real_reviews_and_supervised_fine_tuning_first(tmp_path, reviews):
+    """The paper profile's way at test size: SFT makes the reference, reviews give the prefixes, everything in one process."""
+    sft = SupervisedSettings(texts=32, max_tokens=16, optim=OptimConfig(lr=1e-4, batch_size=8, warmup_steps=1, num_snapshots=1))
+    plan = plan_study(replace(STUDY, reviews=str(reviews), sft=sft), GRID, [0])
+    assert [o.status for o in run_sweep(tmp_path, plan.targets, workers=1)] == ["done"] * len(closure(plan.targets))
+    records, numbers = collect(tmp_path, plan, experiment="test")
+    test = wide(records, "test")
+    assert list(test["method"]) == ["DPO", "DPO", REFERENCE, "Best-of-N", "Best-of-N"]
+    assert (test[test["method"] == "DPO"]["kl"] > 0).all()
+    validation = wide(records, "validation")
+    assert validation[validation["method"] == REFERENCE]["kl"].item() == pytest.approx(0, abs=1e-6)
+    best = test.set_index("setting")["reward"]
+    assert best["n = 4"] >= best["n = 2"] >= test[test["method"] == REFERENCE]["reward"].item()
+    assert set(numbers["split"]) == {"validation", "test"}
+    original = plan_study(replace(STUDY, reviews=str(reviews)), GRID, [0])
+    assert {s.key for s in closure(original.targets)}.isdisjoint(s.key for s in closure(plan.targets))
+
+
+def test_a_method_that_fails_is_an_outcome_and_the_rest_goes_on(tmp_path, monkeypatch):
+    from suite.training.dpo import DPO
+
+    def explode(self, *_):
+        raise FloatingPointError("boom")
+
+    monkeypatch.setattr(DPO, "train", explode)
+    plan = plan_study(STUDY, {"dpo": [{}], "preferred_ft": [{}]}, [0])
+    outcomes = {o.spec.title: o for o in run_sweep(tmp_path, plan.targets, workers=1)}
+    assert outcomes["DPO seed 0"].status == "failed"
+    assert "boom" in outcomes["DPO seed 0"].error
+    assert "Traceback" in (plan.trained[0].train.directory(tmp_path) / "error.log").read_text()
+    assert outcomes["DPO seed 0, snapshot 1"].status == "skipped"
+    assert outcomes["Preferred-FT seed 0, snapshot 2"].status == "done"
