@@ -60,7 +60,7 @@ def profiles() -> dict[str, Any]:
     fast = "bfloat16" if bfloat16_is_native() else "float32"
     embedded = Study(
         profile="embedded", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"),
-        train_prompts=1024, validation_prompts=64, test_prompts=256, max_new_tokens=32,
+        train_prompts=768, validation_prompts=64, test_prompts=192, max_new_tokens=32,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
         learning_rates=LEARNING_RATES, sampler_dtype=fast,
     )  # fmt: skip
@@ -70,10 +70,10 @@ def profiles() -> dict[str, Any]:
     )  # fmt: skip
     paper = Study(
         profile="paper", reference="gpt2-large", gold_reward="siebert/sentiment-roberta-large-english",
-        reviews="stanfordnlp/imdb", train_prompts=12_000, validation_prompts=256, test_prompts=1000, max_new_tokens=60,
+        reviews="stanfordnlp/imdb", train_prompts=10_000, validation_prompts=256, test_prompts=1000, max_new_tokens=60,
         sft=SupervisedSettings(
             texts=10_000, max_tokens=512,
-            optim=OptimConfig(lr=1e-5, micro_batch_size=8, num_snapshots=1, precision="bfloat16"),
+            optim=OptimConfig(lr=1e-5, micro_batch_size=8, warmup_steps=10, num_snapshots=1, precision="bfloat16"),
         ),
         optim=OptimConfig(micro_batch_size=32, num_snapshots=10, precision="bfloat16"),
         learning_rates={},
@@ -121,8 +121,8 @@ def parse_seeds(text: str) -> list[int]:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"--seeds {text!r}: expected comma-separated integers, for example 0,1,2") from None
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text!r}: expected different integers ≥ 0")
+    if min(seeds) < 0 or max(seeds) >= 2**31 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {text!r}: expected different integers from 0 to 2147483647")
     return seeds
 
 
@@ -147,6 +147,12 @@ def chosen_study(arguments: Arguments) -> Any:
     if arguments.profile not in known:
         raise UserError(f"unknown profile {arguments.profile!r}; {did_you_mean(arguments.profile, known)}")
     device = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    if arguments.workers < 0:
+        raise UserError(f"--workers {arguments.workers}: expected 0 (choose for me) or more")
     changes: dict[str, Any] = {"labels": arguments.labels, "device": device}
     for name in ("reviews", "reference", "gold_reward"):
         if (value := getattr(arguments, name)) is not None:
@@ -162,7 +168,7 @@ def main() -> int:
     from suite.figures.report import write_report
     from suite.runs.run_store import check_writable
     from suite.runs.study import plan_study
-    from suite.runs.sweep import available_cores, print_plan, run_all
+    from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
     seeds, study, grid = parse_seeds(arguments.seeds), chosen_study(arguments), chosen_grid(arguments)
     plan = plan_study(study, grid, seeds)
@@ -173,12 +179,14 @@ def main() -> int:
     for folder in (arguments.runs, out):
         check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
-    if run_all(arguments.runs, plan.targets, workers=workers):
+    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers)}
+    plan = plan.without(failed)
+    if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
         return 1
     command = " ".join(["python experiments/run_imdb_frontier.py", *sys.argv[1:]])
     print("\n" + write_report(arguments.runs, plan, grid, seeds, out=out, workers=workers, command=command))
     print(f"Written to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

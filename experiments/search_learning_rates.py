@@ -7,7 +7,7 @@ chosen rates stand in LEARNING_RATES of run_imdb_frontier.py.
 Examples:
   python experiments/search_learning_rates.py                    the committed search (embedded models, CPU)
   python experiments/search_learning_rates.py --dry-run          what it would run
-  python experiments/search_learning_rates.py --methods dpo      one method
+  python experiments/search_learning_rates.py --methods dpo --out results/dpo_rates   one method, beside the committed search
 """
 
 from __future__ import annotations
@@ -52,20 +52,25 @@ def main() -> int:
     import pandas as pd
 
     from suite.maths.frontier import mean_frontier_reward
-    from suite.runs.records import REFERENCE, collect, wide, write_records
+    from suite.runs.records import REFERENCE, collect, wide
     from suite.runs.run_store import check_writable, write_atomically
     from suite.runs.study import plan_study
-    from suite.runs.sweep import available_cores, print_plan, run_all
+    from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
     grid = GRIDS["default"]
     base = replace(
         profiles()["embedded"], train_prompts=arguments.train_prompts, validation_prompts=arguments.validation_prompts
     )
+    try:
+        rates = [float(rate) for rate in arguments.rates.split(",")]
+    except ValueError:
+        raise UserError(f"--rates {arguments.rates!r}: expected comma-separated numbers, for example 1e-5,1e-4") from None
     plans = {}
-    for method in arguments.methods.split(","):
-        if method not in grid:
-            raise UserError(f"unknown method {method!r}; {did_you_mean(method, grid)}")
-        for rate in map(float, arguments.rates.split(",")):
+    for method in (name.strip() for name in arguments.methods.split(",")):
+        trained = [name for name, settings in grid.items() if "n" not in settings[0]]
+        if method not in trained:
+            raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, trained)}")
+        for rate in rates:
             study = replace(base, learning_rates={method: rate})
             plans[method, rate] = plan_study(study, {method: grid[method][:1]}, [0], test=False)
     targets = [spec for plan in plans.values() for spec in plan.targets]
@@ -78,8 +83,8 @@ def main() -> int:
     failed = {outcome.spec.key for outcome in outcomes}
     rows, tables = [], []
     for (method, rate), plan in plans.items():
-        if any(spec.key in failed for spec in plan.targets):  # diverged: counts as no gain over the reference
-            rows.append({"method": method, "lr": rate, "score": float("nan")})
+        if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
+            rows.append({"method": method, "lr": rate})
             continue
         records, _ = collect(arguments.runs, plan, experiment="learning_rates")
         table = wide(records, "validation")
@@ -92,21 +97,23 @@ def main() -> int:
              "n prompts": int(points["reward_n"].iloc[0])}
         )  # fmt: skip
         tables.append(records.assign(lr=rate))
+    if not tables:
+        return 1
     scores = pd.DataFrame(rows)
-    best = scores.loc[scores.groupby("method", sort=False)["score"].idxmax()]
+    best = scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]
     chosen = {row["method"]: row["lr"] for _, row in best.iterrows()}
-    write_records(arguments.out, pd.concat(tables, ignore_index=True), scores)
-    (arguments.out / "per_prompt.parquet").unlink()
+    records = pd.concat(tables, ignore_index=True)
+    write_atomically(arguments.out / "records.csv", lambda path: records.to_csv(path, index=False, float_format="%.6g"))
     write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
     page = (
         f"# Learning rates\n\n`{' '.join(['python experiments/search_learning_rates.py', *sys.argv[1:]])}`\n\n"
         f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats. {arguments.train_prompts} "
-        f"training prefixes, {len(arguments.rates.split(','))} candidates for every method, one training seed.\n\n"
+        f"training prefixes, {len(rates)} candidates for every method, one training seed.\n\n"
         f"{scores.to_markdown(index=False, floatfmt='.4g')}\n\nChosen: {chosen}\n"
     )
     write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
     print(page)
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

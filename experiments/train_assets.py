@@ -332,7 +332,9 @@ def finish(config, title: str, model, seconds: float, trained: dict, *, limit: i
     model.to(torch.bfloat16).save_pretrained(config.out)
     defaults = asdict(type(config)())
     changed = {k: v for k, v in asdict(config).items() if v != defaults[k] and k not in ("out", "reviews")}
-    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    flags = "".join(
+        f" --no-{name}" if value is False else f" --{name.replace('_', '-')} {value}" for name, value in changed.items()
+    )
     name = "language-model" if isinstance(config, LanguageModel) else "classifier"
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}
     card = {

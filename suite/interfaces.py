@@ -108,7 +108,10 @@ class Run(Protocol):
         ...
 
     def snapshot(self, policy: Policy, step: int) -> None:
-        """Keep `policy` as it is at `step`, to be evaluated later. Saving the same step twice is harmless."""
+        """Keep `policy` as it is at `step` through its `save`, to be evaluated later through its class's `load`.
+
+        The study expects exactly `optim.num_snapshots` of them. Saving the same step twice is harmless.
+        """
         ...
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
@@ -135,8 +138,8 @@ class Method(Protocol):
         name: As shown in figures.
         Config: A frozen dataclass, JSON-serialisable. If it has a field `optim: OptimConfig`, the study fills it in.
         needs: The fields of `TrainingData` that it uses.
-        evaluated_from_pool: True if the policy only selects among reference samples; then it trains nothing and is
-            evaluated from the shared pool of reference samples (Best-of-N).
+        evaluated_from_pool: True if the policy only keeps the best of `Config.n` reference samples by the gold reward; then
+            nothing is trained, and the shared pool of reference samples gives its place on the frontier (Best-of-N).
     """
 
     name: ClassVar[str]

@@ -36,10 +36,14 @@ def load_method(name: str) -> Any:
     """The method class for a registered name or "module:Class".
 
     Raises:
-        UserError: Unknown name, or the module or class cannot be imported.
+        UserError: Unknown name, the module or class cannot be imported, or it is no method.
     """
     module_name, _, class_name = resolve(name).partition(":")
     try:
-        return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+        method = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"method {name!r} ({module_name}:{class_name}) cannot be loaded: {error}") from error
+    for attribute in ("name", "Config", "needs", "evaluated_from_pool", "train"):
+        if not hasattr(method, attribute):
+            raise UserError(f"method {name!r} has no {attribute!r}; suite/interfaces.py says what a method is")
+    return method

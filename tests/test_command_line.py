@@ -28,9 +28,15 @@ def call(main, monkeypatch, capsys, *arguments):
     [
         (["--profile", "smok"], ["'smok'", "did you mean 'smoke'"]),
         (["--methods", "dpoo"], ["'dpoo'", "did you mean 'dpo'"]),
+        (["--methods", "os.path:join"], ["os.path:join", "has no 'name'"]),
+        (["--methods", ":X"], ["':X'", "cannot be loaded"]),
+        (["--methods", "sft"], ["'sft'", "needs texts"]),
+        (["--seeds", "99999999999999999999"], ["2147483647"]),
+        (["--workers", "-1"], ["--workers -1"]),
+        (["--device", "foo"], ["'foo'", "cannot be used"]),
         (["--methods", "nowhere.kto:KTO"], ["nowhere.kto:KTO", "cannot be loaded"]),
         (["--seeds", "one"], ["--seeds 'one'", "0,1,2"]),
-        (["--seeds", "-1"], ["--seeds '-1'", "≥ 0"]),
+        (["--seeds", "-1"], ["--seeds '-1'", "from 0"]),
         (["--seeds", "1,1"], ["different"]),
         (["--reference", "./no/such/folder"], ["'./no/such/folder'", "does not exist"]),
         (["--gold-reward", "nobody/no-model"], ["nobody/no-model", "hf download", "Offline?"]),
@@ -42,6 +48,16 @@ def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path, arguments, words):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert all(word in err for word in words), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"), [(["--rates", "abc"], "--rates 'abc'"), (["--methods", "best_of_n"], "cannot be searched")]
+)
+def test_the_searchs_bad_input_is_one_line_too(monkeypatch, capsys, tmp_path, arguments, word):
+    code, _, err = call(search_learning_rates.main, monkeypatch, capsys, *arguments, "--runs", tmp_path)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert word in err
 
 
 def test_a_missing_data_set_is_one_line(monkeypatch, capsys, tmp_path):
@@ -106,7 +122,7 @@ def test_other_faults_keep_their_traceback():
 def test_help_has_examples(monkeypatch, capsys, main):
     code, out, _ = call(main, monkeypatch, capsys, "--help")
     assert code == 0
-    assert "examples:" in out
+    assert "examples:" in out.lower()
     assert "--dry-run" in out
 
 
@@ -114,7 +130,7 @@ def test_dry_run_lists_every_run_and_makes_none(monkeypatch, capsys, tmp_path):
     code, out, _ = call(run_imdb_frontier.main, monkeypatch, capsys, "--runs", tmp_path / "runs", "--dry-run")
     assert code == 0
     assert out.count("to run") > 25
-    for title in ("DPO beta = 0.1 seed 0", "Unlikelihood alpha = 0.5 seed 0, snapshot 4", "Preferred-FT", "pool 224–255"):
+    for title in ("DPO beta = 0.1 seed 0", "Unlikelihood alpha = 0.5 seed 0, snapshot 4", "Preferred-FT", "pool 160–191"):
         assert title in out
     assert not (tmp_path / "runs").exists()
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "suite.maths": set(),
     "suite.errors": set(),
-    "suite.data": {"suite.maths", "suite.errors", "suite.interfaces"},
+    "suite.data": {"suite.maths", "suite.errors"},
     "suite.interfaces": {"suite.data"},
     "suite.registry": {"suite.errors"},
     "suite.policies": {"suite.maths", "suite.data", "suite.interfaces", "suite.errors"},

@@ -15,11 +15,12 @@ from suite.errors import UserError
 from suite.interfaces import Policy, RewardFunction
 from suite.maths.kl import exact_per_step_kl, sampled_kl
 from suite.maths.losses import dpo_loss
+from suite.rewards.text_rewards import ClassifierReward
 
 LOGITS_PER_BATCH = 2**24
 MAX_SAMPLER_KL = 0.01
 STEP_0_TOLERANCE = 1e-4
-STORED_TOLERANCE = 1.0
+STORED_TOLERANCE = {"float32": 1e-3, "bfloat16": 1.0}
 
 
 def evaluate_reward_kl(
@@ -52,9 +53,9 @@ def evaluate_reward_kl(
 def score(reward: RewardFunction, completions: Sequence[Completion]) -> tuple[np.ndarray, np.ndarray]:
     """Rewards and log-odds (NaN for a reward that has none), one per completion."""
     texts = [c.prompt.text for c in completions], [c.text for c in completions]
-    if hasattr(reward, "log_odds"):
+    if isinstance(reward, ClassifierReward):  # one pass for both
         odds = reward.log_odds(*texts)
-        return 1 / (1 + np.exp(-odds)), odds
+        return ClassifierReward.probability(odds), odds
     values = np.asarray(reward(*texts), dtype=float)
     return values, np.full(len(values), np.nan)
 
@@ -88,18 +89,18 @@ def kl_columns(
     return k1, exact, sampler
 
 
-def sampler_kl(frame: pd.DataFrame) -> float:
-    """KL(sampler‖scorer) in nats per completion: how far the completions are from the policy that is scored."""
-    return float(frame["sampler_kl"].mean())
+def sampler_kl(policy: Policy, completions: Sequence[Completion]) -> float:
+    """KL(sampler‖scorer) in nats per completion, k3 estimate: how far completions are from the policy that is scored."""
+    drawn = torch.tensor([c.sampler_log_prob for c in completions])
+    return float(sampled_kl(drawn, policy.log_prob(completions), estimator="k3").mean())
 
 
-def check_sampler(frame: pd.DataFrame) -> None:
+def check_sampler(value: float) -> None:
     """Refuse completions that do not come from the policy that is scored.
 
     Raises:
         UserError: KL(sampler‖scorer) is above 0.01 nats per completion.
     """
-    value = sampler_kl(frame)
     if not value <= MAX_SAMPLER_KL:
         raise UserError(
             f"the sampler is not the policy that is scored: KL(sampler‖scorer) = {value:.4f} nats per completion, more than "
@@ -107,11 +108,13 @@ def check_sampler(frame: pd.DataFrame) -> None:
         )
 
 
-def check_step_0(policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], *, beta: float = 0.1) -> None:
+def check_step_0(
+    policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], *, stored_in: str, beta: float = 0.1
+) -> None:
     """Before training, in fp32: KL(π‖π_ref) = 0 and DPO loss = log 2, each to 1e-4, on at most 16 pairs.
 
-    The reference log-probs stored with the pairs, which may be bf16 arithmetic, must agree with the reference to 1 nat per
-    completion: a wrong reference is off by far more.
+    The reference log-probs stored with the pairs must agree with the reference: to 1e-3 nats per completion if they were
+    computed in `stored_in` = "float32", to 1 nat if in bf16 arithmetic (a wrong reference is off by far more).
 
     Raises:
         UserError: They do not: dropout is on, padding or dtype differ, or the reference is not the policy's origin.
@@ -122,7 +125,7 @@ def check_step_0(policy: Policy, reference: Policy, pairs: Sequence[PreferencePa
     loss = dpo_loss(*sides, beta=beta)
     stored = torch.tensor([[p.reference_chosen_logps, p.reference_rejected_logps] for p in pairs[:16]])
     drift = float((torch.stack(sides[2:], dim=1) - stored).abs().max())
-    if not drift <= STORED_TOLERANCE:
+    if not drift <= STORED_TOLERANCE[stored_in]:
         raise UserError(
             f"self-test at step 0 failed: log π_ref stored with the pairs is off by {drift:.2f} nats; the pairs were made for "
             f"another reference"

@@ -51,7 +51,8 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
             mec=colour, elinewidth=0.9, capsize=2, alpha=0.9, zorder=3,
             xerr=_errors(shown, "kl"), yerr=_errors(shown, "reward"), label=f"{method} (privileged)" if privileged else method,
         )  # fmt: skip
-        hull = pd.concat([start, rows[rows["selected"]]]).sort_values("kl")
+        frontier = rows[rows["selected"]].groupby(["setting", "step"])[["kl", "reward"]].mean()  # over training seeds
+        hull = pd.concat([start[["kl", "reward"]], frontier]).sort_values("kl")
         ax.plot(hull["kl"], hull["reward"], "--" if privileged else "-", color=colour, lw=1.3, alpha=0.75, zorder=2)
         if beyond := len(rows) - len(shown):
             notes.append(

@@ -74,7 +74,8 @@ def summary_page(runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.Data
     """The Markdown summary, also printed."""
     study = plan.study
     counts = json.loads((plan.pairs.directory(runs) / "counts.json").read_text())
-    sampler = records[records["metric"] == "sampler_kl"]["value"].max()
+    measured = [facts(runs, spec).get("sampler_kl", 0.0) for spec in closure(plan.targets)]
+    sampler = max(records[records["metric"] == "sampler_kl"]["value"].max(), *measured)
     seconds = sum(facts(runs, spec)["seconds"] for spec in closure(plan.targets))
     lines = [
         "# Reward-KL frontier, controlled sentiment",
@@ -88,7 +89,7 @@ def summary_page(runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.Data
         f"- {study.train_prompts} training prefixes × {study.completions_per_prompt} completions: {counts['pairs']} pairs "
         f"({study.labels} labels), {counts['dropped_identical']} identical and {counts['dropped_tied']} tied dropped",
         f"- self-test at step 0 (fp32): KL = 0 and DPO loss = log 2 to 1e-4, passed by all {len(plan.trained)} training runs",
-        f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any evaluation (sampler {study.sampler_dtype})",
+        f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (sampler {study.sampler_dtype})",
         "",
         "![frontier](frontier.png)",
         "",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from suite.maths.statistics import paired_difference
-from suite.runs.records import POINT, REFERENCE, wide
+from suite.maths.statistics import Interval, mean_interval, paired_difference
+from suite.runs.records import POINT, POLICY, REFERENCE, over_seeds, wide
 
 BUDGETS = (1.0, 3.0, 6.0, 10.0)
 
@@ -42,39 +42,38 @@ _COLUMNS = [*POINT, "privileged", "selected", *(f"{m}{s}" for m in _METRICS for 
 def budget_table(records: pd.DataFrame, numbers: pd.DataFrame, *, against: str = "DPO") -> str:
     """The policy of each method with the most validation reward within a KL budget, with its test reward.
 
-    Choice on validation prompts, report on test prompts; differences from `against` are paired by prompt and hold for the
-    trained policies at hand (no interval over training seeds, no correction for multiple comparisons).
+    Choice on validation prompts, report on test prompts, both averaged over training seeds; differences from `against` are
+    paired by prompt. Intervals hold for the trained policies at hand (no correction for multiple comparisons).
     """
-    validation, test = wide(records, "validation"), wide(records, "test")
-    per_prompt = numbers[numbers["split"] == "test"].groupby([*POINT, "prompt_id"])["reward"].mean()
+    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
+    shown = numbers[numbers["split"] == "test"].groupby([*POLICY, "prompt_id"])[["reward", "kl_exact"]].mean()
     rows = []
     for budget in BUDGETS:
         best = {method: _best_within(validation, test, method, budget) for method in dict.fromkeys(test["method"])}
-        other = best.get(against)
+        del best[REFERENCE]
         for method, row in best.items():
-            if method == REFERENCE:
-                continue
-            entry = {
-                "KL budget, nats": budget,
-                "method": method + (" (privileged)" if row is not None and row["privileged"] else ""),
-            }
+            entry = {"KL budget, nats": budget, "method": method}
             if row is None:
                 rows.append({**entry, "setting": "none within the budget", "reward, P(positive)": "–", "KL, nats": "–"})
                 continue
-            entry |= {
-                "setting": f"{row['setting']} step {int(row['step'])}" if row["step"] else row["setting"],
-                "reward, P(positive)": with_interval(row, "reward"), "KL, nats": with_interval(row, "kl", 2),
-            }  # fmt: skip
-            if other is not None and method != against:
-                a, b = (per_prompt.loc[tuple(r[POINT])] for r in (row, other))
-                difference = paired_difference(a, b.reindex(a.index))
-                tied = difference.low <= 0 <= difference.high
-                entry[f"minus {against}, same prompts"] = (
-                    f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-                    + (" statistically tied" if tied else "")
-                )
+            values = shown.loc[tuple(row[POLICY])]
+            entry["method"] += " (privileged)" if row["privileged"] else ""
+            entry["setting"] = f"{row['setting']} step {int(row['step'])}".strip() if row["step"] else row["setting"]
+            entry["reward, P(positive)"] = _interval(mean_interval(values["reward"]), "{:.3f}")
+            bound = values["kl_exact"].isna().any()
+            entry["KL, nats"] = f"≤ {row['kl']:.2f}" if bound else _interval(mean_interval(values["kl_exact"]), "{:.2f}")
+            if (other := best.get(against)) is not None and method != against:
+                theirs = shown.loc[tuple(other[POLICY])]["reward"].reindex(values.index)
+                difference = paired_difference(values["reward"], theirs)
+                tied = " statistically tied" if difference.low <= 0 <= difference.high else ""
+                entry[f"minus {against}, same prompts"] = _interval(difference, "{:+.3f}") + tied
             rows.append(entry)
     return pd.DataFrame(rows).fillna("").to_markdown(index=False)
+
+
+def _interval(interval: Interval, form: str) -> str:
+    mean, low, high = (form.format(value) for value in interval[:3])
+    return f"{mean} [{low}, {high}]"
 
 
 def _best_within(validation: pd.DataFrame, test: pd.DataFrame, method: str, budget: float) -> pd.Series | None:
@@ -84,8 +83,7 @@ def _best_within(validation: pd.DataFrame, test: pd.DataFrame, method: str, budg
     if allowed.empty:
         return None
     chosen = allowed.loc[allowed["reward"].idxmax()]
-    same = (test[POINT] == chosen[POINT].to_numpy()).all(axis=1)
-    return test[same].iloc[0]
+    return test[(test[POLICY] == chosen[POLICY].to_numpy()).all(axis=1)].iloc[0]
 
 
 def samples_page(samples: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,8 @@ class CausalLMPolicy:
     Args:
         model: Any Hugging Face causal language model.
         tokenizer: Its tokenizer; only EOS and decoding are used, never re-tokenisation.
-        sampler_dtype: Precision in which completions are drawn; None = the model's own. Scoring is always in the model's.
+        sampler_dtype: Arithmetic (autocast) in which completions are drawn; None = the model's own. Scoring is always in the
+            model's.
     """
 
     has_log_prob = True
@@ -51,13 +52,12 @@ class CausalLMPolicy:
         on_batch: Callable[[int], Any] | None = None,
     ) -> list[list[Completion]]:
         """Draw completions; see `suite.policies.sampling.sample_completions`."""
-        sampler = self.model
-        if self.sampler_dtype is not None and self.sampler_dtype != next(self.model.parameters()).dtype:
-            sampler = copy.deepcopy(self.model).to(self.sampler_dtype)
-        return sample_completions(
-            sampler, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-            eos_token_id=self.tokenizer.eos_token_id, decode=self.decode, on_batch=on_batch,
-        )  # fmt: skip
+        lower = self.sampler_dtype is not None and self.sampler_dtype != self.dtype
+        with torch.autocast(self.device.type, self.sampler_dtype, enabled=lower):
+            return sample_completions(
+                self.model, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
+                seed=seed, eos_token_id=self.tokenizer.eos_token_id, decode=self.decode, on_batch=on_batch,
+            )  # fmt: skip
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, exactly as the tokens spell it."""
@@ -102,6 +102,10 @@ class CausalLMPolicy:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
     def copy(self) -> Self:
         return type(self)(copy.deepcopy(self.model), self.tokenizer, sampler_dtype=self.sampler_dtype)
 
@@ -126,10 +130,14 @@ class CausalLMPolicy:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, local_files_only=True)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory, dtype=dtype, local_files_only=True, output_loading_info=True
+            )
+            model, loading = loaded
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{directory}: not a causal language model with a tokenizer ({error})") from error
+        refuse_missing_weights(directory, loading)
         return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype)
 
 
@@ -148,8 +156,18 @@ def disable_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
+def refuse_missing_weights(directory: Path | str, loading: Mapping[str, Any]) -> None:
+    """Stop where transformers would go on with random weights, other ones at each load.
+
+    Raises:
+        UserError: Weights are missing or have another shape.
+    """
+    if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:
+        raise UserError(f"{directory}: weights are missing or misshapen ({', '.join(map(str, sorted(absent)[:3]))}, …)")
+
+
 def bfloat16_is_native(device: str = "cpu") -> bool:
     """Whether bf16 arithmetic is done by the hardware; where it is emulated it is slower than fp32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(torch.cpu._is_avx512_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.cpu._is_avx512_bf16_supported())

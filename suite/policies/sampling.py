@@ -132,8 +132,8 @@ def _draw(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Te
     if temperature == 0:
         token = logits.argmax(-1)
         return token, torch.zeros_like(noise, dtype=torch.float32)
-    log_p = (logits / temperature).log_softmax(-1)
-    cumulative = log_p.exp().cumsum(-1, dtype=torch.float64)
-    token = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True).squeeze(-1)
+    p = (logits / temperature).softmax(-1)
+    cumulative = p.cumsum(-1)
+    token = torch.searchsorted(cumulative, (noise.float() * cumulative[:, -1])[:, None], right=True)
     token = token.clamp_max(logits.shape[-1] - 1)
-    return token, log_p.gather(-1, token[:, None]).squeeze(-1)
+    return token.squeeze(-1), p.gather(-1, token).log().squeeze(-1)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from suite.errors import UserError
+from suite.policies.causal_lm import refuse_missing_weights
 
 TEXTS_PER_BATCH = 128
 
@@ -48,7 +49,12 @@ class ClassifierReward:
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float]:
         """P(positive) in [0, 1], float64, so that it saturates only beyond ±36 nats of log-odds."""
-        return (1 / (1 + np.exp(-self.log_odds(prompts, completions)))).tolist()
+        return self.probability(self.log_odds(prompts, completions)).tolist()
+
+    @staticmethod
+    def probability(log_odds: np.ndarray) -> np.ndarray:
+        """σ(log-odds)."""
+        return 1 / (1 + np.exp(-log_odds))
 
     def save(self, directory: Path) -> None:
         self.model.save_pretrained(directory)
@@ -64,8 +70,11 @@ class ClassifierReward:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{directory}: not a text classifier with a tokenizer ({error})") from error
+        refuse_missing_weights(directory, loading)
         return cls(model.to(device), tokenizer)

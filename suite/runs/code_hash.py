@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 
-def code_hash(modules: Iterable[str], function: Callable | None = None) -> str:
-    """Hash of `modules`, of all they import from their own package and from `suite`, and of `function`.
+def code_hash(modules: Iterable[str], functions: Iterable[Callable] = ()) -> str:
+    """Hash of `modules`, of all they import from their own package and from `suite`, and of `functions`.
 
     Comments, docstrings and layout do not count: only what runs.
     """
@@ -28,8 +28,7 @@ def code_hash(modules: Iterable[str], function: Callable | None = None) -> str:
         roots = {"suite", name.partition(".")[0]}
         open_modules += [other for other in imported if other.partition(".")[0] in roots]
     parts = [f"{name}:{closure[name]}" for name in sorted(closure)]
-    if function is not None:
-        parts.append(_digest(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    parts += [_digest(ast.parse(textwrap.dedent(inspect.getsource(function)))) for function in functions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -49,13 +48,14 @@ def _digest_and_imports(name: str) -> tuple[str, frozenset[str]]:
                 package = name if spec.submodule_search_locations else name.rpartition(".")[0]
                 base = importlib.util.resolve_name("." * node.level + base, package)
             imported.add(base)
-            imported.update(f"{base}.{a.name}" for a in node.names if _is_module(f"{base}.{a.name}"))
+            if base.partition(".")[0] in ("suite", name.partition(".")[0]):
+                imported.update(f"{base}.{alias.name}" for alias in node.names if _is_module(f"{base}.{alias.name}"))
     return _digest(tree), frozenset(imported)
 
 
 def _is_module(name: str) -> bool:
     try:
-        return name.partition(".")[0] == "suite" and importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,19 +25,25 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         return ", ".join(str(setting[key]) for setting in grid.get(method, ()) if key in setting) or "not run"
 
     rates = {method: f"{study.learning_rates.get(method, optim.lr):g}" for method in grid if method != "best_of_n"}
+    name = Path(study.reference).name if Path(study.reference).exists() else study.reference
+    judge = Path(study.gold_reward).name if Path(study.gold_reward).exists() else study.gold_reward
+    searched = all(method in study.learning_rates for method in rates)
+    ties = "identical completions and equal rewards dropped and counted"
+    if study.labels == "bradley_terry":
+        ties = "identical completions dropped and counted, equal rewards labelled by a coin"
     items = [
-        ("base model", "gpt2-large", study.reference),
+        ("base model", "gpt2-large", name),
         ("SFT", "subset of the IMDb training reviews, 1 epoch", f"{study.sft.texts} reviews" if study.sft else "the model is already trained on IMDb"),
-        ("gold reward model", "siebert/sentiment-roberta-large-english", study.gold_reward),
+        ("gold reward model", "siebert/sentiment-roberta-large-english", judge),
         ("gold reward", "P(positive) of prompt + completion (inferred from the figure's axis)", "P(positive) of prompt + completion (inferred from the figure's axis)"),
         ("prompts", "prefixes of IMDb reviews", f"prefixes of {study.reviews}" if study.reviews else "prefixes sampled from the reference"),
         ("prefix length, tokens", "2–8", f"{MIN_PREFIX}–{MAX_PREFIX}"),
         ("training prefixes", "25000", str(study.train_prompts)),
         ("completions per prefix", "4", str(study.completions_per_prompt)),
         ("pairs per prefix", "6", str(study.completions_per_prompt * (study.completions_per_prompt - 1) // 2)),
-        ("labels", "hard", study.labels),
+        ("labels", "hard", study.labels if study.labels == "hard" else f"Bradley-Terry, scale {study.bradley_terry_scale:g}"),
         ("optimizer", "RMSprop", "RMSprop"),
-        ("learning rate", "1e-06", "; ".join(f"{m} {r}" for m, r in rates.items()) if set(rates.values()) != {"1e-06"} else "1e-06"),
+        ("learning rate", "1e-06", "; ".join(f"{m} {r}" for m, r in rates.items()) if set(rates.values()) - {"1e-06"} else "1e-06"),
         ("warm-up steps, linear", "150", str(optim.warmup_steps)),
         ("batch size, pairs", "64", str(optim.batch_size)),
         ("DPO β", "0.05, 0.1, 1, 5", values("dpo", "beta")),
@@ -45,12 +52,12 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("evaluation", "every 100 steps", f"{optim.num_snapshots} evenly spaced snapshots per run"),
         ("completion length, tokens", UNSPECIFIED, str(study.max_new_tokens)),
         ("sampling", UNSPECIFIED, "temperature 1, no top-k, no top-p"),
-        ("ties", UNSPECIFIED, "identical completions and equal rewards dropped and counted"),
+        ("ties", UNSPECIFIED, ties),
         ("prefix split", UNSPECIFIED, f"disjoint: {study.train_prompts} training, {study.validation_prompts} validation, {study.test_prompts} test"),
         ("KL estimator", UNSPECIFIED, "exact per step over the vocabulary; k1 beside it"),
         ("epochs over the pairs", UNSPECIFIED, str(optim.num_epochs)),
         ("training seeds", UNSPECIFIED, ", ".join(map(str, seeds))),
-        ("choice of learning rate", UNSPECIFIED, "equal-size search for every method on validation prompts"),
+        ("choice of learning rate", UNSPECIFIED, "equal-size search for every method on validation prompts" if searched else "the paper's or the method's own default"),
         ("arithmetic", UNSPECIFIED, f"training {optim.precision}, sampling {study.sampler_dtype}, scoring float32"),
     ]  # fmt: skip
     frame = pd.DataFrame(items, columns=["item", "paper", "this run"])

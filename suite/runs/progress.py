@@ -17,11 +17,10 @@ def set_position(position: int) -> None:
 
 
 def bar(total: int, unit: str, title: str, done: int = 0) -> Any:
-    """A bar for one run. On a terminal it disappears when done; elsewhere (a log file) it prints a line now and then."""
-    terminal = sys.stderr.isatty()
+    """A bar for one run, on a terminal only; it disappears when the run is done."""
     return tqdm(
-        total=total, initial=done, unit=unit, desc=f"  {title[:38]:<38}", position=_position, leave=False,
-        mininterval=0.5 if terminal else 30.0, disable=None if terminal else _position != 0,
+        total=total, initial=done, unit=unit, desc=f"  {title[:38]:<38}", position=_position, leave=False, mininterval=0.5,
+        disable=not sys.stderr.isatty(),
         bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}]",
     )  # fmt: skip
 

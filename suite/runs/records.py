@@ -6,7 +6,6 @@ Figures and summaries are computed from these two tables alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from suite.runs.study import Plan, TrainedRun
 SCHEMA = 1
 REFERENCE = "SFT (reference)"
 POINT = ["method", "setting", "seed", "step"]
+POLICY = ["method", "setting", "step"]
 
 # metric → (column of the samples, unit, estimator)
 MEASURED = {
@@ -56,7 +56,8 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
             point = {"method": run.method, "setting": run.label, "seed": run.seed, "step": step}
             cost = {
                 "tokens_trained": tokens_at.get(step, costs["tokens_trained"]), "tokens_sampled": sampled_for_pairs,
-                "run_seconds": costs["seconds"], "run_peak_memory_mib": costs["peak_memory_mib"],
+                "tokens_per_completion": frame["tokens"].mean(), "run_seconds": costs["seconds"],
+                "worker_peak_memory_mib": costs["worker_peak_memory_mib"],
             }  # fmt: skip
             rows += [{**common, **point, **cost, **row} for row in _measurements(frame, spec, root)]
             numbers.append(_numbers(frame, point))
@@ -124,12 +125,12 @@ def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.
         per_prompt = expected_maximum(rewards, n)
         selects = method != REFERENCE
         bound = {"metric": "kl", "value": best_of_n_kl_bound(n), "unit": "nats/completion", "n": len(per_prompt),
-                 "estimator": "upper_bound" if selects else "exact per step"}  # fmt: skip
+                 "estimator": "upper_bound" if selects else "by definition"}  # fmt: skip
         bound |= {"ci_low": bound["value"], "ci_high": bound["value"]}
         estimator = f"order statistics of {rewards.shape[1]} reference samples per prompt"
         for row in (_value("reward", per_prompt, "P(positive)", estimator), bound):
             rows.append(
-                {**point, "split": "test", **row, "tokens_sampled": round(n * tokens), "run_key": plan.pool[0].key[:16],
+                {**point, "split": "test", **row, "tokens_per_completion": n * tokens, "run_key": plan.pool[0].key[:16],
                  "git_sha": about["git_sha"], "created_at": about["created_at"], "privileged": selects}
             )  # fmt: skip
         frame = pd.DataFrame({"split": "test", "prompt_id": prompt_ids, "sample": -1, "reward": per_prompt})
@@ -138,13 +139,20 @@ def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.
 
 
 def _selected(records: pd.DataFrame) -> pd.Series:
-    """True on every row of a point that lies on its method's frontier, judged on validation prompts where there are any."""
+    """True on every row of a policy on its method's frontier, judged on validation prompts where there are any.
+
+    Training seeds are averaged first: more seeds are not more chances.
+    """
     chosen: set[tuple[Any, ...]] = set()
     for _, rows in records.groupby("method"):
-        split = "validation" if (rows["split"] == "validation").any() else "test"
-        table = wide(rows, split)
-        chosen.update(tuple(table.iloc[i][POINT]) for i in pareto_indices(table["kl"], table["reward"]))
-    return records[POINT].apply(tuple, axis=1).isin(chosen)
+        table = over_seeds(wide(rows, "validation" if (rows["split"] == "validation").any() else "test"))
+        chosen.update(tuple(table.iloc[i][POLICY]) for i in pareto_indices(table["kl"], table["reward"]))
+    return records[POLICY].apply(tuple, axis=1).isin(chosen)
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over training seeds of `kl` and `reward`: one row per (method, setting, step), `privileged` kept."""
+    return table.groupby(POLICY, sort=False, as_index=False)[["kl", "reward", "privileged"]].mean()
 
 
 def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -165,7 +173,7 @@ def write_records(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> No
     write_atomically(out / "per_prompt.parquet", lambda path: numbers.to_parquet(path, index=False))
 
 
-def sample_completions_of(root: Path, plan: Plan, *, prompts: int, methods: Sequence[str] = ()) -> pd.DataFrame:
+def sample_completions_of(root: Path, plan: Plan, *, prompts: int) -> pd.DataFrame:
     """The first test completions of the reference and of every setting's last snapshot: method, setting, prompt, text."""
     test_prompts = plan.reference_evaluation.inputs["test"].directory(root)
     texts = pd.read_parquet(test_prompts / "prompts.parquet").set_index("prompt_id")["prompt_text"]

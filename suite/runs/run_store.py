@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -95,8 +96,10 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         if path.is_dir():
             _remove(path)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         _remove(temporary)
+        if isinstance(error, Exception) and not isinstance(error, OSError) and "no space left" in str(error).lower():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error  # torch and safetensors hide it
         raise
 
 
@@ -128,6 +131,7 @@ class Run:
         self.root, self.spec, self.directory = root, spec, spec.directory(root)
         self.seed: int = spec.config.get("seed", 0)
         self._began = self._last_checkpoint = time.monotonic()
+        self._checkpoint_took = 0.0
         self._metrics: list[str] = []
         self.costs: dict[str, float] = {}
 
@@ -151,18 +155,24 @@ class Run:
             self._metrics = []
 
     def snapshot(self, policy: Any, step: int) -> None:
-        write_atomically(self.directory / "snapshots" / f"step-{step:06d}", policy.save)
+        def save(folder: Path) -> None:
+            policy.save(folder)
+            (folder / "policy_class").write_text(f"{type(policy).__module__}:{type(policy).__qualname__}")
+
+        write_atomically(self.directory / "snapshots" / f"step-{step:06d}", save)
 
     def checkpoint_due(self) -> bool:
-        return time.monotonic() - self._last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS
+        return time.monotonic() - self._last_checkpoint > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         import torch
 
         self._write_metrics()
-        state = {**state, "step": step, "seconds": time.monotonic() - self._began}
+        started = time.monotonic()
+        state = {**state, "step": step, "seconds": started - self._began}
         write_atomically(self.directory / "checkpoint.pt", lambda path: torch.save(state, path))
         self._last_checkpoint = time.monotonic()
+        self._checkpoint_took = self._last_checkpoint - started  # writing takes at most a twentieth of the time
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         import torch
@@ -193,13 +203,13 @@ class Run:
         self._write_metrics()
         facts = {
             "seconds": round(time.monotonic() - self._began, 2),
-            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             **self.costs,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             **provenance(),
         }
-        (self.directory / "checkpoint.pt").unlink(missing_ok=True)
         write_atomically(self.directory / "DONE", lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
+        (self.directory / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _step_of(line: str) -> float:

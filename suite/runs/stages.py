@@ -6,6 +6,7 @@ A stage reads its inputs' directories and writes its own; what decides its resul
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +34,27 @@ from suite.interfaces import TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method
 from suite.rewards.text_rewards import ClassifierReward
+from suite.runs.code_hash import code_hash
 from suite.runs.run_store import Run
 from suite.training.loop import autocast
 from suite.training.supervised import SFT
 
-# What decides a stage's result beside its own function: hashed with everything these modules import.
-SAMPLING = ("suite.policies.causal_lm", "suite.rewards.text_rewards", "suite.data.tables")
+PROVIDED = frozenset({"pairs", "prompts", "reward"})
+"""The fields of `TrainingData` that `train_policy` fills in."""
 
 
-def reference_policy(run: Run) -> CausalLMPolicy:
+def reference_policy(run: Run) -> Any:
     """π_ref: the fine-tuned model of the `sft` stage if there is one, else the model that the study names."""
     where = run.spec.where
     directory = snapshots(run.input("sft"))[-1] if "sft" in run.spec.inputs else Path(where["reference"])
     return load_policy(run, directory)
 
 
-def load_policy(run: Run, directory: Path) -> CausalLMPolicy:
+def load_policy(run: Run, directory: Path) -> Any:
+    """A causal language model, or whatever class the snapshot says it is."""
+    kind = directory / "policy_class"
+    if kind.exists() and (cls := pkgutil.resolve_name(kind.read_text())) is not CausalLMPolicy:
+        return cls.load(directory)
     dtype = getattr(torch, run.spec.config.get("sampler_dtype", "float32"))
     return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=run.spec.where.get("device", "cpu"))
 
@@ -86,12 +92,16 @@ def draw_completions(run: Run) -> None:
     config, policy = run.spec.config, reference_policy(run)
     first, last = config["prompts"]
     prompts = read_prompts(run.input("prompts") / "prompts.parquet")[first:last]
-    num_samples = config["num_samples"]
-    with run.progress(len(prompts) * num_samples, "completions") as bar:
-        drawn = policy.sample(
-            prompts, num_samples=num_samples, max_new_tokens=config["max_new_tokens"], seed=config["seed"],
-            on_batch=bar.update,
-        )  # fmt: skip
+    keywords = {name: config[name] for name in ("num_samples", "max_new_tokens", "seed")}
+    with run.progress(len(prompts) * config["num_samples"], "completions") as bar:
+        drawn = policy.sample(prompts, **keywords, on_batch=bar.update)
+    first_of_each = [some[0] for some in drawn]
+    if not sampler_kl(policy, first_of_each) <= MAX_SAMPLER_KL:  # draw again in the scorer's precision
+        policy.sampler_dtype = None
+        drawn = policy.sample(prompts, **keywords)
+        first_of_each = [some[0] for some in drawn]
+    run.costs["sampler_kl"] = sampler_kl(policy, first_of_each)
+    check_sampler(run.costs["sampler_kl"])
     completions = [c for some in drawn for c in some]
     frame = completions_table(drawn)
     frame["reward"], frame["log_odds"] = score(gold_reward(run), completions)
@@ -125,7 +135,7 @@ def train_policy(run: Run) -> None:
     method = load_method(config["method"])()
     prompts = read_prompts(run.input("prompts") / "prompts.parquet")
     pairs = pairs_from_table(pd.read_parquet(run.input("pairs") / "pairs.parquet"), prompts)
-    check_step_0(reference.copy(), reference, pairs)
+    check_step_0(reference.copy(), reference, pairs, stored_in=config["precision"])
     have: dict[str, Any] = {"pairs": pairs, "prompts": prompts}
     if "reward" in method.needs:
         have["reward"] = gold_reward(run)
@@ -158,10 +168,10 @@ def evaluate_policy(run: Run) -> None:
     with run.progress(sum(map(len, prompts.values())) * config["num_samples"], "completions") as bar:
         for split in splits:
             part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords, on_batch=bar.update)
-            if not sampler_kl(part) <= MAX_SAMPLER_KL:  # a sharp policy in bf16: draw again in the scorer's precision
+            if not part["sampler_kl"].mean() <= MAX_SAMPLER_KL:  # a sharp policy in bf16: draw again in the scorer's precision
                 policy.sampler_dtype = None
                 part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords)
-            check_sampler(part)
+            check_sampler(part["sampler_kl"].mean())
             parts.append(part.assign(split=split, step=step))
     frame = pd.concat(parts, ignore_index=True)
     run.costs["tokens_sampled"] = int(frame["tokens"].sum())
@@ -170,19 +180,26 @@ def evaluate_policy(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's function and the modules whose code decides its result."""
+    """A stage's function and the modules whose code decides its result; helpers of this file belong to every stage."""
 
     function: Callable[[Run], None]
     modules: tuple[str, ...]
 
+    def code(self, more: tuple[str, ...] = ()) -> str:
+        """Hash of all the code that decides the stage's result; `more` names further modules, such as the method's."""
+        helpers = (reference_policy, load_policy, gold_reward, snapshots)
+        return code_hash((*self.modules, *more), (self.function, *helpers))
 
+
+TASK = ("suite.data.tasks.imdb_sentiment", "suite.data.reviews", "suite.policies.causal_lm")
+MEASUREMENT = ("suite.policies.causal_lm", "suite.evaluation.reward_kl", "suite.rewards.text_rewards", "suite.data.tables")
 STAGES: dict[str, Stage] = {
-    "sft": Stage(fine_tune, ("suite.training.supervised", "suite.data.tasks.imdb_sentiment", "suite.data.reviews")),
-    "prompts": Stage(draw_prompts, ("suite.data.tasks.imdb_sentiment", "suite.policies.sampling", "suite.data.reviews")),
-    "completions": Stage(draw_completions, SAMPLING),
+    "sft": Stage(fine_tune, (*TASK, "suite.training.supervised")),
+    "prompts": Stage(draw_prompts, (*TASK, "suite.data.tables")),
+    "completions": Stage(draw_completions, (*MEASUREMENT, "suite.training.loop")),
     "pairs": Stage(make_pairs, ("suite.data.labelling",)),
-    "train": Stage(train_policy, ("suite.policies.causal_lm", "suite.data.tables")),
-    "evaluation": Stage(evaluate_policy, ("suite.evaluation.reward_kl", *SAMPLING)),
+    "train": Stage(train_policy, ("suite.data.tables", "suite.policies.causal_lm")),
+    "evaluation": Stage(evaluate_policy, MEASUREMENT),
 }
 
 

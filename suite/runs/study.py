@@ -11,13 +11,12 @@ from typing import Any, Literal
 from suite.data.labelling import Labels
 from suite.errors import UserError
 from suite.registry import load_method, resolve
-from suite.runs.code_hash import code_hash
 from suite.runs.run_store import RunSpec
-from suite.runs.stages import STAGES
+from suite.runs.stages import PROVIDED, STAGES
 from suite.training.loop import OptimConfig
 
 ASSETS = Path(__file__).parent.parent / "assets"
-HASHED_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.json", "merges.txt")
+MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
 PROMPTS_PER_SHARD = 256
 POOL_PROMPTS_PER_SHARD = 32
 
@@ -52,7 +51,7 @@ class Study:
     optim: OptimConfig
     """Shared by all methods; the learning rate comes from `learning_rates`."""
     learning_rates: Mapping[str, float]
-    """Per method, as chosen on validation prompts by a search of equal size for all; `OptimConfig.lr` for any other."""
+    """Per method, as chosen on validation prompts by a search of equal size for all; any other keeps its Config's own."""
     reviews: str | None = None
     """Real reviews for the prefixes; None draws them from the reference."""
     sft: SupervisedSettings | None = None
@@ -92,7 +91,12 @@ class Plan:
     pairs: RunSpec
     pool: list[RunSpec]
     pool_settings: list[tuple[str, str, Mapping[str, Any]]]
-    """(method, label, setting) of the methods that only select from the pool."""
+    """(method, label, config) of the methods that only select from the pool."""
+
+    def without(self, failed: set[str]) -> Plan:
+        """The plan less the trained runs of which a part failed (by key)."""
+        whole = [r for r in self.trained if failed.isdisjoint(spec.key for spec in (r.train, *r.evaluations))]
+        return replace(self, trained=whole)
 
     @property
     def targets(self) -> list[RunSpec]:
@@ -117,8 +121,7 @@ class _Builder:
         self.where["reviews"] = self.study.reviews
 
     def spec(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], **more: Any) -> RunSpec:
-        modules = (*STAGES[stage].modules, *more.pop("modules", ()))
-        code = code_hash(modules, STAGES[stage].function)
+        code = STAGES[stage].code(more.pop("modules", ()))
         return RunSpec(stage, config, inputs, code, self.where, **more)
 
 
@@ -137,18 +140,20 @@ def plan_study(
         UserError: Unknown method, setting or model.
     """
     build = _Builder(study)
-    shared = {**build.digests, "seed": study.seed, "sampler_dtype": study.sampler_dtype}
+    origin = {"reference": build.digests["reference"], "seed": study.seed}
+    drawn = {**origin, "sampler_dtype": study.sampler_dtype}
+    shared = {**drawn, "gold_reward": build.digests["gold_reward"]}
     sft_texts = study.sft.texts if study.sft else 0
     base: dict[str, RunSpec] = {}
     if study.sft:
         sft_config = {"config": {"optim": asdict(study.sft.optim)}, "texts": sft_texts, "max_tokens": study.sft.max_tokens}
         sft_config |= {"reviews": data_digest(study.reviews)}
-        base["sft"] = build.spec("sft", {**shared, **sft_config}, {}, title="SFT", cost=sft_texts * study.sft.max_tokens)
+        base["sft"] = build.spec("sft", {**origin, **sft_config}, {}, title="SFT", cost=sft_texts * study.sft.max_tokens)
 
     def prompts(split: str, size: int) -> RunSpec:
         config = {"split": split, "size": size, "reviews": data_digest(study.reviews), "sft_texts": sft_texts}
         share = {"train": 1.1, "validation": 33, "test": 14}[split]
-        return build.spec("prompts", {**shared, **config}, base, title=f"{split} prompts", cost=8.0 * share * size)
+        return build.spec("prompts", {**drawn, **config}, base, title=f"{split} prompts", cost=8.0 * share * size)
 
     def completions(of: RunSpec, first: int, last: int, num_samples: int, title: str, **config: Any) -> RunSpec:
         config |= {"prompts": [first, last], "num_samples": num_samples, "max_new_tokens": study.max_new_tokens}
@@ -178,17 +183,19 @@ def plan_study(
     pool_settings: list[tuple[str, str, Mapping[str, Any]]] = []
     for name, settings in grid.items():
         method = load_method(name)
+        if absent := (set() if method.evaluated_from_pool else method.needs - PROVIDED):
+            raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}, which this study does not provide")
         for setting in settings:
             config = method_config(method, name, setting, study)
             label = ", ".join(f"{key} = {value}" for key, value in setting.items())
             if method.evaluated_from_pool:
-                pool_settings.append((method.name, label, setting))
+                pool_settings.append((method.name, label or f"n = {config['n']}", config))
                 continue
             for seed in seeds:
                 title = f"{method.name} {label}".strip() + f" seed {seed}"
                 train_config = {
                     **shared, "method": resolve(name), "config": config, "seed": seed,
-                    "num_snapshots": study.optim.num_snapshots,
+                    "num_snapshots": study.optim.num_snapshots, "precision": study.optim.precision,
                 }  # fmt: skip
                 train = build.spec(
                     "train", train_config, {**base, "prompts": train_prompts, "pairs": pairs}, title=title, cost=training_cost,
@@ -214,17 +221,21 @@ def plan_study(
 def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Study) -> dict[str, Any]:
     """The method's whole Config as JSON: its defaults, the study's optimizer settings, `setting` on top.
 
+    The learning rate is the searched one; a method that was not searched keeps its own default.
+
     Raises:
-        UserError: `setting` names a field that the method does not have, or has a value it refuses.
+        UserError: `setting` names a field that the method does not have.
     """
     fields = method.Config.__dataclass_fields__
     for key in setting:
         if key not in fields:
             raise UserError(f"method {name!r} has no setting {key!r}; it has {', '.join(fields)}")
-    values = dict(setting)
+    config = method.Config(**setting)
     if "optim" in fields:
-        values["optim"] = replace(study.optim, lr=study.learning_rates.get(name, study.optim.lr))
-    return asdict(method.Config(**values))
+        searched = {resolve(known): rate for known, rate in study.learning_rates.items()}
+        lr = searched.get(resolve(name), config.optim.lr)
+        config = replace(config, optim=replace(study.optim, lr=lr))
+    return asdict(config)
 
 
 def spans(total: int, size: int) -> list[tuple[int, int]]:
@@ -240,15 +251,14 @@ def resolve_model(name: str) -> tuple[str, str]:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return str(folder.resolve()), data_digest(name, HASHED_FILES) or ""
+        return str(folder.resolve()), data_digest(name, MODEL_FILES) or ""
     if name.startswith((".", "/", "~")):
         raise UserError(f"model folder {name!r} does not exist")
     from huggingface_hub import snapshot_download
 
-    patterns = [*HASHED_FILES, "*.json", "*.txt", "*.model"]
     for offline in (True, False):
         try:
-            path = snapshot_download(name, allow_patterns=patterns, local_files_only=offline)
+            path = snapshot_download(name, allow_patterns=list(MODEL_FILES), local_files_only=offline)
             return path, f"{name}@{Path(path).name}"
         except Exception as error:  # the client raises many kinds: no network, unknown repository, bad name
             reason = type(error).__name__
@@ -263,9 +273,9 @@ def data_digest(source: str | None, patterns: Sequence[str] = ("*",)) -> str | N
     if source is None or not Path(source).expanduser().exists():
         return source
     path, digest = Path(source).expanduser(), hashlib.sha256()
-    files = [path] if path.is_file() else sorted({f for p in patterns for f in path.glob(p) if f.is_file()})
+    files = [path] if path.is_file() else sorted({f for p in patterns for f in path.rglob(p) if f.is_file()})
     for file in files:
-        digest.update(file.name.encode())
+        digest.update(str(file.relative_to(path)).encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

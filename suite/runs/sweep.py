@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import multiprocessing
 import os
@@ -61,9 +62,11 @@ def run_one(root: Path, spec: RunSpec, stage: Callable | None = None) -> Outcome
             (stage or STAGES[spec.stage].function)(run)
             run.finish()
         return Outcome(spec, "done", time.monotonic() - began)
-    except (UserError, OSError):
-        raise  # the user's to mend (a held run, a bad row, a full disk): stop the sweep and say so
+    except (UserError, PermissionError):
+        raise  # the user's to mend (a held run, a bad row): stop the sweep and say so
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a full disk, too
         log = spec.directory(root) / "error.log"
         write_atomically(log, lambda path: path.write_text(traceback.format_exc()))
         return Outcome(spec, "failed", time.monotonic() - began, f"{type(error).__name__}: {error} (log: {log})")
@@ -136,11 +139,12 @@ def _run_in_pool(root: Path, todo: list[RunSpec], failed: set[str], workers: int
                 if outcome.status == "failed":
                     failed.add(spec.key)
                 yield outcome
-    finally:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
+    except BaseException:  # stop now: what is not done is resumed by the next start
+        for process in list((pool._processes or {}).values()):
             process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _skipped(spec: RunSpec, failed: set[str]) -> Outcome | None:

@@ -37,5 +37,6 @@ def test_empty_parts_are_refused_by_name(prompts, part):
 
 
 def test_to_moves_every_tensor(prompts):
-    moved = collate([completion(prompts[0], 1)]).to("cpu")
-    assert isinstance(moved.completion_mask, torch.Tensor)
+    moved = collate([completion(prompts[0], 1)]).to("meta")
+    for name in ("input_ids", "attention_mask", "position_ids", "completion_mask"):
+        assert getattr(moved, name).device == torch.device("meta")

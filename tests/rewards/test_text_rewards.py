@@ -58,3 +58,13 @@ def test_classifiers_without_the_two_labels_are_refused(reward, tmp_path):
     with pytest.raises(UserError, match="not a text classifier"):
         ClassifierReward.load(tmp_path)
     assert next(reward.model.parameters()).dtype == torch.float32
+
+
+def test_missing_weights_are_refused_not_drawn_at_random(reward, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    reward.save(tmp_path)
+    weights = {k: v for k, v in load_file(tmp_path / "model.safetensors").items() if not k.startswith("classifier")}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"weights are missing .*classifier"):
+        ClassifierReward.load(tmp_path)

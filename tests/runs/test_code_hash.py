@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from suite.runs.code_hash import _digest_and_imports, code_hash
+from suite.runs.stages import STAGES
 
 METHOD = '''
 """A method."""
@@ -50,24 +51,50 @@ def test_an_outside_methods_own_helpers_count(package):
     assert digest() != before
 
 
-def test_the_losses_a_method_calls_count(package, monkeypatch):
-    before = digest()
+def test_every_way_of_importing_an_own_helper_counts(package):
+    path = package / "method.py"
+    for line in (
+        "from kto_of_test import helper",
+        "from . import helper",
+        "import kto_of_test.helper",
+        "from .helper import twice",
+    ):
+        path.write_text(f"{line}\n")
+        (package / "helper.py").write_text("x = 1\n")
+        before = digest()
+        (package / "helper.py").write_text("x = 2\n")
+        assert digest() != before, line
+
+
+@pytest.mark.parametrize(
+    ("edited", "stages"),
+    [
+        ("suite.maths.sequence_log_probs", {"sft", "prompts", "completions", "train", "evaluation"}),
+        ("suite.policies.sampling", {"sft", "prompts", "completions", "train", "evaluation"}),
+        ("suite.evaluation.reward_kl", {"completions", "evaluation"}),
+        ("suite.maths.kl", {"completions", "evaluation"}),
+        ("suite.training.loop", {"sft", "completions"}),
+        ("suite.data.labelling", {"pairs"}),
+        ("suite.data.tasks.imdb_sentiment", {"sft", "prompts"}),
+    ],
+)
+def test_an_edit_changes_the_stages_it_decides_and_no_others(monkeypatch, edited, stages):
     original = _digest_and_imports
-
-    def edited(name):
-        value = original(name)
-        return ("edited", value[1]) if name == "suite.maths.losses" else value
-
-    monkeypatch.setattr("suite.runs.code_hash._digest_and_imports", edited)
-    assert code_hash(["kto_of_test.method"]) != before
-    assert code_hash(["suite.training.dpo"]) != code_hash(["suite.data.labelling"])
-
-
-def test_every_stage_of_training_depends_on_the_losses(monkeypatch):
-    original = _digest_and_imports
-    before = {m: code_hash([m]) for m in ("suite.training.dpo", "baselines.unlikelihood", "baselines.preferred_ft")}
+    before = {name: stage.code() for name, stage in STAGES.items()}
     monkeypatch.setattr(
         "suite.runs.code_hash._digest_and_imports",
-        lambda name: ("edited", original(name)[1]) if name == "suite.maths.losses" else original(name),
+        lambda name: ("edited", original(name)[1]) if name == edited else original(name),
     )
-    assert all(code_hash([m]) != old for m, old in before.items())
+    assert {name for name, stage in STAGES.items() if stage.code() != before[name]} == stages
+
+
+@pytest.mark.parametrize("module", ["suite.training.dpo", "baselines.unlikelihood", "baselines.preferred_ft"])
+@pytest.mark.parametrize("edited", ["suite.maths.losses", "suite.training.loop"])
+def test_an_edited_loss_or_loop_is_never_answered_from_an_old_run(monkeypatch, module, edited):
+    original = _digest_and_imports
+    before = STAGES["train"].code((module,))
+    monkeypatch.setattr(
+        "suite.runs.code_hash._digest_and_imports",
+        lambda name: ("edited", original(name)[1]) if name == edited else original(name),
+    )
+    assert STAGES["train"].code((module,)) != before

@@ -51,7 +51,7 @@ def test_a_finished_run_says_what_it_cost_and_what_made_it(tmp_path):
         run.finish()
     facts = json.loads((run.directory / "DONE").read_text())
     assert facts["tokens_trained"] == 12
-    assert facts.keys() >= {"seconds", "peak_memory_mib", "created_at", "git_sha", "packages", "machine"}
+    assert facts.keys() >= {"seconds", "worker_peak_memory_mib", "created_at", "git_sha", "packages", "machine"}
     assert not (run.directory / "checkpoint.pt").exists()
 
 
@@ -128,3 +128,14 @@ def test_snapshots_can_be_written_twice(tmp_path):
         for _ in range(2):
             run.snapshot(Policy(), 7)
     assert [p.name for p in (run.directory / "snapshots").iterdir()] == ["step-000007"]
+
+
+def test_a_full_disk_is_an_oserror_even_where_torch_hides_it(tmp_path):
+    import errno
+
+    def fill(path):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "file", fill)
+    assert caught.value.errno == errno.ENOSPC

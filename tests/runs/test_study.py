@@ -5,7 +5,7 @@ import pytest
 
 from suite.errors import UserError
 from suite.runs.records import REFERENCE, collect, wide
-from suite.runs.study import ASSETS, Study, SupervisedSettings, data_digest, plan_study, resolve_model, spans
+from suite.runs.study import ASSETS, Study, SupervisedSettings, data_digest, method_config, plan_study, resolve_model, spans
 from suite.runs.sweep import closure, run_sweep
 from suite.training.loop import OptimConfig
 
@@ -70,6 +70,41 @@ def test_a_models_digest_is_of_its_contents_not_its_place(tmp_path):
     assert data_digest("stanfordnlp/imdb") == "stanfordnlp/imdb"
 
 
+def test_a_data_sets_digest_reads_its_subfolders(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "dataset_dict.json").write_text("{}")
+        (tmp_path / name / "train" / "data.arrow").write_text(name)
+    assert data_digest(str(tmp_path / "a")) != data_digest(str(tmp_path / "b"))
+
+
+def test_another_gold_reward_changes_neither_sft_nor_prompts(tmp_path):
+    import shutil
+
+    other = shutil.copytree(ASSETS / "imdb-sentiment", tmp_path / "other")
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    sft = SupervisedSettings(texts=4, max_tokens=8, optim=OptimConfig(num_snapshots=1))
+    study = replace(STUDY, sft=sft, reviews="stanfordnlp/imdb")
+    changed = replace(study, gold_reward=str(other))
+    assert keys(changed, "sft") == keys(study, "sft") != set()
+    assert keys(changed, "prompts") == keys(study, "prompts")
+    assert keys(changed, "completions") != keys(study, "completions")
+
+
+def test_an_outside_method_keeps_its_own_learning_rate_unless_searched():
+    from suite.training.dpo import DPO
+
+    for name, rates, expected in (
+        ("dpo", {}, 1e-6),
+        ("dpo", {"dpo": 3e-5}, 3e-5),
+        ("suite.training.dpo:DPO", {"dpo": 3e-5}, 3e-5),
+    ):
+        config = method_config(DPO, name, {"beta": 1.0}, replace(STUDY, learning_rates=rates))
+        assert config["optim"]["lr"] == expected
+        assert config["optim"]["num_snapshots"] == 2
+        assert config["beta"] == 1.0
+
+
 def test_spans():
     assert spans(5, 2) == [(0, 2), (2, 4), (4, 5)]
     assert spans(0, 2) == []
@@ -118,3 +153,7 @@ def test_a_method_that_fails_is_an_outcome_and_the_rest_goes_on(tmp_path, monkey
     assert "Traceback" in (plan.trained[0].train.directory(tmp_path) / "error.log").read_text()
     assert outcomes["DPO seed 0, snapshot 1"].status == "skipped"
     assert outcomes["Preferred-FT seed 0, snapshot 2"].status == "done"
+    left = plan.without({o.spec.key for o in outcomes.values() if o.status in ("failed", "skipped")})
+    assert [run.method for run in left.trained] == ["Preferred-FT"]
+    records, _ = collect(tmp_path, left, experiment="test")
+    assert set(records["method"]) == {"Preferred-FT", REFERENCE}

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count as count_up
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from suite.data.preference_data import Completion, Prompt
 from suite.data.reviews import Reviews
 from suite.errors import UserError
-from suite.interfaces import Policy
+
+
+class Drawable(Protocol):
+    """What a prefix needs of a language model: its tokenizer, its decoding, and samples."""
+
+    tokenizer: Any
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def sample(
+        self, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, seed: int
+    ) -> list[list[Completion]]: ...
+
 
 Split = Literal["train", "validation", "test"]
 MIN_PREFIX, MAX_PREFIX = 2, 8
@@ -30,13 +42,13 @@ def split_of(prefix: tuple[int, ...]) -> Split:
     return "train" if bucket < 90 else "validation" if bucket < 93 else "test"
 
 
-def prompts_from_model(policy: Policy, split: Split, size: int, *, seed: int) -> list[Prompt]:
+def prompts_from_model(policy: Drawable, split: Split, size: int, *, seed: int) -> list[Prompt]:
     """Prefixes drawn from the language model itself, starting from EOS (the document separator), at temperature 1.
 
     Raises:
         UserError: The model repeats itself so much that not enough different prefixes were found.
     """
-    eos: int = policy.tokenizer.eos_token_id  # type: ignore[attr-defined]
+    eos: int = policy.tokenizer.eos_token_id
 
     def candidates() -> Iterator[tuple[int, ...]]:
         for draw in range(MAX_DRAWS):
@@ -48,7 +60,7 @@ def prompts_from_model(policy: Policy, split: Split, size: int, *, seed: int) ->
 
 
 def prompts_from_reviews(
-    reviews: Reviews, policy: Policy, split: Split, size: int, *, sft_texts: int, seed: int
+    reviews: Reviews, policy: Drawable, split: Split, size: int, *, sft_texts: int, seed: int
 ) -> list[Prompt]:
     """Prefixes of real reviews: training prefixes come from the training reviews, the others from the test reviews.
 
@@ -66,7 +78,7 @@ def prompts_from_reviews(
     Raises:
         UserError: Too few reviews with different prefixes.
     """
-    tokenizer = policy.tokenizer  # type: ignore[attr-defined]
+    tokenizer = policy.tokenizer
 
     def candidates() -> Iterator[tuple[int, ...]]:
         for index in review_order(reviews, seed)[sft_texts if split == "train" else 0 :]:
@@ -77,10 +89,10 @@ def prompts_from_reviews(
 
 
 def _distinct_prefixes(
-    candidates: Iterator[tuple[int, ...]], policy: Policy, split: Split, size: int, *, seed: int
+    candidates: Iterator[tuple[int, ...]], policy: Drawable, split: Split, size: int, *, seed: int
 ) -> list[Prompt]:
     """Cut each candidate to a random length; keep it if new and of this split. Asking for more keeps the first ones."""
-    eos: int = policy.tokenizer.eos_token_id  # type: ignore[attr-defined]
+    eos: int = policy.tokenizer.eos_token_id
     lengths = np.random.default_rng(seed)
     seen: set[tuple[int, ...]] = set()
     prompts: list[Prompt] = []
@@ -95,7 +107,7 @@ def _distinct_prefixes(
         prefix = ids[: lengths.integers(MIN_PREFIX, MAX_PREFIX + 1)]
         if len(prefix) >= MIN_PREFIX and eos not in prefix and prefix not in seen and split_of(prefix) == split:
             seen.add(prefix)
-            prompts.append(Prompt(f"{split}-{next(number):05d}", prefix, policy.decode(prefix)))  # type: ignore[attr-defined]
+            prompts.append(Prompt(f"{split}-{next(number):05d}", prefix, policy.decode(prefix)))
     return prompts
 
 
@@ -104,9 +116,9 @@ def review_order(reviews: Reviews, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(len(reviews.texts))
 
 
-def texts_for_sft(reviews: Reviews, policy: Policy, *, count: int, max_tokens: int, seed: int) -> list[Completion]:
+def texts_for_sft(reviews: Reviews, policy: Drawable, *, count: int, max_tokens: int, seed: int) -> list[Completion]:
     """Whole reviews as completions of EOS, for supervised fine-tuning; cut ones carry no EOS and are marked as truncated."""
-    tokenizer = policy.tokenizer  # type: ignore[attr-defined]
+    tokenizer = policy.tokenizer
     eos = tokenizer.eos_token_id
     start = Prompt("start", (eos,), "")
     texts = []

@@ -1,0 +1,104 @@
+"""Tables and figures from made-up records: choice on validation, report on test, seeds averaged, runaways clipped."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from suite.figures.plots import reward_kl_frontier, styles_of
+from suite.figures.summary import budget_table, points_table, samples_page
+from suite.runs.records import REFERENCE, _selected, over_seeds, wide
+
+# method, setting, seed, step, split, kl, reward
+POINTS = [
+    (REFERENCE, "", 0, 0, "validation", 0.0, 0.5), (REFERENCE, "", 0, 0, "test", 0.0, 0.5),
+    ("DPO", "b", 0, 1, "validation", 2.0, 0.70), ("DPO", "b", 0, 1, "test", 2.0, 0.60),
+    ("DPO", "b", 0, 2, "validation", 2.5, 0.65), ("DPO", "b", 0, 2, "test", 2.5, 0.90),
+    ("Other", "", 0, 1, "validation", 2.0, 0.60), ("Other", "", 0, 1, "test", 2.0, 0.55),
+    ("Other", "", 1, 1, "validation", 2.0, 0.80), ("Other", "", 1, 1, "test", 90.0, 0.75),
+]  # fmt: skip
+
+
+@pytest.fixture
+def tables():
+    rows, numbers = [], []
+    for method, setting, seed, step, split, kl, reward in POINTS:
+        point = {"method": method, "setting": setting, "seed": seed, "step": step, "split": split}
+        for metric, value in (("kl", kl), ("reward", reward)):
+            rows.append(
+                {**point, "metric": metric, "value": value, "ci_low": value, "ci_high": value, "n": 20, "privileged": False}
+            )
+        offsets = np.linspace(-0.05, 0.05, 20)
+        numbers += [{**point, "prompt_id": f"p{i}", "reward": reward + o, "kl_exact": kl} for i, o in enumerate(offsets)]
+    records = pd.DataFrame(rows)
+    return records.assign(selected=_selected(records)), pd.DataFrame(numbers)
+
+
+def test_the_choice_is_made_on_validation_and_reported_on_test(tables):
+    line = next(row for row in budget_table(*tables).splitlines() if "DPO" in row and "|                 3 |" in row)
+    assert "step 1" in line
+    assert "0.600" in line
+    assert "0.900" not in line
+
+
+def test_seeds_are_averaged_not_picked(tables):
+    records, _ = tables
+    validation = over_seeds(wide(records, "validation"))
+    assert validation[validation["method"] == "Other"]["reward"].tolist() == [pytest.approx(0.7)]
+    line = next(row for row in budget_table(*tables).splitlines() if "Other" in row and "|                 3 |" in row)
+    assert "0.650" in line  # (0.55 + 0.75) / 2
+    assert "+0.050 [+0.050, +0.050]" in line
+    assert "tied" not in line
+
+
+def test_no_difference_is_called_tied(tables):
+    records, numbers = tables
+    numbers.loc[numbers["method"] == "Other", "reward"] = np.random.default_rng(0).normal(0.6, 0.1, 80)
+    line = next(row for row in budget_table(records, numbers).splitlines() if "Other" in row and "|                 3 |" in row)
+    assert "statistically tied" in line
+
+
+def test_a_budget_nobody_meets_says_so(tables):
+    assert budget_table(*tables).count("none within the budget") == 2  # 1 nat: DPO and Other
+
+
+def test_only_frontier_points_are_selected(tables):
+    chosen = tables[0][tables[0]["selected"]]
+    assert set(chosen[chosen["method"] == "DPO"]["step"]) == {1}
+    assert "yes" in points_table(tables[0])
+
+
+def test_runaway_points_are_clipped_and_said_so(tables):
+    _, ax = pyplot.subplots()
+    notes = reward_kl_frontier(wide(tables[0], "test"), ax, reference=REFERENCE, max_kl=25.0)
+    assert ax.get_xlim()[1] == 25.0
+    assert notes == ["Other: 1 of 2 points lie beyond the axis (KL up to 90 nats)."]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [REFERENCE, "DPO", "Other"]
+    pyplot.close("all")
+
+
+def test_every_method_has_its_own_colour_and_marker():
+    styles = styles_of(["DPO", "Unlikelihood", "Preferred-FT", "Best-of-N", "PPO", "PPO-GT", "KTO", "Mine"])
+    assert len({colour for colour, _ in styles.values()}) == len({marker for _, marker in styles.values()}) == 8
+
+
+def test_samples_cannot_break_the_page():
+    frame = pd.DataFrame(
+        [
+            {
+                "method": "DPO",
+                "setting": "",
+                "prompt_id": "p",
+                "prompt": "a *b*",
+                "text": "<c>\n|d|",
+                "reward": 0.5,
+                "kl_exact": 1.0,
+            }
+        ]
+    )
+    page = samples_page(frame)
+    assert r"a \*b\*" in page
+    assert r"\<c\> ⏎ \|d\|" in page
