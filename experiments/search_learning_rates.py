@@ -31,7 +31,7 @@ class Arguments:
 
     methods: str = "dpo,unlikelihood,preferred_ft"
     """Comma-separated methods of the default grid."""
-    rates: str = "1e-6,3e-6,1e-5,3e-5,1e-4"
+    rates: str = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
     """Comma-separated candidates, the same for every method."""
     train_prompts: int = 512
     """Training prefixes; fewer than in the study, to be affordable."""

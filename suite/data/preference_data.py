@@ -62,7 +62,7 @@ class TokenBatch:
     Attributes:
         input_ids: Token ids; padding holds 0, which nothing reads.
         attention_mask: 1 on real tokens.
-        position_ids: 0 at the first real token, whatever the padding side.
+        position_ids: 0 at the first real token, whatever the padding side; counting on through padding on the right.
         completion_mask: True exactly on completion tokens, EOS included.
     """
 
@@ -93,4 +93,4 @@ def collate(completions: Sequence[Completion], *, padding: Literal["right", "lef
     real = (position >= 0) & (position < lengths)
     input_ids = torch.zeros(len(completions), width, dtype=torch.long)
     input_ids[real] = torch.tensor([i for c in completions for i in (*c.prompt.ids, *c.ids)])
-    return TokenBatch(input_ids, real.long(), position.clamp_min(0) * real, real & (position >= prompt_lengths))
+    return TokenBatch(input_ids, real.long(), position.clamp_min(0), real & (position >= prompt_lengths))

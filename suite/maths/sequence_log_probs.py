@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) 
         raise ValueError("completion_mask: every row needs at least one completion token, after at least one prompt token")
     mask = completion_mask[:, 1:]
     scored = logits[:, :-1][mask].float()  # (completion tokens, vocabulary): the prompt's logits are never normalised
-    chosen = scored.gather(-1, input_ids[:, 1:][mask][:, None]).squeeze(-1) - scored.logsumexp(-1)
+    chosen = -functional.cross_entropy(scored, input_ids[:, 1:][mask], reduction="none")
     return torch.zeros(mask.shape, dtype=torch.float32, device=logits.device).masked_scatter(mask, chosen)
 
 

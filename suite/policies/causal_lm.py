@@ -94,9 +94,8 @@ class CausalLMPolicy:
         return logits.gather(1, index[..., None].expand(-1, -1, logits.shape[-1])).float().log_softmax(-1)
 
     def _logits(self, batch: TokenBatch) -> Tensor:
-        return self.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids, use_cache=False
-        ).logits
+        """Raw outputs; no attention mask is needed, since padding on the right comes after all that is scored."""
+        return self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +106,10 @@ class CausalLMPolicy:
         return next(self.model.parameters()).dtype
 
     def copy(self) -> Self:
-        return type(self)(copy.deepcopy(self.model), self.tokenizer, sampler_dtype=self.sampler_dtype)
+        model = copy.deepcopy(self.model)
+        if self.device.type == "cpu":
+            model.set_attn_implementation("eager")  # short sequences train faster so than through sdpa's backward
+        return type(self)(model, self.tokenizer, sampler_dtype=self.sampler_dtype)
 
     def save(self, directory: Path) -> None:
         self.model.save_pretrained(directory)

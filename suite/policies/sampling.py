@@ -132,7 +132,7 @@ def _draw(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Te
     if temperature == 0:
         token = logits.argmax(-1)
         return token, torch.zeros_like(noise, dtype=torch.float32)
-    p = (logits / temperature).softmax(-1)
+    p = (logits if temperature == 1 else logits / temperature).softmax(-1)
     cumulative = p.cumsum(-1)
     token = torch.searchsorted(cumulative, (noise.float() * cumulative[:, -1])[:, None], right=True)
     token = token.clamp_max(logits.shape[-1] - 1)

@@ -9,7 +9,7 @@ def test_rows_by_hand(prompts):
     batch = collate([completion(prompts[0], 2, 0), completion(prompts[1], 5)])
     assert batch.input_ids.tolist() == [[3, 1, 2, 0, 0], [4, 2, 3, 5, 5]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 3, 4]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
     assert batch.completion_mask.tolist() == [[False, False, True, True, False], [False, False, False, False, True]]
 
 
