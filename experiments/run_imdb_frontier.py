@@ -102,7 +102,7 @@ class Arguments:
     gold_reward: str | None = None
     """Another sentiment classifier as gold reward: folder or Hub name."""
     sampler_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision in which completions are drawn; they are always scored in float32."""
+    """Arithmetic in which training completions and the pool are drawn; evaluation is in float32."""
     out: Path | None = None
     """Where records, figures and tables go. Default: results/imdb_frontier (with the profile's name if not embedded)."""
     runs: Path = RESULTS / "runs"

@@ -52,3 +52,10 @@ def test_the_test_command_of_the_readme_is_the_one_ci_runs():
     assert re.search(r'pip install "?\.\[test\]"? && pytest', (ROOT / "README.md").read_text())
     assert "make check" in (ROOT / ".ci" / "run").read_text()
     assert re.search(r"(?m)^\tpytest$", (ROOT / "Makefile").read_text())
+
+
+def test_the_readmes_python_runs(monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "kl_exact" in capsys.readouterr().out

@@ -89,7 +89,8 @@ def summary_page(runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.Data
         f"- {study.train_prompts} training prefixes × {study.completions_per_prompt} completions: {counts['pairs']} pairs "
         f"({study.labels} labels), {counts['dropped_identical']} identical and {counts['dropped_tied']} tied dropped",
         f"- self-test at step 0 (fp32): KL = 0 and DPO loss = log 2 to 1e-4, passed by all {len(plan.trained)} training runs",
-        f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (sampler {study.sampler_dtype})",
+        f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (training data and pool drawn in "
+        f"{study.sampler_dtype}, evaluation in float32)",
         "",
         "![frontier](frontier.png)",
         "",

@@ -58,7 +58,7 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("epochs over the pairs", UNSPECIFIED, str(optim.num_epochs)),
         ("training seeds", UNSPECIFIED, ", ".join(map(str, seeds))),
         ("choice of learning rate", UNSPECIFIED, "equal-size search for every method on validation prompts" if searched else "the paper's or the method's own default"),
-        ("arithmetic", UNSPECIFIED, f"training {optim.precision}, sampling {study.sampler_dtype}, scoring float32"),
+        ("arithmetic", UNSPECIFIED, f"training {optim.precision}; sampling of training data and pool {study.sampler_dtype}; evaluation float32"),
     ]  # fmt: skip
     frame = pd.DataFrame(items, columns=["item", "paper", "this run"])
     verdict = ["our choice" if paper == UNSPECIFIED else "same" if paper == ours else "differs" for _, paper, ours in items]

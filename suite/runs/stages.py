@@ -55,7 +55,7 @@ def load_policy(run: Run, directory: Path) -> Any:
     kind = directory / "policy_class"
     if kind.exists() and (cls := pkgutil.resolve_name(kind.read_text())) is not CausalLMPolicy:
         return cls.load(directory)
-    dtype = getattr(torch, run.spec.config.get("sampler_dtype", "float32"))
+    dtype = getattr(torch, run.spec.config.get("sampler_dtype", "float32"))  # evaluation names none: fp32
     return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=run.spec.where.get("device", "cpu"))
 
 
@@ -155,7 +155,7 @@ def snapshots(directory: Path) -> list[Path]:
 
 
 def evaluate_policy(run: Run) -> None:
-    """Gold reward and KL of one snapshot (or of the reference) on validation and test prompts, in fp32."""
+    """Gold reward and KL of one snapshot (or of the reference) on validation and test prompts, all in fp32."""
     config, reference = run.spec.config, reference_policy(run)
     policy, step = reference, 0
     if "policy" in run.spec.inputs:
@@ -168,9 +168,6 @@ def evaluate_policy(run: Run) -> None:
     with run.progress(sum(map(len, prompts.values())) * config["num_samples"], "completions") as bar:
         for split in splits:
             part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords, on_batch=bar.update)
-            if not part["sampler_kl"].mean() <= MAX_SAMPLER_KL:  # a sharp policy in bf16: draw again in the scorer's precision
-                policy.sampler_dtype = None
-                part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords)
             check_sampler(part["sampler_kl"].mean())
             parts.append(part.assign(split=split, step=step))
     frame = pd.concat(parts, ignore_index=True)

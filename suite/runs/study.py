@@ -64,6 +64,7 @@ class Study:
     pool_size: int = 128
     """Reference samples per test prompt, shared by every N of Best-of-N."""
     sampler_dtype: Precision = "float32"
+    """Arithmetic in which prompts, preference completions and the pool are drawn; evaluation draws in float32."""
     seed: int = 0
     """Of prompts, completions and evaluation; training seeds are the sweep's."""
     device: str = "cpu"
@@ -173,7 +174,8 @@ def plan_study(
     ]
     labelling = {"labels": study.labels, "scale": study.bradley_terry_scale, "seed": study.seed}
     pairs = build.spec("pairs", labelling, {f"completions-{i:03d}": s for i, s in enumerate(shards)}, title="pairs")
-    evaluation = {**shared, "num_samples": study.samples_per_prompt, "max_new_tokens": study.max_new_tokens}
+    evaluation = {**origin, "gold_reward": build.digests["gold_reward"], "num_samples": study.samples_per_prompt}
+    evaluation |= {"max_new_tokens": study.max_new_tokens}
     evaluated = (study.validation_prompts + study.test_prompts * test) * study.samples_per_prompt
     evaluation_cost = 4.0 * evaluated * study.max_new_tokens
     num_pairs = study.train_prompts * study.completions_per_prompt * (study.completions_per_prompt - 1) // 2
