@@ -33,7 +33,7 @@ Grid = Mapping[str, Sequence[Mapping[str, Any]]]
 
 # Chosen on validation prompts by experiments/search_learning_rates.py, equal candidates for every method; its records are in
 # results/learning_rates/.
-LEARNING_RATES = {"dpo": 1e-4, "preferred_ft": 1e-4, "unlikelihood": 1e-4}
+LEARNING_RATES = {"dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5}
 
 BEST_OF_N = [{"n": 2**k} for k in range(1, 7)]
 GRIDS: dict[str, Grid] = {

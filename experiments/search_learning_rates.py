@@ -51,6 +51,7 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     import pandas as pd
 
+    from suite.figures.summary import with_interval
     from suite.maths.frontier import mean_frontier_reward
     from suite.runs.records import REFERENCE, collect, wide
     from suite.runs.run_store import check_writable, write_atomically
@@ -84,31 +85,33 @@ def main() -> int:
     rows, tables = [], []
     for (method, rate), plan in plans.items():
         if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
-            rows.append({"method": method, "lr": rate})
+            rows.append({"method": method, "lr": f"{rate:g}", "score": float("nan")})
             continue
         records, _ = collect(arguments.runs, plan, experiment="learning_rates")
         table = wide(records, "validation")
         reference = table[table["method"] == REFERENCE].iloc[0]["reward"]
         points = table[table["method"] != REFERENCE]
         score = mean_frontier_reward(points["kl"], points["reward"], reference_reward=reference, max_kl=MAX_KL)
+        best = points.loc[points["reward"].idxmax()]
         rows.append(
-            {"method": method, "lr": rate, "score": score, "reference reward": reference,
-             "best reward": points["reward"].max(), "KL of the last snapshot": points["kl"].iloc[-1],
-             "n prompts": int(points["reward_n"].iloc[0])}
+            {"method": method, "lr": f"{rate:g}", "score": score, "reference reward": reference,
+             "best reward, 95 % over prompts": with_interval(best, "reward"), "its KL, nats": with_interval(best, "kl", 2),
+             "n prompts": int(best["reward_n"])}
         )  # fmt: skip
         tables.append(records.assign(lr=rate))
     if not tables:
         return 1
     scores = pd.DataFrame(rows)
     best = scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]
-    chosen = {row["method"]: row["lr"] for _, row in best.iterrows()}
+    chosen = {row["method"]: float(row["lr"]) for _, row in best.iterrows()}
     records = pd.concat(tables, ignore_index=True)
     write_atomically(arguments.out / "records.csv", lambda path: records.to_csv(path, index=False, float_format="%.6g"))
     write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
     page = (
         f"# Learning rates\n\n`{' '.join(['python experiments/search_learning_rates.py', *sys.argv[1:]])}`\n\n"
         f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats. {arguments.train_prompts} "
-        f"training prefixes, {len(rates)} candidates for every method, one training seed.\n\n"
+        f"training prefixes, {len(rates)} candidates for every method, one training seed. "
+        "Scores are as uncertain as the rewards they are made of: neighbouring rates are often tied.\n\n"
         f"{scores.to_markdown(index=False, floatfmt='.4g')}\n\nChosen: {chosen}\n"
     )
     write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
