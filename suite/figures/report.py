@@ -59,6 +59,7 @@ def draw(out: Path, records: pd.DataFrame, plan: Plan) -> None:
     caption = [
         f"Profile {study.profile}: n = {study.test_prompts} test prompts, {study.samples_per_prompt} completion(s) each, "
         f"at most {study.max_new_tokens} tokens; {study.labels} labels; training seed(s) {', '.join(map(str, seeds)) or '–'}.",
+        f"SFT and Best-of-N: {study.pool_size} reference samples per prompt. "
         "Bars: 95 % over prompts. Lines: frontier chosen on validation prompts, drawn at test values.",
         *notes,
     ]
