@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,23 +107,74 @@ class Plan:
         ]  # fmt: skip
 
 
-@dataclass
-class _Builder:
-    """Fills in what every specification of one study shares."""
+class _Specs:
+    """The specification of each stage's run for one study: what its key holds, what it reads."""
 
-    study: Study
-    where: dict[str, Any] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
+    def __init__(self, study: Study) -> None:
+        (reference, digest), (gold_reward, gold_digest) = map(resolve_model, (study.reference, study.gold_reward))
+        self.study = study
+        self.where = {
+            "reference": reference, "gold_reward": gold_reward, "reviews": study.reviews, "device": study.device,
+        }  # fmt: skip
+        self.origin = {"reference": digest, "seed": study.seed}
+        self.drawn = {**self.origin, "sampler_dtype": study.sampler_dtype}
+        self.gold = {"gold_reward": gold_digest}
+        self.reviews = {"reviews": data_digest(study.reviews)}
+        self.base = {"sft": self.sft(study.sft)} if study.sft else {}
 
-    def __post_init__(self) -> None:
-        for name in ("reference", "gold_reward"):
-            self.where[name], self.digests[name] = resolve_model(getattr(self.study, name))
-        self.where["device"] = self.study.device
-        self.where["reviews"] = self.study.reviews
+    def spec(
+        self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, cost: float, *modules: str
+    ) -> RunSpec:
+        return RunSpec(stage, config, inputs, STAGES[stage].code(modules), self.where, title, cost)
 
-    def spec(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], **more: Any) -> RunSpec:
-        code = STAGES[stage].code(more.pop("modules", ()))
-        return RunSpec(stage, config, inputs, code, self.where, **more)
+    def sft(self, sft: SupervisedSettings) -> RunSpec:
+        config = {"config": {"optim": asdict(sft.optim)}, "texts": sft.texts, "max_tokens": sft.max_tokens}
+        return self.spec("sft", {**self.origin, **config, **self.reviews}, {}, "SFT", sft.texts * sft.max_tokens)
+
+    def prompts(self, split: str, size: int) -> RunSpec:
+        sft_texts = self.study.sft.texts if self.study.sft else 0
+        config = {**self.drawn, "split": split, "size": size, **self.reviews, "sft_texts": sft_texts}
+        candidates = size * {"train": 1.1, "validation": 33, "test": 14}[split]
+        return self.spec("prompts", config, self.base, f"{split} prompts", 8.0 * candidates)
+
+    def completions(self, of: RunSpec, title: str, num_samples: int, shard: int, **more: Any) -> list[RunSpec]:
+        """One run per `shard` prompts, so that workers share the work and an interruption loses little."""
+        specs = []
+        for first, last in spans(of.config["size"], shard):
+            config = {**self.drawn, **self.gold, **more, "prompts": [first, last], "num_samples": num_samples}
+            config["max_new_tokens"] = self.study.max_new_tokens
+            cost = 2.0 * (last - first) * num_samples * self.study.max_new_tokens
+            inputs = {**self.base, "prompts": of}
+            specs.append(self.spec("completions", config, inputs, f"{title} {first}–{last - 1}", cost))
+        return specs
+
+    def pairs(self, shards: Sequence[RunSpec]) -> RunSpec:
+        config = {"labels": self.study.labels, "scale": self.study.bradley_terry_scale, "seed": self.study.seed}
+        return self.spec("pairs", config, {f"completions-{i:03d}": shard for i, shard in enumerate(shards)}, "pairs", 1.0)
+
+    def train(self, name: str, config: Mapping[str, Any], seed: int, prompts: RunSpec, pairs: RunSpec, title: str) -> RunSpec:
+        study, target = self.study, resolve(name)
+        whole = {
+            **self.drawn, **self.gold, "method": target, "config": config, "seed": seed,
+            "num_snapshots": study.optim.num_snapshots, "precision": study.optim.precision,
+        }  # fmt: skip
+        per_prompt = study.completions_per_prompt * (study.completions_per_prompt - 1) // 2
+        cost = 8.0 * study.optim.num_epochs * study.train_prompts * per_prompt * study.max_new_tokens
+        inputs = {**self.base, "prompts": prompts, "pairs": pairs}
+        return self.spec("train", whole, inputs, title, cost, target.partition(":")[0])
+
+    def evaluation(self, prompts: Mapping[str, RunSpec], title: str, **policy: RunSpec) -> list[RunSpec]:
+        """One run per snapshot of the `policy` run, or one for the reference if there is none."""
+        num_samples, length = self.study.samples_per_prompt, self.study.max_new_tokens
+        config = {**self.origin, **self.gold, "num_samples": num_samples, "max_new_tokens": length}
+        cost = 4.0 * sum(spec.config["size"] for spec in prompts.values()) * num_samples * length
+        inputs = {**self.base, **prompts, **policy}
+        if not policy:
+            return [self.spec("evaluation", {**config, "snapshot": None}, inputs, title, cost)]
+        return [
+            self.spec("evaluation", {**config, "snapshot": k}, inputs, f"{title}, snapshot {k + 1}", cost)
+            for k in range(self.study.optim.num_snapshots)
+        ]
 
 
 def plan_study(
@@ -138,55 +189,22 @@ def plan_study(
         test: Also evaluate on test prompts and draw the pool; the learning-rate search must not.
 
     Raises:
-        UserError: Unknown method, setting or model.
+        UserError: Unknown method, setting or model, or a method that needs what the study does not provide.
     """
-    build = _Builder(study)
-    origin = {"reference": build.digests["reference"], "seed": study.seed}
-    drawn = {**origin, "sampler_dtype": study.sampler_dtype}
-    shared = {**drawn, "gold_reward": build.digests["gold_reward"]}
-    sft_texts = study.sft.texts if study.sft else 0
-    base: dict[str, RunSpec] = {}
-    if study.sft:
-        sft_config = {"config": {"optim": asdict(study.sft.optim)}, "texts": sft_texts, "max_tokens": study.sft.max_tokens}
-        sft_config |= {"reviews": data_digest(study.reviews)}
-        base["sft"] = build.spec("sft", {**origin, **sft_config}, {}, title="SFT", cost=sft_texts * study.sft.max_tokens)
-
-    def prompts(split: str, size: int) -> RunSpec:
-        config = {"split": split, "size": size, "reviews": data_digest(study.reviews), "sft_texts": sft_texts}
-        share = {"train": 1.1, "validation": 33, "test": 14}[split]
-        return build.spec("prompts", {**drawn, **config}, base, title=f"{split} prompts", cost=8.0 * share * size)
-
-    def completions(of: RunSpec, first: int, last: int, num_samples: int, title: str, **config: Any) -> RunSpec:
-        config |= {"prompts": [first, last], "num_samples": num_samples, "max_new_tokens": study.max_new_tokens}
-        cost = 2.0 * (last - first) * num_samples * study.max_new_tokens
-        title = f"{title} {first}–{last - 1}"
-        return build.spec("completions", {**shared, **config}, {**base, "prompts": of}, title=title, cost=cost)
-
-    train_prompts = prompts("train", study.train_prompts)
-    evaluation_prompts = {"validation": prompts("validation", study.validation_prompts)}
+    make = _Specs(study)
+    prompts = make.prompts("train", study.train_prompts)
+    precision = study.optim.precision
+    pairs = make.pairs(
+        make.completions(prompts, "completions", study.completions_per_prompt, PROMPTS_PER_SHARD, reference_log_probs=precision)
+    )
+    held_out = {"validation": make.prompts("validation", study.validation_prompts)}
     if test:
-        evaluation_prompts["test"] = prompts("test", study.test_prompts)
-    shards = [
-        completions(
-            train_prompts, *span, study.completions_per_prompt, "completions", reference_log_probs=study.optim.precision
-        )
-        for span in spans(study.train_prompts, PROMPTS_PER_SHARD)
-    ]
-    labelling = {"labels": study.labels, "scale": study.bradley_terry_scale, "seed": study.seed}
-    pairs = build.spec("pairs", labelling, {f"completions-{i:03d}": s for i, s in enumerate(shards)}, title="pairs")
-    evaluation = {**origin, "gold_reward": build.digests["gold_reward"], "num_samples": study.samples_per_prompt}
-    evaluation |= {"max_new_tokens": study.max_new_tokens}
-    evaluated = (study.validation_prompts + study.test_prompts * test) * study.samples_per_prompt
-    evaluation_cost = 4.0 * evaluated * study.max_new_tokens
-    num_pairs = study.train_prompts * study.completions_per_prompt * (study.completions_per_prompt - 1) // 2
-    training_cost = 8.0 * study.optim.num_epochs * num_pairs * study.max_new_tokens
-
+        held_out["test"] = make.prompts("test", study.test_prompts)
+    pool = make.completions(held_out["test"], "pool", study.pool_size, POOL_PROMPTS_PER_SHARD) if test else []
     trained: list[TrainedRun] = []
     pool_settings: list[tuple[str, str, Mapping[str, Any]]] = []
     for name, settings in grid.items():
         method = load_method(name)
-        if absent := (set() if method.evaluated_from_pool else method.needs - PROVIDED):
-            raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}, which this study does not provide")
         for setting in settings:
             config = method_config(method, name, setting, study)
             label = ", ".join(f"{key} = {value}" for key, value in setting.items())
@@ -195,29 +213,10 @@ def plan_study(
                 continue
             for seed in seeds:
                 title = f"{method.name} {label}".strip() + f" seed {seed}"
-                train_config = {
-                    **shared, "method": resolve(name), "config": config, "seed": seed,
-                    "num_snapshots": study.optim.num_snapshots, "precision": study.optim.precision,
-                }  # fmt: skip
-                train = build.spec(
-                    "train", train_config, {**base, "prompts": train_prompts, "pairs": pairs}, title=title, cost=training_cost,
-                    modules=(resolve(name).partition(":")[0],),
-                )  # fmt: skip
-                evaluations = [
-                    build.spec(
-                        "evaluation", {**evaluation, "snapshot": k}, {**base, **evaluation_prompts, "policy": train},
-                        title=f"{title}, snapshot {k + 1}", cost=evaluation_cost,
-                    )
-                    for k in range(study.optim.num_snapshots)
-                ]  # fmt: skip
+                train = make.train(name, config, seed, prompts, pairs, title)
+                evaluations = make.evaluation(held_out, title, policy=train)
                 trained.append(TrainedRun(method.name, label, setting, seed, train, evaluations))
-    pool = [
-        completions(evaluation_prompts["test"], *span, study.pool_size, "pool")
-        for span in spans(study.test_prompts if test else 0, POOL_PROMPTS_PER_SHARD)
-    ]
-    inputs = {**base, **evaluation_prompts}
-    reference = build.spec("evaluation", {**evaluation, "snapshot": None}, inputs, title="reference", cost=evaluation_cost)
-    return Plan(study, trained, reference, pairs, pool, pool_settings)
+    return Plan(study, trained, make.evaluation(held_out, "reference")[0], pairs, pool, pool_settings)
 
 
 def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Study) -> dict[str, Any]:
@@ -226,8 +225,10 @@ def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Stu
     The learning rate is the searched one; a method that was not searched keeps its own default.
 
     Raises:
-        UserError: `setting` names a field that the method does not have.
+        UserError: `setting` names a field that the method does not have, or the method needs what the study lacks.
     """
+    if absent := (set() if method.evaluated_from_pool else method.needs - PROVIDED):
+        raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}, which this study does not provide")
     fields = method.Config.__dataclass_fields__
     for key in setting:
         if key not in fields:
