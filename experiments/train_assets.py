@@ -259,7 +259,8 @@ def train_classifier(config: Classifier) -> None:
         config, model.train(), [optimizer], loss_of, batches, steps=config.steps, warm_up=min(200, config.steps // 4)
     )
     title = "Small sentiment classifier of movie reviews"
-    finish(config, title, model, seconds, {"training reviews": len(documents)}, limit=10_000_000)
+    start = f"token embeddings of {config.language_model.name}, so not wholly independent of it"
+    finish(config, title, model, seconds, {"training reviews": len(documents), "starts from": start}, limit=10_000_000)
     write_measurements(config, measure_classifier(config.out, tokenizer, test.texts, test.labels))
 
 
