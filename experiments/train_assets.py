@@ -6,22 +6,18 @@ python experiments/train_assets.py classifier --reviews ../shared/data/imdb --mi
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
 import random
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import date
-from itertools import count, islice
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
+from asset_tools import encode, finish, optimise, ratio_with_interval, write_measurements
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import (
@@ -34,8 +30,7 @@ from transformers import (
 )
 
 from suite.data.reviews import load_reviews
-from suite.errors import UserError, one_line_errors
-from suite.runs.run_store import write_atomically
+from suite.errors import one_line_errors
 
 ASSETS = Path(__file__).parent.parent / "suite" / "assets"
 END = "<|endoftext|>"
@@ -104,10 +99,6 @@ def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> PreTrain
     )
 
 
-def encode(tokenizer, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-
-
 def rows_of_one_epoch(documents: list[list[int]], context: int, rng: random.Random) -> np.ndarray:
     """Shuffle documents, end each with EOS, cut into rows; about half of the rows begin where a document does.
 
@@ -168,7 +159,9 @@ def train_language_model(config: LanguageModel) -> None:
     fast_loss_of = torch.compile(loss_of) if config.compile else loss_of
     seconds = optimise(config, model, optimizers, fast_loss_of, batches, steps=steps, warm_up=min(100, steps // 4))
     trained = {"training tokens": steps * config.batch_size * config.context, "training reviews": len(documents)}
-    finish(config, "Small GPT-2 language model of movie reviews", model, seconds, trained, limit=2 * 8_000_000)
+    finish(
+        config, "language-model", "Small GPT-2 language model of movie reviews", model, seconds, trained, limit=2 * 8_000_000
+    )
     write_measurements(config, measure_language_model(config.out, tokenizer, test.texts))
 
 
@@ -196,12 +189,6 @@ def measure_language_model(folder: Path, tokenizer, texts: list[str]) -> dict[st
         f"test nats per token, whole reviews in blocks of {context}": ratio_with_interval(nats, count),
         "test nats per token, tokens 5 to 40 of a review": ratio_with_interval(np.array(early[0]), np.array(early[1])),
     }
-
-
-def ratio_with_interval(totals: np.ndarray, counts: np.ndarray) -> str:
-    ratio = totals.sum() / counts.sum()
-    error = np.std(totals - ratio * counts, ddof=1) / np.sqrt(len(counts)) / counts.mean()
-    return f"{ratio:.3f} ± {1.96 * error:.3f} (95 % over {len(counts)} reviews, {int(counts.sum())} tokens)"
 
 
 def batches_of_windows(documents: list[list[int]], labels: list[int], tokenizer, config: Classifier) -> Iterator:
@@ -260,7 +247,15 @@ def train_classifier(config: Classifier) -> None:
     )
     title = "Small sentiment classifier of movie reviews"
     start = f"token embeddings of {config.language_model.name}, so not wholly independent of it"
-    finish(config, title, model, seconds, {"training reviews": len(documents), "starts from": start}, limit=10_000_000)
+    finish(
+        config,
+        "classifier",
+        title,
+        model,
+        seconds,
+        {"training reviews": len(documents), "starts from": start},
+        limit=10_000_000,
+    )
     write_measurements(config, measure_classifier(config.out, tokenizer, test.texts, test.labels))
 
 
@@ -287,79 +282,6 @@ def measure_classifier(folder: Path, tokenizer, texts: list[str], labels: list[i
         measured[f"test accuracy, {name}"] = f"{right.mean():.3f} ± {interval:.3f} (95 %, n = {len(right)} reviews)"
         measured[f"expected calibration error (10 bins), {name}"] = f"{error:.3f}"
     return measured
-
-
-def optimise(config, model, optimizers, loss_of: Callable, batches: Iterator, *, steps: int, warm_up: int) -> float:
-    """Linear warm-up, then linear to zero; saves its progress and resumes from it. Returns the seconds it took in all."""
-
-    def rate(step: int) -> float:
-        return min((step + 1) / warm_up, max(0.0, (steps - step) / max(1, steps - warm_up)))
-
-    parts = [model, *optimizers, *(torch.optim.lr_scheduler.LambdaLR(o, rate) for o in optimizers)]
-    schedulers = parts[1 + len(optimizers) :]
-    progress, first, seconds = config.out / "progress.pt", 0, 0.0
-    if progress.exists() and (state := torch.load(progress, weights_only=True))["config"] == str(config):
-        for part, saved in zip(parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
-        torch.set_rng_state(state["rng"])
-        first, seconds = state["step"], state["seconds"]
-    began, saved_at, average = time.monotonic() - seconds, time.monotonic(), None
-    bar = tqdm(islice(batches, first, steps), initial=first, total=steps, desc=config.out.name, unit="step", mininterval=10)
-    for step, batch in enumerate(bar, start=first + 1):
-        loss = loss_of(batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        bar.set_postfix(nats=f"{average:.3f}", refresh=False)
-        if time.monotonic() - saved_at > 60 * config.minutes_between_saves:
-            state = {
-                "config": str(config), "parts": [part.state_dict() for part in parts], "step": step,
-                "seconds": time.monotonic() - began, "rng": torch.get_rng_state(),
-            }  # fmt: skip
-            write_atomically(progress, lambda path, state=state: torch.save(state, path))
-            saved_at = time.monotonic()
-    return time.monotonic() - began
-
-
-def finish(config, title: str, model, seconds: float, trained: dict, *, limit: int) -> None:
-    """Store the weights in bf16 and the card with what is known before measuring."""
-    size = sum(p.numel() for p in model.parameters())
-    if 2 * size > limit:
-        raise UserError(f"{size} parameters are {2 * size} bytes in bf16, more than {limit}; use fewer or narrower layers")
-    model.to(torch.bfloat16).save_pretrained(config.out)
-    defaults = asdict(type(config)())
-    changed = {k: v for k, v in asdict(config).items() if v != defaults[k] and k not in ("out", "reviews")}
-    flags = "".join(
-        f" --no-{name}" if value is False else f" --{name.replace('_', '-')} {value}" for name, value in changed.items()
-    )
-    name = "language-model" if isinstance(config, LanguageModel) else "classifier"
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}
-    card = {
-        "data": "Large Movie Review Dataset (Maas et al. 2011), training split; measured on its test split",
-        **trained,
-        "command": f"`python experiments/train_assets.py {name} --reviews stanfordnlp/imdb{flags}`",
-        "configuration": f"`{json.dumps(settings)}`",
-        "parameters": size,
-        "stored as": "safetensors, bf16",
-        "training time": f"{seconds / 60:.0f} minutes, {os.cpu_count()} shared CPU cores ({platform.machine()})",
-        "date": date.today().isoformat(),
-    }
-    lines = [f"# {title}", "", "Contains no review text; the tokenizer's vocabulary holds words and word pieces.", ""]
-    lines += ["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in card.items()), ""]
-    write_atomically(config.out / "README.md", lambda path: path.write_text("\n".join(lines)))
-    (config.out / "progress.pt").unlink(missing_ok=True)
-
-
-def write_measurements(config, measured: dict[str, str]) -> None:
-    """Append what was measured to the card."""
-    card = config.out / "README.md"
-    text = card.read_text() + "".join(f"| {key} | {value} |\n" for key, value in measured.items())
-    write_atomically(card, lambda path: path.write_text(text))
-    print(text)
 
 
 @one_line_errors

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 import train_assets
+from asset_tools import optimise
 
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.rewards.text_rewards import ClassifierReward
@@ -78,3 +80,34 @@ def test_half_of_the_rows_begin_where_a_document_does():
     rows = train_assets.rows_of_one_epoch(documents, 16, random.Random(0))
     share = (rows[:, 0] >= 1000).mean()
     assert 0.4 < share < 0.6
+
+
+def test_an_interrupted_training_resumes_and_ends_with_the_same_weights(tmp_path):
+    """Batches, both optimizers' states, schedules and the random numbers (dropout) go on where they were."""
+
+    def train(name, die_at=None):
+        config = train_assets.Classifier(out=tmp_path / name, minutes_between_saves=0.0)
+        config.out.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+        parameters = list(model.parameters())
+        optimizers = [torch.optim.AdamW(parameters[:2], lr=0.1), torch.optim.AdamW(parameters[2:], lr=0.05)]
+        seen = []
+
+        def loss_of(batch):
+            seen.append(int(batch[0, 0]))
+            if seen[-1] == die_at:
+                raise KeyboardInterrupt
+            return model(batch / 10).square().mean()
+
+        batches = (torch.full((2, 3), float(i)) for i in range(100))
+        optimise(config, model, optimizers, loss_of, batches, steps=10, warm_up=3)
+        return seen, torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    whole_seen, whole = train("whole")
+    assert whole_seen == list(range(10))
+    with pytest.raises(KeyboardInterrupt):
+        train("broken", die_at=6)
+    seen, resumed = train("broken")
+    assert seen == [6, 7, 8, 9]
+    assert torch.equal(resumed, whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,9 @@ from suite.runs.records import REFERENCE
 from suite.runs.run_store import facts, write_atomically
 from suite.runs.study import Plan
 from suite.runs.sweep import closure
+
+CAPTION_WIDTH = 125
+"""Characters of a caption line that fit on the figure."""
 
 
 def write_report(
@@ -59,10 +63,11 @@ def draw(out: Path, records: pd.DataFrame, plan: Plan) -> None:
     caption = [
         f"Profile {study.profile}: n = {study.test_prompts} test prompts, {study.samples_per_prompt} completion(s) each, "
         f"at most {study.max_new_tokens} tokens; {study.labels} labels; training seed(s) {', '.join(map(str, seeds)) or '–'}.",
-        f"SFT and Best-of-N: {study.pool_size} reference samples per prompt. "
+        f"SFT and Best-of-N: {study.pool_size} reference samples per prompt.",
         "Bars: 95 % over prompts. Lines: frontier chosen on validation prompts, drawn at test values.",
         *notes,
     ]
+    caption = [line for text in caption for line in textwrap.wrap(text, width=CAPTION_WIDTH)]
     figure.suptitle("Gold reward against KL to the reference", fontsize=11)
     figure.text(0.02, 0.01, "\n".join(caption), fontsize=7, va="bottom")
     figure.subplots_adjust(left=0.1, right=0.97, top=0.92, bottom=0.13 + 0.025 * len(caption))

@@ -26,7 +26,7 @@ def points_table(records: pd.DataFrame) -> str:
             "method": row["method"] + (" (privileged)" if row["privileged"] else ""),
             "setting": row["setting"], "seed": int(row["seed"]), "step": int(row["step"]),
             "reward, P(positive)": with_interval(row, "reward"),
-            "KL, nats": ("≤ " if row["method"] == "Best-of-N" else "") + with_interval(row, "kl", 2),
+            "KL, nats": ("≤ " if row["privileged"] else "") + with_interval(row, "kl", 2),
             "KL sampled (k1), nats": with_interval(row, "kl_k1", 2), "nats/token": with_interval(row, "kl_per_token", 3),
             "n prompts": int(row["reward_n"]), "on frontier": "yes" if row["selected"] else "",
         }

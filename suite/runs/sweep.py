@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -50,8 +50,13 @@ def closure(targets: Sequence[RunSpec]) -> list[RunSpec]:
     return list(ordered.values())
 
 
-def run_one(root: Path, spec: RunSpec, stage: Callable | None = None) -> Outcome:
-    """Make one run if it is not done. Bad input and faults become an `Outcome`; a fault leaves `error.log` beside the run."""
+def run_one(root: Path, spec: RunSpec) -> Outcome:
+    """Make one run if it is not done. A fault becomes an `Outcome` and leaves `error.log` beside the run.
+
+    Raises:
+        UserError: Bad input: a held run, a malformed row.
+        OSError: No permission, or the disk is full.
+    """
     from suite.runs.stages import STAGES
 
     began = time.monotonic()
@@ -59,7 +64,7 @@ def run_one(root: Path, spec: RunSpec, stage: Callable | None = None) -> Outcome
         with open_run(root, spec) as run:
             if run.done:
                 return Outcome(spec, "cached")
-            (stage or STAGES[spec.stage].function)(run)
+            STAGES[spec.stage].function(run)
             run.finish()
         return Outcome(spec, "done", time.monotonic() - began)
     except (UserError, PermissionError):

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from suite.figures.plots import reward_kl_frontier, styles_of
+from suite.figures.report import CAPTION_WIDTH
 from suite.figures.summary import budget_table, points_table, samples_page
 from suite.runs.records import REFERENCE, _selected, over_seeds, wide
 
@@ -102,3 +103,11 @@ def test_samples_cannot_break_the_page():
     page = samples_page(frame)
     assert r"a \*b\*" in page
     assert r"\<c\> ⏎ \|d\|" in page
+
+
+def test_a_caption_line_fits_on_the_figure():
+    figure = pyplot.figure(figsize=(7.2, 5.4))
+    words = "Bars: 95 % over prompts. Lines: frontier chosen on validation prompts, drawn at test values, with 192 of them. "
+    text = figure.text(0.02, 0.01, (words * 2)[:CAPTION_WIDTH], fontsize=7)
+    assert text.get_window_extent(figure.canvas.get_renderer()).x1 < figure.bbox.x1
+    pyplot.close(figure)
