@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from suite.data.preference_data import Completion, Prompt
-from suite.interfaces import LogProbUnavailable, Policy, RewardFunction, Run, TrainingData
+from suite.interfaces import LogProbUnavailable, Policy, Promise, RewardFunction, Run, TrainingData
 from suite.maths.kl import best_of_n_kl_bound
 from suite.maths.statistics import expected_maximum
 
@@ -97,6 +97,7 @@ class BestOfN:
     name: ClassVar[str] = "Best-of-N"
     Config: ClassVar[type] = BestOfNConfig
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
+    promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = True
 
     def train(self, data: TrainingData, reference: Policy, config: BestOfNConfig, run: Run) -> BestOfNPolicy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from suite.interfaces import Policy, Run, TrainingData
+from suite.interfaces import Policy, Promise, Run, TrainingData
 from suite.maths.losses import nll_loss
 from suite.training.loop import OptimConfig, fit
 
@@ -23,6 +23,7 @@ class PreferredFT:
     name: ClassVar[str] = "Preferred-FT"
     Config: ClassVar[type] = PreferredFTConfig
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
 
     def train(self, data: TrainingData, reference: Policy, config: PreferredFTConfig, run: Run) -> Policy:

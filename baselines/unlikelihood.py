@@ -1,19 +1,19 @@
-"""The DPO paper's unlikelihood baseline."""
+"""Unlikelihood: the DPO paper's unbounded baseline, and the bounded per-token form of Welleck et al."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from suite.interfaces import Policy, Run, TrainingData
-from suite.maths.losses import implicit_reward_metrics, unlikelihood_loss
+from suite.interfaces import Policy, Promise, Run, TrainingData
+from suite.maths.losses import implicit_reward_metrics, unlikelihood_loss, welleck_unlikelihood_loss
 from suite.training.dpo import pair_log_probs
 from suite.training.loop import OptimConfig, fit
 
 
 @dataclass(frozen=True)
 class UnlikelihoodConfig:
-    """Settings of Unlikelihood."""
+    """Settings of both forms."""
 
     alpha: float = 0.1
     """Weight of the rejected completion, in [0, 1]."""
@@ -29,11 +29,27 @@ class Unlikelihood:
     name: ClassVar[str] = "Unlikelihood"
     Config: ClassVar[type] = UnlikelihoodConfig
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
 
     def train(self, data: TrainingData, reference: Policy, config: UnlikelihoodConfig, run: Run) -> Policy:
         def loss_fn(policy, pairs):
             logps = pair_log_probs(policy, pairs)
             return unlikelihood_loss(*logps[:2], alpha=config.alpha), implicit_reward_metrics(*logps)
+
+        return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)
+
+
+class WelleckUnlikelihood(Unlikelihood):
+    """L = -log π(y_w|x) - α·Σ_t log(1 - π(y_l,t|…)), bounded below (`suite.maths.losses.welleck_unlikelihood_loss`)."""
+
+    name: ClassVar[str] = "Unlikelihood (Welleck)"
+
+    def train(self, data: TrainingData, reference: Policy, config: UnlikelihoodConfig, run: Run) -> Policy:
+        def loss_fn(policy, pairs):
+            tokens, mask = policy.completion_token_log_probs([p.chosen for p in pairs] + [p.rejected for p in pairs])
+            chosen = tokens[: len(pairs)].sum(-1)
+            losses = welleck_unlikelihood_loss(chosen, tokens[len(pairs) :], mask[len(pairs) :], alpha=config.alpha)
+            return losses, {"logps/chosen": chosen.detach(), "logps/rejected": tokens[len(pairs) :].detach().sum(-1)}
 
         return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)

@@ -49,6 +49,16 @@ GRIDS: dict[str, Grid] = {
         "preferred_ft": [{}],
         "best_of_n": BEST_OF_N,
     },
+    "variants": {
+        "dpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "cdpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "robust_dpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "ipo_sum": [{"beta": 0.1}, {"beta": 1.0}],
+        "ipo_mean": [{"beta": 1.0}, {"beta": 10.0}],
+        "hinge": [{"beta": 0.1}, {"beta": 1.0}],
+        "pl_dpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "welleck": [{"alpha": 0.1}, {"alpha": 1.0}],
+    },
 }
 
 
@@ -87,8 +97,8 @@ class Arguments:
 
     profile: str = "embedded"
     """Models, data and sizes: smoke, embedded or paper."""
-    grid: Literal["default", "paper"] = "default"
-    """default: 2 DPO β, 2 unlikelihood α, Preferred-FT, Best-of-N; paper: all of the paper's settings."""
+    grid: Literal["default", "paper", "variants"] = "default"
+    """default: 2 DPO β, 2 unlikelihood α, Preferred-FT, Best-of-N; paper: all of the paper's; variants: the DPO family."""
     methods: str = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"
@@ -104,7 +114,7 @@ class Arguments:
     sampler_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic in which training completions and the pool are drawn; evaluation is in float32."""
     out: Path | None = None
-    """Where records, figures and tables go. Default: results/imdb_frontier (with the profile's name if not embedded)."""
+    """Where records, figures and tables go. Default: results/imdb_frontier, with the names of another grid or profile."""
     runs: Path = RESULTS / "runs"
     """Where runs are kept, to be reused and resumed."""
     workers: int = 0
@@ -136,7 +146,7 @@ def chosen_grid(arguments: Arguments) -> Grid:
     names = [name.strip() for name in arguments.methods.split(",") if name.strip()]
     for name in names:
         resolve(name)
-    return {name: grid.get(name, [{}]) for name in names}
+    return {name: grid.get(name, GRIDS["variants"].get(name, [{}])) for name in names}
 
 
 def chosen_study(arguments: Arguments) -> Any:
@@ -175,7 +185,8 @@ def main() -> int:
     print_plan(arguments.runs, plan.targets)
     if arguments.dry_run:
         return 0
-    out = arguments.out or RESULTS / ("imdb_frontier" + ("" if study.profile == "embedded" else f"_{study.profile}"))
+    other = [name for name, usual in ((arguments.grid, "default"), (study.profile, "embedded")) if name != usual]
+    out = arguments.out or RESULTS / "_".join(["imdb_frontier", *other])
     for folder in (arguments.runs, out):
         check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)

@@ -29,8 +29,8 @@ MAX_KL = 10.0
 class Arguments:
     """Command line of the learning-rate search."""
 
-    methods: str = "dpo,unlikelihood,preferred_ft"
-    """Comma-separated methods of the default grid."""
+    methods: str = "dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck"
+    """Comma-separated methods of the default grid and of the variants."""
     rates: str = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
     """Comma-separated candidates, the same for every method."""
     train_prompts: int = 512
@@ -58,7 +58,7 @@ def main() -> int:
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
-    grid = GRIDS["default"]
+    grid = {**GRIDS["variants"], **GRIDS["default"]}
     base = replace(
         profiles()["embedded"], train_prompts=arguments.train_prompts, validation_prompts=arguments.validation_prompts
     )

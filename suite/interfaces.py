@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
-from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.data.preference_data import Completion, PreferencePair, Prompt, Ranking
+
+Promise = Literal["follows_optimum", "improves_reward", "none"]
 
 
 class LogProbUnavailable(Exception):
@@ -88,8 +90,11 @@ class TrainingData:
 
     texts: Sequence[Completion] = ()
     pairs: Sequence[PreferencePair] = ()
+    rankings: Sequence[Ranking] = ()
     prompts: Sequence[Prompt] = ()
     reward: RewardFunction | None = None
+    max_new_tokens: int | None = None
+    """Length limit of completions, EOS included, for methods that sample."""
 
 
 class Run(Protocol):
@@ -138,6 +143,9 @@ class Method(Protocol):
         name: As shown in figures.
         Config: A frozen dataclass, JSON-serialisable. If it has a field `optim: OptimConfig`, the study fills it in.
         needs: The fields of `TrainingData` that it uses.
+        promise: What it is held to where the truth is known (`suite check-method`). "follows_optimum": with `Config.beta` and
+            labels from the Bradley-Terry model of r it goes to π* ∝ π_ref·exp(r/β). "improves_reward": the expected reward
+            rises. "none".
         evaluated_from_pool: True if the policy only keeps the best of `Config.n` reference samples by the gold reward; then
             nothing is trained, and the shared pool of reference samples gives its place on the frontier (Best-of-N).
     """
@@ -145,6 +153,7 @@ class Method(Protocol):
     name: ClassVar[str]
     Config: ClassVar[type]
     needs: ClassVar[frozenset[str]]
+    promise: ClassVar[Promise]
     evaluated_from_pool: ClassVar[bool]
 
     def train(self, data: TrainingData, reference: Policy, config: Any, run: Run) -> Policy:

@@ -43,7 +43,7 @@ def load_method(name: str) -> Any:
         method = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"method {name!r} ({module_name}:{class_name}) cannot be loaded: {error}") from error
-    for attribute in ("name", "Config", "needs", "evaluated_from_pool", "train"):
+    for attribute in ("name", "Config", "needs", "promise", "evaluated_from_pool", "train"):
         if not hasattr(method, attribute):
             raise UserError(f"method {name!r} has no {attribute!r}; suite/interfaces.py says what a method is")
     return method

@@ -1,4 +1,4 @@
-"""Completions with gold rewards → preference pairs."""
+"""Completions with gold rewards → preference pairs and rankings."""
 
 from __future__ import annotations
 
@@ -30,10 +30,7 @@ def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed
     Raises:
         ValueError: Unknown `labels`, or `scale` ≤ 0.
     """
-    if labels not in ("hard", "bradley_terry"):
-        raise ValueError(f"labels: expected 'hard' or 'bradley_terry', got {labels!r}")
-    if not scale > 0:
-        raise ValueError(f"scale: expected a number > 0, got {scale}")
+    _check(labels, scale)
     rng = np.random.default_rng(seed)
     counts = {"pairs": 0, "dropped_identical": 0, "dropped_tied": 0}
     rows = []
@@ -50,6 +47,59 @@ def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed
                 rows.append(_pair_row(prompt_id, *((a, b) if a_wins else (b, a))))
     counts["pairs"] = len(rows)
     return pd.DataFrame(rows), counts
+
+
+def label_rankings(
+    completions: pd.DataFrame, *, labels: Labels, scale: float, seed: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """One ranking per prompt of its distinct completions, best first, by the gold reward.
+
+    Of identical completions one is kept; with hard labels, completions of equal reward are all dropped; rankings of fewer than
+    two are dropped. All is counted.
+
+    Args:
+        completions: As in `label_pairs`.
+        labels: `hard`: by reward. `bradley_terry`: drawn from the Plackett-Luce model of scores scale·r, whose pairs are
+            Bradley-Terry.
+        scale: In 1 / reward units.
+        seed: Of the draws.
+
+    Returns:
+        One row per ranked completion (`prompt_id`, `rank` from 0, `ids`, `text`, `truncated`, `reward`, `reference_logps`), and
+        the counts `rankings`, `ranked_identical`, `ranked_tied`, `rankings_too_short`.
+
+    Raises:
+        ValueError: As `label_pairs`.
+    """
+    _check(labels, scale)
+    rng = np.random.default_rng([seed, 1])
+    counts = {"rankings": 0, "ranked_identical": 0, "ranked_tied": 0, "rankings_too_short": 0}
+    columns = ["prompt_id", "ids", "text", "truncated", "reward", "reference_logps"]
+    kept = []
+    for _, group in completions[columns].groupby("prompt_id", sort=False):
+        distinct = group[~group["ids"].map(tuple).duplicated()]
+        counts["ranked_identical"] += len(group) - len(distinct)
+        score = distinct["reward"]
+        if labels == "hard":
+            untied = distinct[~score.duplicated(keep=False)]
+            counts["ranked_tied"] += len(distinct) - len(untied)
+            distinct, score = untied, untied["reward"]
+        else:  # the order of scores with Gumbel noise is a Plackett-Luce draw
+            score = scale * score + rng.gumbel(size=len(score))
+        if len(distinct) < 2:
+            counts["rankings_too_short"] += 1
+            continue
+        best_first = distinct.loc[score.sort_values(ascending=False).index]
+        kept.append(best_first.assign(rank=range(len(best_first))))
+    counts["rankings"] = len(kept)
+    return pd.concat(kept) if kept else pd.DataFrame(columns=[*columns, "rank"]), counts
+
+
+def _check(labels: str, scale: float) -> None:
+    if labels not in ("hard", "bradley_terry"):
+        raise ValueError(f"labels: expected 'hard' or 'bradley_terry', got {labels!r}")
+    if not scale > 0:
+        raise ValueError(f"scale: expected a number > 0, got {scale}")
 
 
 def _pair_row(prompt_id, chosen, rejected) -> dict:

@@ -56,6 +56,15 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """Completions of one prompt, best first, with gold rewards and log π_ref [nats, summed]; at least two."""
+
+    completions: tuple[Completion, ...]
+    rewards: tuple[float, ...]
+    reference_logps: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenBatch:
     """Prompt + completion rows, padded. All tensors have shape (batch, length).
 

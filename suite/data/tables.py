@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.data.preference_data import Completion, PreferencePair, Prompt, Ranking
 
 
 def prompts_table(prompts: Sequence[Prompt]) -> pd.DataFrame:
@@ -53,4 +53,21 @@ def pairs_from_table(frame: pd.DataFrame, prompts: Sequence[Prompt]) -> list[Pre
             reference_rejected_logps=row.reference_rejected_logps,
         )
         for row in frame.itertuples(index=False)
+    ]
+
+
+def rankings_from_table(frame: pd.DataFrame, prompts: Sequence[Prompt]) -> list[Ranking]:
+    """Rows of the rankings table (`suite.data.labelling.label_rankings`), best first, as `Ranking`s."""
+    by_id = {p.id: p for p in prompts}
+
+    def completion(row: Any) -> Completion:
+        return Completion(by_id[row.prompt_id], tuple(map(int, row.ids)), row.text, bool(row.truncated))
+
+    return [
+        Ranking(
+            completions=tuple(completion(row) for row in group.itertuples(index=False)),
+            rewards=tuple(group["reward"]),
+            reference_logps=tuple(group["reference_logps"]),
+        )
+        for _, group in frame.groupby("prompt_id", sort=False)
     ]

@@ -13,7 +13,7 @@ from suite.data.preference_data import Completion, PreferencePair, Prompt
 from suite.data.tables import completions_table
 from suite.errors import UserError
 from suite.interfaces import Policy, RewardFunction
-from suite.maths.kl import exact_per_step_kl, sampled_kl
+from suite.maths.kl import Decoding, KLOf, check_kl_of, decoding_log_probs, kl_terms, sequence_kl
 from suite.maths.losses import dpo_loss
 from suite.rewards.text_rewards import ClassifierReward
 
@@ -32,21 +32,44 @@ def evaluate_reward_kl(
     num_samples: int,
     max_new_tokens: int,
     seed: int,
+    temperature: float = 1.0,
+    kl_of: KLOf = "policy",
     on_batch: Callable[[int], Any] | None = None,
 ) -> pd.DataFrame:
-    """Sample from `policy` at temperature 1 and score every completion.
+    """Sample from `policy` and score every completion.
+
+    Args:
+        policy: What is evaluated.
+        reference: What its KL is measured to.
+        gold_reward: Of (prompt, completion) texts.
+        prompts: Held-out prompts.
+        num_samples: Completions per prompt.
+        max_new_tokens: Length limit, EOS included.
+        seed: Of the samples.
+        temperature: Of the sampler. Samples at any other than 1 are not samples of π: then `kl_of` must be "sampler".
+        kl_of: "policy" for KL(π‖π_ref), "sampler" for KL(π at `temperature` ‖ π_ref).
+        on_batch: Called with the number of completions just drawn.
 
     Returns:
         One row per completion: the columns of `completions_table`, `reward`, `log_odds` (where the reward knows them),
         `kl_k1` = log π(y|x) - log π_ref(y|x) and `kl_exact` = full-vocabulary KL of each step summed along y, both in nats per
         completion, and `sampler_kl` = k3 estimate of KL(sampler‖scorer). Intervals must resample prompts, not rows.
+
+    Raises:
+        ValueError: `temperature` is not 1 and `kl_of` is "policy".
     """
+    decoding = Decoding(temperature=temperature)
+    check_kl_of(decoding, kl_of)
     keywords: dict[str, Any] = {"on_batch": on_batch} if on_batch else {}
-    sampled = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed, **keywords)
+    sampled = policy.sample(
+        prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **keywords
+    )
     frame = completions_table(sampled)
     completions = [c for some in sampled for c in some]
     frame["reward"], frame["log_odds"] = score(gold_reward, completions)
-    frame["kl_k1"], frame["kl_exact"], frame["sampler_kl"] = kl_columns(policy, reference, completions)
+    frame["kl_k1"], frame["kl_exact"], frame["sampler_kl"] = kl_columns(
+        policy, reference, completions, decoding if kl_of == "sampler" else None
+    )
     return frame
 
 
@@ -61,9 +84,10 @@ def score(reward: RewardFunction, completions: Sequence[Completion]) -> tuple[np
 
 
 def kl_columns(
-    policy: Policy, reference: Policy, completions: Sequence[Completion]
+    policy: Policy, reference: Policy, completions: Sequence[Completion], decoding: Decoding | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per completion: k1, exact per step, and k3 of sampler against scorer. Nats."""
+    """Per completion: k1, exact per step, and k3 of sampler against scorer. Nats. Of π, or of what `decoding` makes of it."""
+    kl_of: KLOf = "sampler" if decoding else "policy"
     order = sorted(range(len(completions)), key=lambda i: len(completions[i].ids))
     k1, exact, sampler = (np.empty(len(completions)) for _ in range(3))
     vocabulary = 0
@@ -73,26 +97,27 @@ def kl_columns(
         index, order = order[-size:], order[:-size]
         batch = [completions[i] for i in index]
         policy_log_probs, reference_log_probs = policy.next_token_log_probs(batch), reference.next_token_log_probs(batch)
+        if decoding:
+            policy_log_probs = decoding_log_probs(policy_log_probs, decoding)
         vocabulary = policy_log_probs.shape[-1]
         lengths = torch.tensor([len(c.ids) for c in batch])
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).to(policy_log_probs.device)
         tokens = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
         tokens[mask] = torch.tensor([i for c in batch for i in c.ids], device=mask.device)
-        logps = [
-            (log_probs.gather(-1, tokens[..., None]).squeeze(-1) * mask).sum(-1)
-            for log_probs in (policy_log_probs, reference_log_probs)
-        ]
-        k1[index] = sampled_kl(*logps, estimator="k1").cpu()
-        exact[index] = exact_per_step_kl(policy_log_probs, reference_log_probs, mask).cpu()
+        logps = [log_probs.gather(-1, tokens[..., None]).squeeze(-1) for log_probs in (policy_log_probs, reference_log_probs)]
+        k1[index] = sequence_kl(logps[0], logps[1], mask, estimator="k1", decoding=decoding, kl_of=kl_of).cpu()
+        exact[index] = sequence_kl(
+            policy_log_probs, reference_log_probs, mask, estimator="exact", decoding=decoding, kl_of=kl_of
+        ).cpu()
         drawn = torch.tensor([c.sampler_log_prob for c in batch], device=mask.device)
-        sampler[index] = sampled_kl(drawn, logps[0], estimator="k3").cpu()
+        sampler[index] = kl_terms(drawn, torch.where(mask, logps[0], 0.0).sum(-1), estimator="k3").cpu()
     return k1, exact, sampler
 
 
 def sampler_kl(policy: Policy, completions: Sequence[Completion]) -> float:
     """KL(sampler‖scorer) in nats per completion, k3 estimate: how far completions are from the policy that is scored."""
     drawn = torch.tensor([c.sampler_log_prob for c in completions])
-    return float(sampled_kl(drawn, policy.log_prob(completions), estimator="k3").mean())
+    return float(kl_terms(drawn, policy.log_prob(completions), estimator="k3").mean())
 
 
 def check_sampler(value: float) -> None:

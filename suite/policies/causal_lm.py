@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from suite.data.preference_data import Completion, Prompt, TokenBatch, collate
 from suite.errors import UserError
-from suite.maths.sequence_log_probs import sequence_log_probs
+from suite.maths.sequence_log_probs import sequence_log_probs, token_log_probs
 from suite.policies.sampling import sample_completions
 
 TOKENS_PER_BATCH = 4096
@@ -77,21 +77,32 @@ class CausalLMPolicy:
 
     def completion_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """As `log_prob`, in one batch and with gradient: what the training losses are made of."""
-        batch = collate(completions).to(self.device)
-        if torch.is_grad_enabled():
-            self.tokens_trained += int(batch.attention_mask.sum())
-        logits = self._logits(batch)
-        return sequence_log_probs(logits, batch.input_ids, batch.completion_mask)
+        batch = self._batch(completions)
+        return sequence_log_probs(self._logits(batch), batch.input_ids, batch.completion_mask)
+
+    def completion_token_log_probs(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
+        """Log π(y_t|x, y_<t) of every completion token, with gradient, and the mask that tells which entries are real.
+
+        Shapes (len(completions), longest completion); column t is the completion's token t; 0 nats outside the mask.
+        """
+        batch = self._batch(completions)
+        of_next = token_log_probs(self._logits(batch), batch.input_ids, batch.completion_mask)
+        index, mask = _completion_positions(completions, of_next.shape[1], self.device)
+        return of_next.gather(1, index) * mask, mask
 
     @torch.inference_mode()
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
         batch = collate(completions).to(self.device)
         logits = self._logits(batch)
-        time = torch.arange(max(len(c.ids) for c in completions), device=self.device)
-        first = torch.tensor([len(c.prompt.ids) - 1 for c in completions], device=self.device)  # predicts the first token
-        index = (first[:, None] + time).clamp_max(logits.shape[1] - 1)
+        index, _ = _completion_positions(completions, logits.shape[1], self.device)
         return logits.gather(1, index[..., None].expand(-1, -1, logits.shape[-1])).float().log_softmax(-1)
+
+    def _batch(self, completions: Sequence[Completion]) -> TokenBatch:
+        batch = collate(completions).to(self.device)
+        if torch.is_grad_enabled():
+            self.tokens_trained += int(batch.attention_mask.sum())
+        return batch
 
     def _logits(self, batch: TokenBatch) -> Tensor:
         """Raw outputs; no attention mask is needed, since padding on the right comes after all that is scored."""
@@ -141,6 +152,14 @@ class CausalLMPolicy:
             raise UserError(f"{directory}: not a causal language model with a tokenizer ({error})") from error
         refuse_missing_weights(directory, loading)
         return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype)
+
+
+def _completion_positions(completions: Sequence[Completion], width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positions whose outputs predict the completion's tokens, and which of them are real. Shapes (completions, longest)."""
+    time = torch.arange(max(len(c.ids) for c in completions), device=device)
+    first = torch.tensor([len(c.prompt.ids) - 1 for c in completions], device=device)  # predicts the first token
+    lengths = torch.tensor([len(c.ids) for c in completions], device=device)
+    return (first[:, None] + time).clamp_max(width - 1), time < lengths[:, None]
 
 
 def disable_dropout(model: nn.Module) -> nn.Module:

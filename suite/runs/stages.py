@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter
 
-from suite.data.labelling import label_pairs
+from suite.data.labelling import label_pairs, label_rankings
 from suite.data.reviews import load_reviews
-from suite.data.tables import completions_table, pairs_from_table, prompts_table, read_prompts
+from suite.data.tables import completions_table, pairs_from_table, prompts_table, rankings_from_table, read_prompts
 from suite.data.tasks import imdb_sentiment
 from suite.errors import UserError
 from suite.evaluation.reward_kl import (
@@ -39,7 +39,7 @@ from suite.runs.run_store import Run
 from suite.training.loop import autocast
 from suite.training.supervised import SFT
 
-PROVIDED = frozenset({"pairs", "prompts", "reward"})
+PROVIDED = frozenset({"pairs", "rankings", "prompts", "reward"})
 """The fields of `TrainingData` that `train_policy` fills in."""
 
 
@@ -113,19 +113,18 @@ def draw_completions(run: Run) -> None:
 
 
 def make_pairs(run: Run) -> None:
-    """Label all pairs of completions of each training prefix."""
+    """Label all pairs of completions of each training prefix, and rank them."""
     config = run.spec.config
     parts = [run.input(name) / "completions.parquet" for name in sorted(run.spec.inputs)]
-    pairs, counts = label_pairs(
-        pd.concat([pd.read_parquet(part) for part in parts]),
-        labels=config["labels"],
-        scale=config["scale"],
-        seed=config["seed"],
-    )
+    completions = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    keywords = {name: config[name] for name in ("labels", "scale", "seed")}
+    pairs, counts = label_pairs(completions, **keywords)
+    rankings, more_counts = label_rankings(completions, **keywords)
     if not len(pairs):
         raise UserError(f"no preference pairs are left of {counts}; use more prompts or longer completions")
     run.write_table("pairs.parquet", pairs)
-    (run.directory / "counts.json").write_text(json.dumps(counts))
+    run.write_table("rankings.parquet", rankings)
+    (run.directory / "counts.json").write_text(json.dumps({**counts, **more_counts}))
 
 
 def train_policy(run: Run) -> None:
@@ -137,9 +136,13 @@ def train_policy(run: Run) -> None:
     pairs = pairs_from_table(pd.read_parquet(run.input("pairs") / "pairs.parquet"), prompts)
     check_step_0(reference.copy(), reference, pairs, stored_in=config["precision"])
     have: dict[str, Any] = {"pairs": pairs, "prompts": prompts}
+    if "rankings" in method.needs:
+        have["rankings"] = rankings_from_table(pd.read_parquet(run.input("pairs") / "rankings.parquet"), prompts)
     if "reward" in method.needs:
         have["reward"] = gold_reward(run)
-    data = TrainingData(**{name: value for name, value in have.items() if name in method.needs})
+    data = TrainingData(
+        **{name: value for name, value in have.items() if name in method.needs}, max_new_tokens=config["max_new_tokens"]
+    )
     policy = method.train(data, reference, TypeAdapter(method.Config).validate_python(config["config"]), run)
     kept = snapshots(run.directory)
     if len(kept) != config["num_snapshots"]:
@@ -147,6 +150,7 @@ def train_policy(run: Run) -> None:
             f"{method.name} kept {len(kept)} snapshots, {config['num_snapshots']} were asked for; it needs more steps"
         )
     run.costs["tokens_trained"] = getattr(policy, "tokens_trained", 0)
+    run.costs["tokens_sampled"] = getattr(policy, "tokens_sampled", 0)
 
 
 def snapshots(directory: Path) -> list[Path]:

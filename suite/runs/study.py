@@ -157,6 +157,7 @@ class _Specs:
         whole = {
             **self.drawn, **self.gold, "method": target, "config": config, "seed": seed,
             "num_snapshots": study.optim.num_snapshots, "precision": study.optim.precision,
+            "max_new_tokens": study.max_new_tokens,
         }  # fmt: skip
         per_prompt = study.completions_per_prompt * (study.completions_per_prompt - 1) // 2
         cost = 8.0 * study.optim.num_epochs * study.train_prompts * per_prompt * study.max_new_tokens

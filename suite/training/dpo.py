@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from suite.interfaces import Policy, Run, TrainingData
+from suite.data.preference_data import PreferencePair
+from suite.interfaces import Policy, Promise, Run, TrainingData
 from suite.maths.losses import dpo_loss, implicit_reward_metrics
 from suite.training.loop import OptimConfig, fit
+
+PairLogProbs = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Policy chosen, policy rejected, reference chosen, reference rejected: nats, summed over tokens, each of shape (pairs,)."""
 
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """Settings of DPO."""
+    """Settings of DPO, and of its variants that have no more."""
 
     beta: float = 0.1
     """Weight of the KL constraint; larger stays closer to the reference."""
@@ -24,27 +30,30 @@ class DPOConfig:
 class DPO:
     """L = -log σ(β·(Δ log π - Δ log π_ref)), Eq. 7 of Rafailov et al. 2023 (`suite.maths.losses.dpo_loss`).
 
-    The reference appears only as two columns of the pairs. Logs the metrics of `implicit_reward_metrics`.
+    The reference appears only as two columns of the pairs. Logs the metrics of `implicit_reward_metrics`. A pairwise variant
+    is a subclass with another `losses` (`suite.training.dpo_variants`).
     """
 
     name: ClassVar[str] = "DPO"
     Config: ClassVar[type] = DPOConfig
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    promise: ClassVar[Promise] = "follows_optimum"
     evaluated_from_pool: ClassVar[bool] = False
 
-    def train(self, data: TrainingData, reference: Policy, config: DPOConfig, run: Run) -> Policy:
+    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: Any) -> Tensor:
+        """One loss per pair, shape (len(pairs),)."""
+        return dpo_loss(*logps, beta=config.beta)
+
+    def train(self, data: TrainingData, reference: Policy, config: Any, run: Run) -> Policy:
         def loss_fn(policy, pairs):
             logps = pair_log_probs(policy, pairs)
-            return dpo_loss(*logps, beta=config.beta), implicit_reward_metrics(*logps, beta=config.beta)
+            return self.losses(logps, pairs, config), implicit_reward_metrics(*logps, beta=config.beta)
 
         return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)
 
 
-def pair_log_probs(policy, pairs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Policy chosen, policy rejected, reference chosen, reference rejected log-probs in nats, each of shape (len(pairs),).
-
-    One forward pass over both sides; the reference's are read from the pairs.
-    """
+def pair_log_probs(policy, pairs: Sequence[PreferencePair]) -> PairLogProbs:
+    """One forward pass over both sides, with gradient; the reference's log-probs are read from the pairs."""
     both = policy.completion_log_probs([p.chosen for p in pairs] + [p.rejected for p in pairs])
     reference = torch.tensor([[p.reference_chosen_logps, p.reference_rejected_logps] for p in pairs], device=both.device)
     return both[: len(pairs)], both[len(pairs) :], reference[:, 0], reference[:, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,7 +93,7 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
                 group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
             metrics = _accumulate_gradients(policy, batch, loss_fn, config)
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
-            if not torch.isfinite(grad_norm) or metrics["loss"] != metrics["loss"]:
+            if not torch.isfinite(grad_norm) or not math.isfinite(metrics["loss"]):
                 raise NonFiniteLoss(
                     f"step {step + 1}: loss {metrics['loss']}, gradient norm {float(grad_norm)}; lower the learning rate "
                     f"({config.lr}); the last checkpoint is kept"

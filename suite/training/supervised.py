@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from suite.interfaces import Policy, Run, TrainingData
+from suite.interfaces import Policy, Promise, Run, TrainingData
 from suite.maths.losses import nll_loss
 from suite.training.loop import OptimConfig, fit
 
@@ -23,6 +23,7 @@ class SFT:
     name: ClassVar[str] = "SFT"
     Config: ClassVar[type] = SFTConfig
     needs: ClassVar[frozenset[str]] = frozenset({"texts"})
+    promise: ClassVar[Promise] = "none"
     evaluated_from_pool: ClassVar[bool] = False
 
     def train(self, data: TrainingData, reference: Policy, config: SFTConfig, run: Run) -> Policy:

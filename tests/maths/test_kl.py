@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suite.maths.kl import best_of_n_kl_bound, exact_per_step_kl, sampled_kl
+from suite.maths.kl import Decoding, best_of_n_kl_bound, decoding_log_probs, kl_terms, sequence_kl
 
 
 def test_exact_by_hand_and_outside_the_mask_nothing_counts():
@@ -14,7 +14,7 @@ def test_exact_by_hand_and_outside_the_mask_nothing_counts():
     reference = torch.full_like(policy, 0.5).log()
     one = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     mask = torch.tensor([[True, True, False]])
-    assert exact_per_step_kl(policy, reference, mask).item() == pytest.approx(2 * one, abs=1e-6)
+    assert sequence_kl(policy, reference, mask, estimator="exact").item() == pytest.approx(2 * one, abs=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -23,8 +23,8 @@ def test_exact_is_never_negative_and_zero_only_for_equals(seed):
     generator = torch.Generator().manual_seed(seed)
     p, q = (torch.randn(2, 3, 5, generator=generator, dtype=torch.float64).log_softmax(-1) for _ in range(2))
     mask = torch.ones(2, 3, dtype=torch.bool)
-    assert (exact_per_step_kl(p, q, mask) > 0).all()
-    assert torch.equal(exact_per_step_kl(p, p, mask), torch.zeros(2, dtype=torch.float64))
+    assert (sequence_kl(p, q, mask, estimator="exact") > 0).all()
+    assert torch.equal(sequence_kl(p, p, mask, estimator="exact"), torch.zeros(2, dtype=torch.float64))
 
 
 @settings(max_examples=30, deadline=None)
@@ -35,14 +35,14 @@ def test_k1_and_k3_are_unbiased_and_k2_is_not(seed):
     p, q = (torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(-1) for _ in range(2))
     kl = (p.exp() * (p - q)).sum().item()
     for estimator in ("k1", "k3"):
-        assert (p.exp() * sampled_kl(p, q, estimator=estimator)).sum().item() == pytest.approx(kl, rel=1e-9)
-    assert abs((p.exp() * sampled_kl(p, q, estimator="k2")).sum() - kl) > 1e-6
+        assert (p.exp() * kl_terms(p, q, estimator=estimator)).sum().item() == pytest.approx(kl, rel=1e-9)
+    assert abs((p.exp() * kl_terms(p, q, estimator="k2")).sum() - kl) > 1e-6
 
 
 def test_signs():
     d = torch.tensor([-0.5, 0.5])
-    assert sampled_kl(d, torch.zeros(2)).tolist() == [-0.5, 0.5]
-    assert (sampled_kl(d, torch.zeros(2), estimator="k3") > 0).all()
+    assert kl_terms(d, torch.zeros(2), estimator="k1").tolist() == [-0.5, 0.5]
+    assert (kl_terms(d, torch.zeros(2), estimator="k3") > 0).all()
 
 
 def test_best_of_n_bound_holds_by_enumeration():
@@ -58,7 +58,48 @@ def test_best_of_n_bound_holds_by_enumeration():
 
 
 def test_shapes_are_checked():
-    with pytest.raises(ValueError, match="reference_logps"):
-        sampled_kl(torch.zeros(2), torch.zeros(3))
-    with pytest.raises(ValueError, match="shapes"):
-        exact_per_step_kl(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.ones(1, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="reference"):
+        kl_terms(torch.zeros(2), torch.zeros(3), estimator="k1")
+    with pytest.raises(ValueError, match="mask"):
+        sequence_kl(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.ones(1, 3, dtype=torch.bool), estimator="exact")
+    with pytest.raises(ValueError, match="estimator"):
+        kl_terms(torch.zeros(2), torch.zeros(2), estimator="k4")
+
+
+@pytest.mark.parametrize(
+    "decoding", [Decoding(temperature=0.7), Decoding(top_k=2), Decoding(top_p=0.9), Decoding(temperature=0)]
+)
+def test_samples_of_another_distribution_are_refused(decoding):
+    logps = torch.zeros(1, 2)
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    for estimator in ("k1", "k2", "k3"):
+        with pytest.raises(ValueError, match="not samples of π"):
+            sequence_kl(logps, logps, mask, estimator=estimator, decoding=decoding)
+    assert sequence_kl(logps, logps, mask, estimator="k1", decoding=decoding, kl_of="sampler").item() == 0
+    with pytest.raises(ValueError, match="kl_of"):
+        kl_terms(logps, logps, estimator="k1", kl_of="base")
+
+
+def test_decoding_by_hand():
+    p = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+
+    def drawn(**how):
+        return decoding_log_probs(p.log(), Decoding(**how)).exp().tolist()
+
+    assert drawn() == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert drawn(temperature=0.5) == pytest.approx([x / 0.30 for x in (0.16, 0.09, 0.04, 0.01)])
+    assert drawn(top_k=2) == pytest.approx([4 / 7, 3 / 7, 0, 0])
+    assert drawn(top_p=0.69) == pytest.approx([4 / 7, 3 / 7, 0, 0])  # 0.4 + 0.3 reach it
+    assert drawn(top_p=0.71) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])
+    assert drawn(top_k=3, top_p=0.5) == pytest.approx([4 / 7, 3 / 7, 0, 0])  # 4/9 of the three is less than half
+    assert drawn(temperature=0) == [1, 0, 0, 0]
+    for bad in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}):
+        with pytest.raises(ValueError, match="temperature"):
+            drawn(**bad)
+    # KL(sampler‖π_ref) of a cut distribution is finite and exact
+    cut = decoding_log_probs(p.log(), Decoding(top_k=2))
+    reference = torch.full((4,), 0.25, dtype=torch.float64).log()
+    expected = sum(x * math.log(x / 0.25) for x in (4 / 7, 3 / 7))
+    assert kl_terms(cut, reference, estimator="exact", decoding=Decoding(top_k=2), kl_of="sampler").item() == pytest.approx(
+        expected
+    )

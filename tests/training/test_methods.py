@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import completion, make_pairs
 
+from suite.data.preference_data import Ranking
 from suite.errors import UserError
 from suite.interfaces import LogProbUnavailable, Policy, TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
@@ -30,7 +31,13 @@ class CountGood:
 
 def data_for(method, policy, prompts):
     pairs = make_pairs(policy, prompts, 16)
-    have = {"pairs": pairs, "prompts": prompts, "reward": CountGood(), "texts": [p.chosen for p in pairs]}
+    rankings = [
+        Ranking(
+            (p.chosen, p.rejected), (p.chosen_reward, p.rejected_reward), (p.reference_chosen_logps, p.reference_rejected_logps)
+        )
+        for p in pairs
+    ]
+    have = {"pairs": pairs, "rankings": rankings, "prompts": prompts, "reward": CountGood(), "texts": [p.chosen for p in pairs]}
     return TrainingData(**{name: have[name] for name in method.needs})
 
 
@@ -53,7 +60,7 @@ def mean_reward(policy, prompts):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_satisfies_the_contract(name, tmp_path, gpt2, prompts):
     method = load_method(name)
-    assert method.needs <= {"texts", "pairs", "prompts", "reward"}
+    assert method.needs <= {"texts", "pairs", "rankings", "prompts", "reward"}
     _, policy = train(name, tmp_path, gpt2, prompts)
     assert isinstance(policy, Policy)
 

@@ -1,0 +1,110 @@
+"""The pure parts of PPO: advantages, whitening and the two clipped losses. One value per token, never reduced."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _check_shapes(**tensors: Tensor) -> None:
+    first = next(iter(tensors))
+    for name, tensor in tensors.items():
+        if tensor.shape != tensors[first].shape or tensor.ndim != 2:
+            expected = f"(batch, time) like {first} {tuple(tensors[first].shape)}"
+            raise ValueError(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalized advantage estimation over completion tokens (Schulman et al. 2015, arXiv:1506.02438, Eqs. 11, 16).
+
+    δ_t = r_t + γ·V_{t+1} - V_t,   A_t = δ_t + γλ·A_{t+1},   V and A = 0 after the last token; returns R_t = A_t + V_t
+
+    Args:
+        rewards: r_t, the reward for the token at t. Shape (batch, time).
+        values: V_t, the value before the token at t is drawn. Same shape.
+        mask: True on completion tokens: a prefix of each row. Same shape, bool.
+        gamma: Discount γ in [0, 1].
+        lam: λ in [0, 1]; 1 sums all rewards to come, 0 looks one step ahead.
+
+    Returns:
+        Advantages and returns, same shape, 0 outside the mask.
+
+    Raises:
+        ValueError: Shapes differ, or a mask has gaps.
+    """
+    _check_shapes(rewards=rewards, values=values, mask=mask)
+    if (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError("mask: completion tokens must come first and without gaps")
+    rewards, values = rewards * mask, values * mask
+    advantages = torch.zeros_like(rewards)
+    next_value = next_advantage = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        advantages[:, t] = next_advantage = (delta + gamma * lam * next_advantage) * mask[:, t]
+        next_value = values[:, t]
+    return advantages, (advantages + values) * mask
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the True entries of `mask`, all rows together. A scalar.
+
+    Raises:
+        ValueError: Shapes differ or nothing is True.
+    """
+    _check_shapes(values=values, mask=mask)
+    if not mask.any():
+        raise ValueError("mask: nothing to average over")
+    return (values * mask).sum() / mask.sum()
+
+
+def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale to mean 0 and variance 1 over the True entries (variance with n, not n - 1); 0 elsewhere.
+
+    Raises:
+        ValueError: As `masked_mean`.
+    """
+    centred = (values - masked_mean(values, mask)) * mask
+    return centred * torch.rsqrt(masked_mean(centred.square(), mask) + 1e-8)
+
+
+def ppo_clip_loss(policy_logps: Tensor, old_logps: Tensor, advantages: Tensor, *, clip_range: float) -> Tensor:
+    """PPO's clipped surrogate, negated: one value per token, to be averaged over completion tokens.
+
+    L_t = -min(ρ_t·A_t, clip(ρ_t, 1 - ε, 1 + ε)·A_t),   ρ_t = π(y_t)/π_old(y_t);   Eq. 7 of Schulman et al. 2017
+    (arXiv:1707.06347)
+
+    Args:
+        policy_logps: log π(y_t|x, y_<t) in nats, with gradient. Shape (batch, time).
+        old_logps: The same under the policy that drew y. Same shape, no gradient.
+        advantages: A_t. Same shape, no gradient.
+        clip_range: ε > 0.
+
+    Raises:
+        ValueError: Shapes differ or `clip_range` ≤ 0.
+    """
+    _check_shapes(policy_logps=policy_logps, old_logps=old_logps, advantages=advantages)
+    if not clip_range > 0:
+        raise ValueError(f"clip_range: expected a number > 0, got {clip_range}")
+    ratio = (policy_logps - old_logps).exp()
+    return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages)
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip_range: float) -> Tensor:
+    """The critic's loss, one value per token: half the larger of the squared errors with and without clipping.
+
+    L_t = ½·max[(V_t - R_t)², (V_old,t + clip(V_t - V_old,t, -ε, ε) - R_t)²]   (as in the PPO of OpenAI Baselines)
+
+    Args:
+        values: V_t, with gradient. Shape (batch, time).
+        old_values: V_t when y was drawn. Same shape, no gradient.
+        returns: R_t from `gae`. Same shape, no gradient.
+        clip_range: ε > 0, in reward units.
+
+    Raises:
+        ValueError: Shapes differ or `clip_range` ≤ 0.
+    """
+    _check_shapes(values=values, old_values=old_values, returns=returns)
+    if not clip_range > 0:
+        raise ValueError(f"clip_range: expected a number > 0, got {clip_range}")
+    clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    return 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())
