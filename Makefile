@@ -1,4 +1,4 @@
-.PHONY: install check format test slow smoke frontier learning-rates assets
+.PHONY: install check format test slow smoke frontier learning-rates exact-world assets
 
 install:            ## everything a contributor needs
 	pip install ".[dev]"
@@ -27,6 +27,9 @@ frontier:           ## the main job: results/imdb_frontier
 
 learning-rates:     ## results/learning_rates
 	python experiments/search_learning_rates.py
+
+exact-world:        ## results/exact_world, a few minutes
+	python experiments/run_exact_world.py
 
 assets:             ## suite/assets, about an hour and a half on 2 cores
 	python experiments/train_assets.py language-model

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.data.tasks.exact_world import word_tokenizer
 from suite.policies.causal_lm import CausalLMPolicy
 
 EOS = 0
@@ -31,13 +32,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<eos>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", unk_token="<eos>")
+    return word_tokenizer(WORDS)
 
 
 def tiny_model(architecture: str = "gpt2", *, seed: int = 0, dropout: float = 0.0, scale: float = 3.0):

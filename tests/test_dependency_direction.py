@@ -29,6 +29,15 @@ ALLOWED = {
         "suite.errors",
     },
     "suite.figures": {"suite.runs", "suite.maths"},
+    "suite.check_method": {
+        "suite.data",
+        "suite.interfaces",
+        "suite.policies",
+        "suite.registry",
+        "suite.runs",
+        "suite.training",
+    },
+    "suite.cli": {"suite.check_method", "suite.runs", "suite.errors"},
     "baselines": {
         "suite.maths",
         "suite.data",

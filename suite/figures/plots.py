@@ -14,8 +14,15 @@ STYLES = {
     "Best-of-N": ("#CC79A7", "^"),
     "PPO": ("#E69F00", "v"),
     "PPO-GT": ("#56B4E9", "P"),
+    "cDPO": ("#332288", "<"),
+    "rDPO": ("#117733", ">"),
+    "IPO (sum)": ("#882255", "d"),
+    "IPO (mean)": ("#DD7788", "p"),
+    "Hinge": ("#999933", "X"),
+    "PL-DPO": ("#44AA99", "h"),
+    "Unlikelihood (Welleck)": ("#AA6633", "8"),
 }
-OTHERS = [("#F0E442", "X"), ("#000000", "h"), ("#999999", "p")]
+OTHERS = [("#F0E442", "*"), ("#000000", "H"), ("#999999", "P")]
 
 
 def styles_of(methods: list[str]) -> dict[str, tuple[str, str]]:

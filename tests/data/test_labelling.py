@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from suite.data.labelling import label_pairs
+from suite.data.labelling import label_pairs, label_rankings
+from suite.data.preference_data import Prompt
+from suite.data.tables import rankings_from_table
 
 
 def completions(rewards, ids=None, prompt="p"):
@@ -50,3 +52,38 @@ def test_bad_arguments():
         label_pairs(completions([0.1, 0.2]), labels="soft", scale=1.0, seed=0)
     with pytest.raises(ValueError, match="scale"):
         label_pairs(completions([0.1, 0.2]), labels="hard", scale=0.0, seed=0)
+
+
+def test_rankings_are_by_reward_without_copies_and_ties():
+    """Of two copies one stays; two different ones of equal reward both go."""
+    frame, counts = label_rankings(
+        completions([0.2, 0.9, 0.9, 0.5, 0.5, 0.1], ids=[[1], [2], [2], [3], [4], [5]]), labels="hard", scale=1.0, seed=0
+    )
+    assert [ids[0] for ids in frame["ids"]] == [2, 1, 5]
+    assert frame["rank"].tolist() == [0, 1, 2]
+    assert frame["reference_logps"].tolist() == [-1.0, 0.0, -5.0]
+    assert counts == {"rankings": 1, "ranked_identical": 1, "ranked_tied": 2, "rankings_too_short": 0}
+    nothing, counts = label_rankings(completions([0.5, 0.5]), labels="hard", scale=1.0, seed=0)
+    assert len(nothing) == 0
+    assert counts["rankings_too_short"] == 1
+
+
+def test_noisy_rankings_follow_plackett_luce():
+    """P(first) = softmax(scale·r): 2·[0, 0.5, 1] → weights 1, e, e²."""
+    prompts = pd.concat([completions([0.0, 0.5, 1.0], prompt=f"p{i}") for i in range(1000)])
+    frame, _ = label_rankings(prompts, labels="bradley_terry", scale=2.0, seed=0)
+    first = frame[frame["rank"] == 0]["reward"]
+    weights = np.exp([0.0, 1.0, 2.0])
+    observed = [(first == r).mean() for r in (0.0, 0.5, 1.0)]
+    assert observed == pytest.approx(list(weights / weights.sum()), abs=0.05)
+    again, _ = label_rankings(prompts, labels="bradley_terry", scale=2.0, seed=0)
+    pd.testing.assert_frame_equal(frame, again)
+
+
+def test_rankings_come_back_from_their_table():
+    frame, _ = label_rankings(completions([0.2, 0.9, 0.5]), labels="hard", scale=1.0, seed=0)
+    (ranking,) = rankings_from_table(frame, [Prompt("p", (7,), "seven")])
+    assert [c.ids for c in ranking.completions] == [(2,), (3,), (1,)]
+    assert ranking.rewards == (0.9, 0.5, 0.2)
+    assert ranking.reference_logps == (-1.0, -2.0, 0.0)
+    assert ranking.completions[0].prompt.text == "seven"

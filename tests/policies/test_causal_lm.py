@@ -65,6 +65,19 @@ def test_next_token_log_probs_agree_with_log_prob(policy, prompts):
     assert torch.allclose(table.exp().sum(-1), torch.ones(4, 4), atol=1e-5)
 
 
+def test_token_log_probs_are_the_parts_of_log_prob(policy, prompts):
+    completions = some_completions(prompts)
+    tokens, mask = policy.completion_token_log_probs(completions)
+    assert tokens.requires_grad
+    assert mask.sum(1).tolist() == [len(c.ids) for c in completions]
+    assert (tokens[~mask] == 0).all()
+    table = policy.next_token_log_probs(completions)
+    for row, c in enumerate(completions):
+        for t, token in enumerate(c.ids):
+            assert tokens[row, t].item() == pytest.approx(table[row, t, token].item(), abs=1e-4)
+    assert torch.allclose(tokens.sum(-1), policy.log_prob(completions), atol=1e-4)
+
+
 def test_the_sampler_draws_from_the_distribution_that_is_scored(policy):
     """Frequencies of all completions of at most two tokens against their enumerated probabilities."""
     prompt = Prompt("p", (3, 1), "film good")

@@ -1,0 +1,270 @@
+"""The exact world: a language model so small that every completion of every prompt is enumerated.
+
+Six tokens, EOS among them, and at most three steps: 156 completions per prompt. Whatever is estimated elsewhere (KL, expected
+reward, the optimum of the RLHF objective) is a finite sum here, in float64, so estimators, losses and whole methods are held
+against the truth. The one toy of the project.
+
+Tables of log-probabilities [nats] and rewards have shape (prompts, 156), in the order of `ExactWorld.completions`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from suite.data.labelling import Labels
+from suite.data.preference_data import Completion, PreferencePair, Prompt, Ranking, collate
+from suite.maths.losses import dpo_loss
+
+EOS = 0
+WORDS = ("<eos>", "ant", "bee", "cat", "dog", "elk")
+MAX_NEW_TOKENS = 3
+PROMPTS = ((1,), (2, 3))
+
+
+def word_tokenizer(words: Sequence[str] = WORDS) -> Any:
+    """A Hugging Face tokenizer with one token per word; the first word is EOS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[EOS]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=words[EOS], unk_token=words[EOS])
+
+
+def tiny_language_model(seed: int = 0) -> Any:
+    """A random GPT-2 of 14,000 parameters, far from uniform; able to represent any distribution over the completions."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config: Any = GPT2Config(
+        vocab_size=len(WORDS), n_positions=8, n_embd=32, n_layer=1, n_head=4, initializer_range=0.1, resid_pdrop=0.0,
+        embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=EOS, eos_token_id=EOS, tie_word_embeddings=False,
+        attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.5)
+    return model.eval()
+
+
+class ExactWorld:
+    """Prompts with all their completions.
+
+    Attributes:
+        prompts: Of different lengths.
+        completions: Per prompt, every sequence that ends with EOS or, without it, at the length limit.
+    """
+
+    def __init__(self) -> None:
+        self.prompts = [Prompt(f"prompt-{i}", ids, _text(ids)) for i, ids in enumerate(PROMPTS)]
+        words = range(1, len(WORDS))
+        sequences = [(EOS,), *((a, EOS) for a in words), *product(words, words, range(len(WORDS)))]
+        self.completions = [
+            [Completion(p, ids, _text(ids), truncated=ids[-1] != EOS) for ids in sequences] for p in self.prompts
+        ]
+
+    @cached_property
+    def _tree(self) -> tuple[Any, Tensor]:
+        """Every context of two tokens as a row, and the positions of the three distributions met on the way."""
+        words = range(1, len(WORDS))
+        rows = [Completion(p, ids, "", truncated=True) for p in self.prompts for ids in product(words, words)]
+        positions = torch.tensor([[len(r.prompt.ids) - 1 + t for t in range(MAX_NEW_TOKENS)] for r in rows])
+        return collate(rows), positions
+
+    def log_probs(self, model: Any) -> Tensor:
+        """Log π(y|x) of every completion under a Hugging Face causal LM: shape (prompts, 156), with gradient, in its dtype.
+
+        One forward pass over the 25 contexts of each prompt gives all 156; `CausalLMPolicy.log_prob` of `completions` is the
+        long way to the same numbers.
+        """
+        batch, positions = self._tree
+        logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
+        of_next = logits[torch.arange(len(positions))[:, None], positions].log_softmax(-1)
+        n = len(WORDS) - 1
+        of_next = of_next.view(len(self.prompts), n, n, MAX_NEW_TOKENS, n + 1)
+        first, second, third = of_next[:, 0, 0, 0], of_next[:, :, 0, 1], of_next[:, :, :, 2]
+        one_word = first[:, 1:]
+        two_words = one_word[:, :, None] + second[:, :, 1:]
+        return torch.cat(
+            [first[:, :1], one_word + second[:, :, 0], (two_words[..., None] + third).flatten(1)], dim=1
+        )  # the order of `completions`: EOS; one word and EOS; two words and anything
+
+    def random_rewards(self, seed: int, scale: float = 1.0) -> Tensor:
+        """A normal reward of standard deviation `scale` for every completion. Shape (prompts, 156), float64."""
+        generator = torch.Generator().manual_seed(seed)
+        return scale * torch.randn(len(self.prompts), len(self.completions[0]), generator=generator, dtype=torch.float64)
+
+    def word_rewards(self) -> Tensor:
+        """A reward that is easily learned: the sum of a value per word. Shape (prompts, 156), float64."""
+        values = dict(zip(range(1, len(WORDS)), (-1.0, -0.5, 0.0, 0.5, 1.0), strict=True))
+        rows = [[sum(values.get(i, 0.5) for i in c.ids) for c in some] for some in self.completions]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def sample_pairs(
+        self, reference: Tensor, rewards: Tensor, count: int, *, seed: int, labels: Labels = "bradley_terry"
+    ) -> list[PreferencePair]:
+        """Pairs of different completions drawn from π_ref, labelled by the Bradley-Terry model of `rewards` or hard by them."""
+        generator = torch.Generator().manual_seed(seed)
+        pairs = []
+        for which, (a, b) in self._draw(reference, count, 2, generator):
+            difference = float(rewards[which, a] - rewards[which, b])
+            if labels == "bradley_terry":
+                a_wins = float(torch.rand((), generator=generator)) < 1 / (1 + math.exp(-difference))
+            else:
+                a_wins = difference > 0
+            order = (a, b) if a_wins else (b, a)
+            chosen, rejected = (self.completions[which][i] for i in order)
+            pairs.append(PreferencePair(chosen, rejected, *_values(rewards, which, order), *_values(reference, which, order)))
+        return pairs
+
+    def sample_rankings(self, reference: Tensor, rewards: Tensor, count: int, *, seed: int, size: int = 4) -> list[Ranking]:
+        """Rankings of different completions drawn from π_ref, by the Plackett-Luce model of `rewards`."""
+        generator = torch.Generator().manual_seed(seed)
+        rankings = []
+        for which, drawn in self._draw(reference, count, size, generator):
+            noise = -torch.log(-torch.log(torch.rand(size, generator=generator, dtype=torch.float64)))
+            scores = rewards[which, list(drawn)] + noise
+            order = [drawn[i] for i in scores.argsort(descending=True).tolist()]
+            completions = tuple(self.completions[which][i] for i in order)
+            rankings.append(Ranking(completions, _values(rewards, which, order), _values(reference, which, order)))
+        return rankings
+
+    def _draw(self, reference: Tensor, count: int, size: int, generator: torch.Generator) -> list[tuple[int, tuple[int, ...]]]:
+        """`count` draws of `size` different completions of a prompt; prompts take turns."""
+        per_prompt = -(-count // len(self.prompts))
+        drawn = [
+            torch.multinomial(p.expand(per_prompt, -1), size, generator=generator).tolist() for p in reference.double().exp()
+        ]
+        return [(i % len(self.prompts), tuple(drawn[i % len(self.prompts)][i // len(self.prompts)])) for i in range(count)]
+
+
+class TableReward:
+    """A reward table as a `RewardFunction` of texts."""
+
+    def __init__(self, table: dict[str, dict[str, float]]) -> None:
+        self.table = table
+
+    @classmethod
+    def of(cls, world: ExactWorld, rewards: Tensor) -> Self:
+        return cls(
+            {p.text: {c.text: float(r) for c, r in zip(some, row, strict=True)}
+             for p, some, row in zip(world.prompts, world.completions, rewards, strict=True)}
+        )  # fmt: skip
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+        return [self.table[p][c] for p, c in zip(prompts, completions, strict=True)]
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "table.json").write_text(json.dumps(self.table))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        return cls(json.loads((directory / "table.json").read_text()))
+
+
+def optimum(reference: Tensor, rewards: Tensor, *, beta: float) -> tuple[Tensor, Tensor]:
+    """The maximiser of E[r] - β·KL(π‖π_ref), Eq. 4 of Rafailov et al. 2023: log π* = log π_ref + r/β - log Z.
+
+    Returns:
+        log π*, shape (prompts, completions), and log Z(x), shape (prompts,). The objective's maximum is β·log Z(x).
+    """
+    scores = reference + rewards / beta
+    log_partition = scores.logsumexp(-1)
+    return scores - log_partition[:, None], log_partition
+
+
+def expected_reward(log_probs: Tensor, rewards: Tensor) -> Tensor:
+    """E_π[r(x, y)] per prompt, in reward units. Shape (prompts,)."""
+    return (log_probs.exp() * rewards).sum(-1)
+
+
+def exact_kl(log_probs: Tensor, other: Tensor) -> Tensor:
+    """KL(π‖π') over completions per prompt, in nats. Shape (prompts,)."""
+    return (log_probs.exp() * (log_probs - other)).sum(-1)
+
+
+def best_of_n(reference: Tensor, rewards: Tensor, n: int) -> Tensor:
+    """Log-probs of Best-of-N: P(y) = F(y)ⁿ - F(y⁻)ⁿ with F the reference's distribution of the reward. No two rewards tie."""
+    order = rewards.argsort(-1)
+    up_to = reference.double().exp().gather(-1, order).cumsum(-1)
+    up_to = up_to / up_to[:, -1:]
+    before = functional.pad(up_to[:, :-1], (1, 0))
+    return torch.empty_like(up_to).scatter(-1, order, (up_to**n - before**n).clamp_min(1e-300).log())
+
+
+def win_probabilities(reference: Tensor, rewards: Tensor, *, labels: Labels = "bradley_terry") -> Tensor:
+    """Probability that a pair drawn from π_ref is (a, b) and that a is preferred.
+
+    With Bradley-Terry labels a is preferred with probability σ(r_a - r_b), with hard labels if its reward is larger.
+
+    Returns:
+        Shape (prompts, completions, completions), rows the preferred; sums to 1 per prompt; 0 on the diagonal.
+    """
+    drawn = (reference[:, :, None] + reference[:, None, :]).exp()
+    difference = rewards[:, :, None] - rewards[:, None, :]
+    wins = drawn * (difference.sigmoid() if labels == "bradley_terry" else (difference > 0).to(drawn.dtype))
+    wins = wins * (1 - torch.eye(wins.shape[1], dtype=wins.dtype))
+    return wins / wins.sum((1, 2), keepdim=True)
+
+
+def sample_wins(wins: Tensor, count: int, *, seed: int) -> Tensor:
+    """Relative frequencies among `count` pairs per prompt drawn from `win_probabilities`: what a finite data set knows."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.multinomial(wins.flatten(1), count, replacement=True, generator=generator)
+    counts = torch.zeros_like(wins.flatten(1)).scatter_add(1, drawn, torch.ones(drawn.shape, dtype=wins.dtype))
+    return (counts / count).view_as(wins)
+
+
+def mean_dpo_loss(policy: Tensor, reference: Tensor, wins: Tensor, *, beta: float) -> Tensor:
+    """The DPO loss averaged over a table of wins: its expectation for `win_probabilities`, no sampling noise left.
+
+    Args:
+        policy: log π, shape (prompts, completions), with gradient.
+        reference: log π_ref, same shape.
+        wins: Weight of "a is preferred to b", shape (prompts, completions, completions).
+        beta: Of DPO.
+
+    Returns:
+        A scalar, the mean over prompts.
+    """
+    h = policy - reference
+    margins = (h[:, :, None] - h[:, None, :]).flatten()
+    nothing = torch.zeros_like(margins)
+    losses = dpo_loss(margins, nothing, nothing, nothing, beta=beta)
+    return (wins.flatten() * losses).sum() / len(policy)
+
+
+def fit_exactly(world: ExactWorld, model: Any, loss: Any, *, steps: int = 2500, lr: float = 3e-3) -> Tensor:
+    """Minimise `loss(log_probs)` over the model's weights by Adam with a cosine schedule; returns the final log-probs.
+
+    For losses that are expectations: there is no data and nothing is drawn.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(world.log_probs(model)).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        return world.log_probs(model).double()
+
+
+def _text(ids: Sequence[int]) -> str:
+    return " ".join(WORDS[i] for i in ids if i != EOS)
+
+
+def _values(table: Tensor, which: int, index: Sequence[int]) -> tuple[float, ...]:
+    return tuple(float(table[which, i]) for i in index)

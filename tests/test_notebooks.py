@@ -1,0 +1,47 @@
+"""Every notebook runs from top to bottom, and is committed executed."""
+
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("ipykernel")
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_there_are_some():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs(path, monkeypatch):
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = read(path)
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    printed = [(cell.source[:40], _printed(cell)) for cell in notebook.cells if cell.cell_type == "code"]
+    committed = [(cell.source[:40], _printed(cell)) for cell in read(path).cells if cell.cell_type == "code"]
+    assert [name for name, _ in printed] == [name for name, _ in committed]
+    assert [bool(text) for _, text in printed] == [bool(text) for _, text in committed]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_is_committed_executed_and_without_errors(path):
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) - 1
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+
+
+def _printed(cell):
+    return [kind for output in cell.outputs for kind in output.get("data", {"text": ""})]
