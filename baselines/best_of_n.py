@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
@@ -42,11 +42,19 @@ class BestOfNPolicy:
         self.base, self.reward, self.n = base, reward, n
 
     def sample(
-        self, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float = 1.0, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        num_samples: int,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int,
+        on_batch: Callable[[int], Any] | None = None,
     ) -> list[list[Completion]]:
         drawn = self.base.sample(
-            prompts, num_samples=num_samples * self.n, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )
+            prompts, num_samples=num_samples * self.n, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+            on_batch=on_batch and (lambda count: on_batch(count // self.n)),
+        )  # fmt: skip
         kept = []
         for completions in drawn:
             rewards = self.reward([c.prompt.text for c in completions], [c.text for c in completions])

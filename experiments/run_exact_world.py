@@ -22,7 +22,7 @@ from suite.errors import UserError, one_line_errors
 RESULTS = Path(__file__).parent.parent / "results"
 SAMPLES = 64
 PAIRS = (4000, 16_000, 64_000, 256_000)
-ENOUGH_PAIRS = 16_000  # from here on nearly every completion has won and lost
+SLOPE_FROM = 16_000
 BETAS = (0.5, 1.0, 2.0)
 
 
@@ -98,7 +98,9 @@ def error_table(world: Any, seeds: int) -> Any:
         policy = ew.fit_exactly(
             world, copy.deepcopy(model), lambda p, w=found: ew.mean_dpo_loss(p, reference, w, beta=1.0), steps=1000, lr=5e-3
         )
-        rows.append({"pairs": pairs, "seed": seed, "kl_to_optimum": float(ew.exact_kl(policy, best.double()).mean())})
+        one_sided = ((found.sum(1) == 0) | (found.sum(2) == 0)).sum()  # completions that never lost or never won
+        distance = float(ew.exact_kl(policy, best.double()).mean())
+        rows.append({"pairs": pairs, "seed": seed, "kl_to_optimum": distance, "one_sided": int(one_sided)})
     return pd.DataFrame(rows)
 
 
@@ -151,18 +153,20 @@ def main() -> int:
     world = ExactWorld()
     estimators, labels = kl_table(world, arguments.replications), labels_table(world)
     errors = error_table(world, arguments.seeds)
-    compared = errors[errors["pairs"] >= ENOUGH_PAIRS]
-    slope = float(np.polyfit(np.log(compared["pairs"]), np.log(compared["kl_to_optimum"]), 1)[0])
+    slopes = [
+        float(np.polyfit(np.log(rows["pairs"]), np.log(rows["kl_to_optimum"]), 1)[0])
+        for _, rows in errors[errors["pairs"] >= SLOPE_FROM].groupby("seed")
+    ]
     for name, table in (("kl_estimators", estimators), ("dpo_error_by_pairs", errors), ("labels", labels)):
         write_atomically(arguments.out / f"{name}.csv", lambda p, t=table: t.to_csv(p, index=False, float_format="%.6g"))
     figure = Figure(figsize=(13, 4), layout="constrained")
     axes = figure.subplots(1, 3)
     panels.kl_estimators(estimators, axes[0])
-    panels.error_by_pairs(errors, axes[1], slope=slope)
+    panels.error_by_pairs(errors, axes[1], slope=float(np.mean(slopes)))
     panels.labels_matter(labels, axes[2])
     for kind in ("png", "svg"):
         write_atomically(arguments.out / f"exact_world.{kind}", lambda p, k=kind: figure.savefig(p, format=k, dpi=150))
-    page = summary(arguments, estimators, errors, labels, slope)
+    page = summary(arguments, estimators, errors, labels, slopes)
     write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
     print(page)
     return 0
@@ -171,19 +175,24 @@ def main() -> int:
 def _mean_with_interval(values: Any) -> str:
     from scipy import stats
 
-    half = stats.t.ppf(0.975, len(values) - 1) * values.sem() if len(values) > 1 else float("nan")
-    return f"{values.mean():.4f} ± {half:.4f}"
+    if len(values) < 2:
+        return f"{values.mean():.4f}"
+    return f"{values.mean():.4f} ± {stats.t.ppf(0.975, len(values) - 1) * values.sem():.4f}"
 
 
-def summary(arguments: Arguments, estimators: Any, errors: Any, labels: Any, slope: float) -> str:
+def summary(arguments: Arguments, estimators: Any, errors: Any, labels: Any, slopes: list[float]) -> str:
     """The three tables as one Markdown page."""
+    import pandas as pd
+
     from suite.runs.run_store import provenance
 
     made = provenance()
     bias = [f"{row.bias:+.4f} [{row.bias_low:+.4f}, {row.bias_high:+.4f}]" for row in estimators.itertuples()]
     shown = estimators.assign(bias=bias).drop(columns=["bias_low", "bias_high"])
     names = {"kl": "KL", "sd": "sd of the mean", "negative": "share of samples < 0", "n": "replications"}
-    by_pairs = errors.groupby("pairs")["kl_to_optimum"].apply(_mean_with_interval).reset_index()
+    groups = errors.groupby("pairs")
+    by_pairs = groups["kl_to_optimum"].apply(_mean_with_interval).reset_index()
+    by_pairs["never won or never lost, of 312"] = groups["one_sided"].mean().round(1).to_numpy()
     last = labels[labels["step"] == labels["step"].max()]
     command = " ".join(["python experiments/run_exact_world.py", *sys.argv[1:]])
     return f"""# The exact world
@@ -202,8 +211,8 @@ at all and the exact sum does.
 ## DPO from sampled pairs
 
 KL(π‖π*) in nats, β = 1, mean over prompts; n = {arguments.seeds} data sets for each number of pairs per prompt, 95 % t
-intervals. Slope on log axes from {ENOUGH_PAIRS:,} pairs up: {slope:.2f}; with fewer, some completions have never
-won or never lost.
+intervals. Slope on log axes from {SLOPE_FROM:,} pairs up: {_mean_with_interval(pd.Series(slopes))}. Where a completion has
+never won or never lost, the likelihood has no finite maximum, and the error depends on how long one trains.
 
 {by_pairs.to_markdown(index=False)}
 

@@ -128,6 +128,12 @@ class Arguments:
     """Print the plan and stop."""
 
 
+def results_folder(grid: str, profile: str) -> Path:
+    """One folder for every grid and profile."""
+    grid_part = "" if grid == "default" else f"_{grid}_grid"
+    return RESULTS / f"imdb_frontier{'' if profile == 'embedded' else f'_{profile}'}{grid_part}"
+
+
 def parse_seeds(text: str) -> list[int]:
     """Comma-separated integers ≥ 0, each once."""
     try:
@@ -188,8 +194,7 @@ def main() -> int:
     print_plan(arguments.runs, plan.targets)
     if arguments.dry_run:
         return 0
-    other = [name for name, usual in ((arguments.grid, "default"), (study.profile, "embedded")) if name != usual]
-    out = arguments.out or RESULTS / "_".join(["imdb_frontier", *other])
+    out = arguments.out or results_folder(arguments.grid, study.profile)
     for folder in (arguments.runs, out):
         check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)

@@ -8,44 +8,35 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import random
+import sys
 import tempfile
 import traceback
-import zlib
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
 
 from suite.data.tasks.exact_world import (
     MAX_NEW_TOKENS,
-    ExactWorld,
     TableReward,
     exact_kl,
     expected_reward,
     optimum,
-    tiny_language_model,
-    word_tokenizer,
 )
+from suite.evaluation.reward_kl import check_sampler, evaluate_reward_kl
 from suite.interfaces import Policy, Promise, TrainingData
-from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method
-from suite.runs.run_store import Run, RunSpec
-from suite.runs.stages import snapshots
-from suite.training.loop import OptimConfig
+from suite.runs.stages import PROVIDED, snapshots
+from suite.trial import BETA, BRIEF, NUM_SNAPSHOTS, KilledLaterRun, KilledRun, Stopped, Trial
 
-BETA = 1.0
-NUM_SNAPSHOTS = 2
 MIN_GAIN = 0.1
 """How much the expected reward must rise, in its standard deviations under π_ref, to count as improved."""
 MAX_DISTANCE = 0.15
 """How far from π* a method that follows it may end: KL(π‖π*) as a share of KL(π_ref‖π*)."""
+MAX_BETA_ERROR = 1.25
+"""By what factor the β it seems to follow may differ from the β it was given."""
 
 
 class Check(NamedTuple):
@@ -60,210 +51,168 @@ class _Failed(Exception):
     """A check's finding, in one line."""
 
 
-class _Stopped(Exception):
-    """Stands for the kill of a run."""
-
-
-class _QuietRun(Run):
-    def progress(self, total: int, unit: str, done: int = 0) -> Any:
-        return contextlib.nullcontext(SimpleNamespace(update=lambda n: None))
-
-
-class _KilledRun(_QuietRun):
-    """Writes a checkpoint as soon as it can and dies of it."""
-
-    def checkpoint_due(self) -> bool:
-        return True
-
-    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        super().save_checkpoint(step, state)
-        raise _Stopped
-
-
-class Subject:
-    """A method with all it needs to be tried on the exact world."""
-
-    def __init__(self, method: Any, root: Path, seed: int = 0) -> None:
-        self.method, self.root, self.seed = method, root, seed
-        self.world = ExactWorld()
-        self.reference = CausalLMPolicy(tiny_language_model(seed), word_tokenizer())
-        with torch.no_grad():
-            self.reference_table = self.world.log_probs(self.reference.model).double()
-        self.rewards = self.world.word_rewards()
-
-    def config(self) -> Any:
-        """The method's defaults, with β = 1 where it must follow π*, and settings that suit so small a model."""
-        fields = self.method.Config.__dataclass_fields__
-        settings: dict[str, Any] = {"beta": BETA} if self.method.promise == "follows_optimum" else {}
-        if "optim" in fields:
-            settings["optim"] = OptimConfig(
-                lr=5e-4, batch_size=200, micro_batch_size=200, num_epochs=3, warmup_steps=10, num_snapshots=NUM_SNAPSHOTS
-            )
-        return self.method.Config(**settings)
-
-    def data(self, size: int) -> TrainingData:
-        """`size` Bradley-Terry pairs, as many texts, half as many rankings: what `needs` names of them."""
-        drawn = (self.reference_table, self.rewards, size)
-        make: dict[str, Callable[[], Any]] = {
-            "pairs": lambda: self.world.sample_pairs(*drawn, seed=self.seed),
-            "rankings": lambda: self.world.sample_rankings(*drawn[:2], size // 2, seed=self.seed),
-            "texts": lambda: [p.chosen for p in self.world.sample_pairs(*drawn, seed=self.seed)],
-            "prompts": lambda: self.world.prompts,
-            "reward": lambda: TableReward.of(self.world, self.rewards),
-        }
-        return TrainingData(**{name: make[name]() for name in self.method.needs if name in make}, max_new_tokens=MAX_NEW_TOKENS)
-
-    def train(self, name: str, size: int, kind: type[Run] = _QuietRun) -> tuple[Policy, Run]:
-        """Train in a run directory called `name`, with other global random states each time: only `run.seed` may matter."""
-        for seed_globally in (torch.manual_seed, np.random.seed, random.seed):
-            seed_globally(zlib.crc32(f"{name} {kind.__name__}".encode()))
-        run = kind(self.root, RunSpec("check", {"name": name, "seed": self.seed}))
-        run.directory.mkdir(parents=True, exist_ok=True)
-        return self.method().train(self.data(size), self.reference, self.config(), run), run
-
-    @cached_property
-    def trained(self) -> tuple[Policy, Run]:
-        """The one long training."""
-        return self.train("long", 8000)
-
-    @cached_property
-    def briefly_trained(self) -> Policy:
-        return self.train("brief", 400)[0]
-
-    def log_probs(self, policy: Policy) -> Tensor:
-        """Log π of every completion, by the policy's own `log_prob`. Shape (prompts, 156), float64."""
-        return torch.stack([policy.log_prob(some).double().cpu() for some in self.world.completions])
-
-    def print_of(self, policy: Policy) -> Tensor:
-        """What tells two policies apart: log-probabilities, or samples where there are none."""
-        if policy.has_log_prob:
-            return self.log_probs(policy)
-        drawn = policy.sample(self.world.prompts, num_samples=50, max_new_tokens=MAX_NEW_TOKENS, seed=1)
-        return torch.tensor([[i, *c.ids, *[-1] * (MAX_NEW_TOKENS - len(c.ids))] for i, s in enumerate(drawn) for c in s])
-
-
-def contract(subject: Subject) -> str:
+def contract(trial: Trial) -> str:
     """Attributes, Config and `needs` are what `suite/interfaces.py` says."""
-    method = subject.method
-    config_class = method.Config
-    if not getattr(getattr(config_class, "__dataclass_params__", None), "frozen", False):
+    method, known = trial.method, {f.name for f in dataclasses.fields(TrainingData)} - {"max_new_tokens"}
+    fields = getattr(method.Config, "__dataclass_fields__", {})
+    if not getattr(getattr(method.Config, "__dataclass_params__", None), "frozen", False):
         raise _Failed("Config is no frozen dataclass; write @dataclass(frozen=True)")
-    known = {f.name for f in dataclasses.fields(TrainingData)} - {"max_new_tokens"}
-    if unknown := set(method.needs) - known:
+    if not isinstance(method.name, str) or not isinstance(method.evaluated_from_pool, bool):
         raise _Failed(
-            f"needs names {', '.join(sorted(unknown))}, which TrainingData does not have; it has {', '.join(sorted(known))}"
+            f"name must be a string and evaluated_from_pool a bool, not {method.name!r}, {method.evaluated_from_pool!r}"
         )
+    if not isinstance(method.needs, frozenset):
+        raise _Failed(f"needs must be a frozenset, not {method.needs!r}; write frozenset({{'pairs'}})")
+    if unknown := method.needs - known:
+        raise _Failed(f"needs names {', '.join(sorted(unknown))}; TrainingData has {', '.join(sorted(known))}")
     if method.promise not in get_args(Promise):
         raise _Failed(f"promise is {method.promise!r}; expected one of {', '.join(get_args(Promise))}")
-    if method.promise == "follows_optimum" and "beta" not in config_class.__dataclass_fields__:
+    if method.promise == "follows_optimum" and "beta" not in fields:
         raise _Failed("it promises follows_optimum but its Config has no beta to follow")
-    config = subject.config()
-    as_json = TypeAdapter(config_class).dump_json(config)
-    if TypeAdapter(config_class).validate_json(as_json) != config:
+    if not method.evaluated_from_pool and "optim" not in fields:
+        raise _Failed("Config has no field `optim: OptimConfig`, by which a study says how many snapshots it wants")
+    try:
+        method(), method.Config()
+    except TypeError as error:
+        raise _Failed(f"the class and its Config must work without arguments: {error}") from error
+    config = trial.config()
+    if TypeAdapter(method.Config).validate_json(TypeAdapter(method.Config).dump_json(config)) != config:
         raise _Failed("Config does not survive JSON; use numbers, strings, booleans and dataclasses of them")
-    return f"needs {', '.join(sorted(method.needs))}"
+    absent = set() if method.evaluated_from_pool else method.needs - PROVIDED
+    note = f"; run_imdb_frontier.py does not provide {', '.join(sorted(absent))}" if absent else ""
+    return f"needs {', '.join(sorted(method.needs))}{note}"
 
 
-def training(subject: Subject) -> str:
+def training(trial: Trial) -> str:
     """It trains, and returns a policy."""
-    policy, _ = subject.trained
+    policy, _ = trial.trained
     if not isinstance(policy, Policy):
         raise _Failed(f"train returned a {type(policy).__name__}, which is no Policy (suite/interfaces.py)")
     return type(policy).__name__
 
 
-def kept_snapshots(subject: Subject) -> str:
-    """As many snapshots as asked for, the last one being the result."""
-    policy, run = subject.trained
-    if subject.method.evaluated_from_pool:
+def kept_snapshots(trial: Trial) -> str:
+    """As many snapshots as asked for, of different policies, the last one being the result."""
+    policy, run = trial.trained
+    if trial.method.evaluated_from_pool:
         return "none: it is read off the pool of reference samples"
     kept = snapshots(run.directory)
-    if not kept or ("optim" in subject.method.Config.__dataclass_fields__ and len(kept) != NUM_SNAPSHOTS):
+    if len(kept) != NUM_SNAPSHOTS:
         raise _Failed(f"{len(kept)} snapshots, {NUM_SNAPSHOTS} were asked for (optim.num_snapshots); call run.snapshot")
-    if not torch.allclose(subject.print_of(type(policy).load(kept[-1])), subject.print_of(policy), atol=1e-5):
+    first, last = (trial.print_of(type(policy).load(folder)) for folder in kept)
+    if not torch.allclose(last, trial.print_of(policy), atol=1e-5):
         raise _Failed("the last snapshot is not the policy that train returned")
-    return f"{len(kept)}"
+    if torch.equal(first, last):
+        raise _Failed("the snapshots are all of one policy; call run.snapshot while training, with the policy as it is then")
+    return f"{len(kept)} different ones"
 
 
-def probabilities(subject: Subject) -> str:
-    """Log-probabilities of all completions sum to 1 and belong to the samples."""
-    policy, _ = subject.trained
+def measurement(trial: Trial) -> str:
+    """Evaluation gives the policy the reward and the KL that it has by enumeration."""
+    policy, _ = trial.trained
+    world = trial.world
     if not policy.has_log_prob:
-        return "it has none"
-    table = subject.log_probs(policy)
+        drawn = policy.sample(world.prompts, num_samples=20, max_new_tokens=MAX_NEW_TOKENS, seed=0)
+        return f"{sum(map(len, drawn))} samples; it has no log-probabilities"
+    table = trial.log_probs(policy)
     totals = table.exp().sum(-1)
     if not torch.allclose(totals, torch.ones_like(totals), atol=1e-4):
         raise _Failed(
             f"probabilities of all completions sum to {totals.tolist()}, not to 1; log_prob must be summed over completion "
             "tokens, EOS included, at temperature 1"
         )
-    drawn = policy.sample(subject.world.prompts, num_samples=1000, max_new_tokens=MAX_NEW_TOKENS, seed=0)
-    for log_probs, some, prompt in zip(table, drawn, subject.world.prompts, strict=True):
-        sampled = policy.log_prob(some).double()
-        expected = (log_probs.exp() * log_probs).sum()
-        if not abs(sampled.mean() - expected) <= 5 * sampled.std() / len(some) ** 0.5:
-            raise _Failed(
-                f"{prompt.id}: mean log_prob of the samples is {float(sampled.mean()):.3f}, by enumeration it is "
-                f"{float(expected):.3f}; sample and log_prob are not of the same policy"
-            )
-    return "sum to 1, and the samples are drawn from them"
+    reward = TableReward.of(world, trial.rewards)
+    frame = evaluate_reward_kl(
+        policy, trial.reference, reward, world.prompts, num_samples=1000, max_new_tokens=MAX_NEW_TOKENS, seed=0,
+        on_batch=lambda count: None,
+    )  # fmt: skip
+    spelled = {c.ids: c for c in world.completions[0]}
+    for row in frame.itertuples():
+        right = spelled.get(tuple(row.ids))
+        if right is None or (row.text, row.truncated) != (right.text, right.truncated):
+            raise _Failed(f"a completion has ids {row.ids}, text {row.text!r}, truncated {row.truncated}; they do not agree")
+    kl, rewards = exact_kl(table, trial.reference_table), expected_reward(table, trial.rewards)
+    for prompt, *truths in zip(world.prompts, rewards.tolist(), kl.tolist(), kl.tolist(), strict=True):
+        rows = frame[frame["prompt_id"] == prompt.id]
+        for column, truth in zip(("reward", "kl_k1", "kl_exact"), truths, strict=True):
+            mean, error = rows[column].mean(), rows[column].std() / len(rows) ** 0.5
+            if not abs(mean - truth) <= 5 * error + 1e-4:
+                raise _Failed(
+                    f"{prompt.id}: mean {column} of samples is {mean:.3f} ± {error:.3f}, by enumeration {truth:.3f}; sample, "
+                    "log_prob and next_token_log_probs are not of the same policy"
+                )
+    check_sampler(frame["sampler_kl"].mean())
+    return "rewards and KL of samples agree with enumeration"
 
 
-def promise(subject: Subject) -> str:
+def promise(trial: Trial) -> str:
     """What the method says of itself is true where the truth is known."""
-    policy, _ = subject.trained
-    if subject.method.promise == "none":
+    policy, _ = trial.trained
+    if trial.method.promise == "none":
         return "none made"
-    if subject.method.promise == "follows_optimum":
-        best, _ = optimum(subject.reference_table, subject.rewards, beta=BETA)
-        at_first = float(exact_kl(subject.reference_table, best).mean())
-        distance = float(exact_kl(subject.log_probs(policy), best).mean())
-        finding = f"KL(π‖π*) = {distance:.3f} nats, from {at_first:.3f} at the reference"
-        if not distance <= MAX_DISTANCE * at_first:
-            raise _Failed(f"follows_optimum: {finding}; at most {MAX_DISTANCE * at_first:.3f} is allowed")
+    reference, rewards = trial.reference_table, trial.rewards
+    weights = reference.exp()
+    centred = rewards - expected_reward(reference, rewards)[:, None]
+    variance = (weights * centred.square()).sum(-1)
+    if trial.method.promise == "follows_optimum":
+        best, _ = optimum(reference, rewards, beta=BETA)
+        table = trial.log_probs(policy)
+        at_first, distance = (float(exact_kl(t, best).mean()) for t in (reference, table))
+        slope = float((weights * centred * (table - reference)).sum() / variance.sum())  # of log π/π_ref on r: 1/β
+        finding = (
+            f"KL(π‖π*) = {distance:.3f} nats, from {at_first:.3f} at the reference; it seems to follow β = {1 / slope:.2f}"
+        )
+        if not distance <= MAX_DISTANCE * at_first or not 1 / MAX_BETA_ERROR <= slope * BETA <= MAX_BETA_ERROR:
+            raise _Failed(
+                f"follows_optimum: {finding}; at most {MAX_DISTANCE * at_first:.3f} nats and β = {BETA:g} within a factor of "
+                f"{MAX_BETA_ERROR} are allowed"
+            )
         return finding
-    spread = (expected_reward(subject.reference_table, (subject.rewards - subject.rewards.mean()) ** 2)).mean().sqrt()
-    reward_0 = expected_reward(subject.reference_table, subject.rewards).mean()
     if policy.has_log_prob:
-        reward_1 = expected_reward(subject.log_probs(policy), subject.rewards).mean()
+        reward = expected_reward(trial.log_probs(policy), rewards)
     else:
-        score = TableReward.of(subject.world, subject.rewards)
-        drawn = policy.sample(subject.world.prompts, num_samples=500, max_new_tokens=MAX_NEW_TOKENS, seed=0)
-        reward_1 = torch.tensor([score([c.prompt.text], [c.text])[0] for some in drawn for c in some]).mean()
-    gain = float((reward_1 - reward_0) / spread)
+        score = TableReward.of(trial.world, rewards)
+        drawn = policy.sample(trial.world.prompts, num_samples=500, max_new_tokens=MAX_NEW_TOKENS, seed=0)
+        values = [score([c.prompt.text for c in some], [c.text for c in some]) for some in drawn]
+        reward = torch.tensor(values, dtype=torch.float64).mean(1)
+    gain = float(((reward - expected_reward(reference, rewards)) / variance.sqrt()).mean())
     finding = f"expected reward moved by {gain:+.2f} of its standard deviation"
     if not gain >= MIN_GAIN:
         raise _Failed(f"improves_reward: {finding}; at least +{MIN_GAIN} is asked for")
     return finding
 
 
-def same_seed(subject: Subject) -> str:
+def same_seed(trial: Trial) -> str:
     """Same seed, same policy, whatever the global random states are."""
-    first, again = subject.briefly_trained, subject.train("again", 400)[0]
-    if not torch.equal(subject.print_of(first), subject.print_of(again)):
+    first = trial.print_of(trial.briefly_trained)
+    if not torch.equal(first, trial.print_of(trial.train("again", BRIEF)[0])):
         raise _Failed("two runs of one seed differ; draw all randomness from run.seed")
-    return "same policy twice"
+    if not trial.method.evaluated_from_pool and torch.equal(first, trial.print_of(trial.train("other", BRIEF, seed=1)[0])):
+        return "same policy twice, and for another seed too: nothing in it is random"
+    return "same policy twice, another one for another seed"
 
 
-def save_and_load(subject: Subject) -> str:
+def save_and_load(trial: Trial) -> str:
     """A saved policy is the same when loaded."""
-    policy = subject.briefly_trained
-    policy.save(subject.root / "saved")
-    loaded = type(policy).load(subject.root / "saved")
-    if not torch.allclose(subject.print_of(loaded), subject.print_of(policy), atol=1e-6):
+    policy = trial.briefly_trained
+    policy.save(trial.root / "saved")
+    loaded = type(policy).load(trial.root / "saved")
+    if not torch.allclose(trial.print_of(loaded), trial.print_of(policy), atol=1e-6):
         raise _Failed("the loaded policy differs from the one that was saved")
     return "same policy"
 
 
-def resume(subject: Subject) -> str:
-    """A killed run goes on from its checkpoint and ends with the weights of an uninterrupted one."""
-    if subject.method.evaluated_from_pool:
+def resume(trial: Trial) -> str:
+    """A run that is killed twice goes on from its checkpoints and ends with the weights of an uninterrupted one."""
+    if trial.method.evaluated_from_pool:
         return "nothing is trained"
-    with contextlib.suppress(_Stopped):
-        subject.train("killed", 400, _KilledRun)
-        return "it writes no checkpoint: a killed run starts again"
-    resumed = subject.train("killed", 400)[0]
-    if not torch.equal(subject.print_of(resumed), subject.print_of(subject.briefly_trained)):
+    for kind in (KilledRun, KilledLaterRun):
+        with contextlib.suppress(Stopped):
+            _, run = trial.train("killed", BRIEF, kind)
+            if not (run.directory / "checkpoint.pt").exists():
+                return "it writes no checkpoint: a killed run starts again"
+    resumed = trial.train("killed", BRIEF)[0]
+    if not torch.equal(trial.print_of(resumed), trial.print_of(trial.briefly_trained)):
         raise _Failed(
             "a run that was killed and resumed ends elsewhere; the checkpoint must hold weights, optimizer, step and whatever "
             "else decides the next step"
@@ -271,45 +220,48 @@ def resume(subject: Subject) -> str:
     return "identical to an uninterrupted run"
 
 
-def reference_untouched(subject: Subject) -> str:
+def reference_untouched(trial: Trial) -> str:
     """Training leaves the reference as it was."""
-    before = copy.deepcopy(subject.reference.model.state_dict())
-    subject.train("untouched", 400)
-    for name, value in subject.reference.model.state_dict().items():
+    before = copy.deepcopy(trial.reference.model.state_dict())
+    trial.train("untouched", BRIEF)
+    for name, value in trial.reference.model.state_dict().items():
         if not torch.equal(value, before[name]):
             raise _Failed(f"train changed the reference ({name}); train reference.copy()")
     return "weights unchanged"
 
 
-CHECKS: tuple[Callable[[Subject], str], ...] = (
-    contract, reference_untouched, training, kept_snapshots, probabilities, promise, same_seed, save_and_load, resume,
+CHECKS: tuple[Callable[[Trial], str], ...] = (
+    contract, training, reference_untouched, kept_snapshots, measurement, promise, same_seed, save_and_load, resume,
 )  # fmt: skip
+ESSENTIAL = (contract, training)
 
 
-def check_method(name: str) -> list[Check]:
-    """Run every check on a registered method or "module:Class"; what fails is reported, nothing is raised.
+def check_method(name: str) -> Iterator[Check]:
+    """Run every check on a registered method or "module:Class". What fails is a result; nothing is raised.
+
+    After a failed contract or training the others would only repeat it and are not run.
 
     Raises:
         UserError: There is no such method.
     """
     method = load_method(name)
-    results = []
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject(method, Path(folder))
+        trial = Trial(method, Path(folder))
         for check in CHECKS:
             try:
-                result = Check(check.__name__, True, check(subject))
+                result = Check(check.__name__, True, check(trial))
             except _Failed as finding:
                 result = Check(check.__name__, False, str(finding))
-            except Exception as error:  # whatever an outside class may raise is a finding, not a crash
-                result = Check(check.__name__, False, _where(error))
-            results.append(result)
-            if check is contract and not result.ok:
-                break  # the others would only repeat it
-    return results
+            except (Exception, SystemExit) as error:  # whatever an outside class may raise is a finding, not a crash
+                result = Check(check.__name__, False, _where(error, method))
+            yield result
+            if check in ESSENTIAL and not result.ok:
+                return
 
 
-def _where(error: Exception) -> str:
-    """An exception in one line, with the innermost place of it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(last.filename).name}:{last.lineno})"
+def _where(error: BaseException, method: Any) -> str:
+    """An exception in one line, with the innermost place of it in the method's own file, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == getattr(sys.modules.get(method.__module__), "__file__", None)]
+    place = (own or frames)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name}:{place.lineno})"

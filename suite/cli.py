@@ -28,9 +28,10 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
 
     torch.set_num_threads(1)  # tiny models; and the same sums each time
     quiet_libraries()
-    results = run_checks(name)
-    for result in results:
-        print(f"{'ok    ' if result.ok else 'FAILED'} {result.name.replace('_', ' '):<20} {result.why}")
+    results = []
+    for result in run_checks(name):
+        print(f"{'ok    ' if result.ok else 'FAILED'} {result.name.replace('_', ' '):<20} {result.why}", flush=True)
+        results.append(result)
     failed = sum(not result.ok for result in results)
     print(f"\n{name}: {failed} of {len(results)} checks failed" if failed else f"\n{name}: all {len(results)} checks passed")
     return 1 if failed else 0

@@ -30,7 +30,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except UserError as error:
             message = str(error)
         except PermissionError as error:
-            message = f"no permission to write {error.filename}; choose another place with --out or --runs"
+            message = f"no permission to write {error.filename}; choose another place"
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +32,19 @@ class Policy(Protocol):
     has_next_token_log_probs: bool
 
     def sample(
-        self, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float = 1.0, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        num_samples: int,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int,
+        on_batch: Callable[[int], Any] | None = None,
     ) -> list[list[Completion]]:
         """Draw `num_samples` completions per prompt, in prompt order. Same seed, batch and device: same tokens.
 
-        Length is in tokens, EOS included. `temperature` 0 is greedy. No top-k or top-p.
+        Length is in tokens, EOS included. `temperature` 0 is greedy. No top-k or top-p. Every completion carries the
+        `sampler_log_prob` it was drawn with. `on_batch` is to be called with the number of completions just drawn.
         """
         ...
 
@@ -141,8 +149,9 @@ class Method(Protocol):
 
     Attributes:
         name: As shown in figures.
-        Config: A frozen dataclass, JSON-serialisable. If it has a field `optim: OptimConfig`, the study fills it in.
-        needs: The fields of `TrainingData` that it uses.
+        Config: A frozen dataclass, JSON-serialisable, every field with a default. A method that is trained has a field
+            `optim: OptimConfig`, which the study fills in: learning rate, batch size, how many snapshots.
+        needs: The fields of `TrainingData` that it uses, a frozenset; `max_new_tokens` is always given.
         promise: What it is held to where the truth is known (`suite check-method`). "follows_optimum": with `Config.beta` and
             labels from the Bradley-Terry model of r it goes to π* ∝ π_ref·exp(r/β). "improves_reward": the expected reward
             rises. "none".

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -38,11 +38,11 @@ def load_method(name: str) -> Any:
     Raises:
         UserError: Unknown name, the module or class cannot be imported, or it is no method.
     """
-    module_name, _, class_name = resolve(name).partition(":")
+    target = resolve(name)
     try:
-        method = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"method {name!r} ({module_name}:{class_name}) cannot be loaded: {error}") from error
+        method = pkgutil.resolve_name(target)
+    except Exception as error:  # an outside module may raise anything while it is imported
+        raise UserError(f"method {name!r} ({target}) cannot be loaded: {type(error).__name__}: {error}") from error
     for attribute in ("name", "Config", "needs", "promise", "evaluated_from_pool", "train"):
         if not hasattr(method, attribute):
             raise UserError(f"method {name!r} has no {attribute!r}; suite/interfaces.py says what a method is")

@@ -1,6 +1,6 @@
 """Methods that each break one rule, for `test_check_method.py`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -11,22 +11,22 @@ from suite.training.loop import OptimConfig, fit
 
 
 class WrongSign(DPO):
-    def losses(self, logps, pairs, config):
-        return -super().losses(logps, pairs, config).clamp(max=5)
+    def losses(self, logps, config):
+        return -super().losses(logps, config).clamp(max=5)
 
 
 class WrongBeta(DPO):
-    """Half the β it is given: better reward, but not the optimum that was asked for."""
+    """Two thirds of the β it is given: better reward, but not the optimum that was asked for."""
 
-    def losses(self, logps, pairs, config):
-        return dpo_loss(*logps, beta=config.beta / 2)
+    def losses(self, logps, config):
+        return dpo_loss(*logps, beta=config.beta / 1.5)
 
 
 class NoGain(DPO):
     promise = "improves_reward"
 
-    def losses(self, logps, pairs, config):
-        return 0 * super().losses(logps, pairs, config)
+    def losses(self, logps, config):
+        return 0 * super().losses(logps, config)
 
 
 class TrainsTheReference(DPO):
@@ -39,8 +39,8 @@ class TrainsTheReference(DPO):
 
 
 class GlobalSeed(DPO):
-    def losses(self, logps, pairs, config):
-        return super().losses(logps, pairs, config) * torch.rand(len(pairs))
+    def losses(self, logps, config):
+        return super().losses(logps, config) * torch.rand(len(logps[0]))
 
 
 class ForgetsTheOptimizer(DPO):
@@ -80,6 +80,47 @@ class ForgetfulPolicy(CausalLMPolicy):
         CausalLMPolicy(type(self.model)(self.model.config), self.tokenizer).save(directory)
 
 
+class FlippedKLPolicy(CausalLMPolicy):
+    """Only what the KL axis is made of is wrong."""
+
+    def next_token_log_probs(self, completions):
+        return super().next_token_log_probs(completions).flip(-1)
+
+
+class FlippedKL(DPO):
+    def train(self, data, reference, config, run):
+        policy = super().train(data, reference, config, run)
+        return FlippedKLPolicy(policy.model, policy.tokenizer)
+
+
+class UnsignedPolicy(CausalLMPolicy):
+    """Its completions do not say with what probability they were drawn."""
+
+    def sample(self, *arguments, **keywords):
+        return [[replace(c, sampler_log_prob=float("nan")) for c in some] for some in super().sample(*arguments, **keywords)]
+
+
+class Unsigned(DPO):
+    def train(self, data, reference, config, run):
+        policy = super().train(data, reference, config, run)
+        return UnsignedPolicy(policy.model, policy.tokenizer)
+
+
+class SameSnapshotTwice(DPO):
+    def train(self, data, reference, config, run):
+        snapshot, run.snapshot = run.snapshot, lambda policy, step: None
+        policy = super().train(data, reference, config, run)
+        snapshot(policy, 1)
+        snapshot(policy, 2)
+        return policy
+
+
+class FixedSeed(DPO):
+    def train(self, data, reference, config, run):
+        run.seed = 123
+        return super().train(data, reference, config, run)
+
+
 class SavesSomethingElse(DPO):
     def train(self, data, reference, config, run):
         policy = super().train(data, reference, config, run)
@@ -87,13 +128,14 @@ class SavesSomethingElse(DPO):
 
 
 class Crashes(DPO):
-    def losses(self, logps, pairs, config):
+    def losses(self, logps, config):
         raise RuntimeError("the loss\nbroke")
 
 
 @dataclass
 class Loose:
     beta: float = 1.0
+    optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 class ThawedConfig(DPO):
@@ -115,6 +157,34 @@ class NoBeta:
 
 class PromisesWithoutBeta(DPO):
     Config = NoBeta
+
+
+@dataclass(frozen=True)
+class Demanding:
+    beta: float
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class DemandingConfig(DPO):
+    Config = Demanding
+
+
+@dataclass(frozen=True)
+class NoOptim:
+    beta: float = 1.0
+
+
+class ConfigWithoutOptim(DPO):
+    Config = NoOptim
+
+
+class NeedsAList(DPO):
+    needs = ["pairs"]  # noqa: RUF012
+
+
+class Exits(DPO):
+    def train(self, data, reference, config, run):
+        raise SystemExit("bye")
 
 
 class NoPolicy(DPO):

@@ -12,13 +12,20 @@ from suite.check_method import check_method
     ("name", "check", "words"),
     [
         ("WrongSign", "promise", ["follows_optimum", "KL(π‖π*)"]),
-        ("WrongBeta", "promise", ["follows_optimum"]),
+        ("WrongBeta", "promise", ["follows_optimum", "seems to follow"]),
         ("NoGain", "promise", ["improves_reward", "+0.00"]),
         ("TrainsTheReference", "reference_untouched", ["train reference.copy()"]),
         ("GlobalSeed", "same_seed", ["run.seed"]),
         ("ForgetsTheOptimizer", "resume", ["ends elsewhere"]),
         ("NoSnapshots", "kept_snapshots", ["0 snapshots", "run.snapshot"]),
-        ("MeanLogProb", "probabilities", ["not to 1"]),
+        ("MeanLogProb", "measurement", ["not to 1"]),
+        ("FlippedKL", "measurement", ["kl_exact", "by enumeration"]),
+        ("Unsigned", "measurement", ["sampler_log_prob"]),
+        ("SameSnapshotTwice", "kept_snapshots", ["all of one policy"]),
+        ("DemandingConfig", "contract", ["beta", "without arguments"]),
+        ("ConfigWithoutOptim", "contract", ["optim: OptimConfig"]),
+        ("NeedsAList", "contract", ["frozenset"]),
+        ("Exits", "training", ["SystemExit: bye", "broken_methods.py:"]),
         ("SavesSomethingElse", "save_and_load", ["differs"]),
         ("Crashes", "training", ["RuntimeError: the loss broke", "broken_methods.py:"]),
         ("ThawedConfig", "contract", ["frozen"]),
@@ -33,6 +40,11 @@ def test_the_fault_is_found(name, check, words):
     assert check in failed
     assert all(word in failed[check] for word in words), failed[check]
     assert "\n" not in failed[check]
+
+
+def test_a_method_that_ignores_the_seed_is_told_so():
+    (why,) = [result.why for result in check_method("broken_methods:FixedSeed") if result.name == "same_seed"]
+    assert "nothing in it is random" in why
 
 
 def test_the_command_prints_and_exits(monkeypatch, capsys):

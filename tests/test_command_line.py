@@ -146,3 +146,26 @@ def test_the_learning_rates_are_those_of_the_committed_search():
 
     chosen = json.loads((run_imdb_frontier.RESULTS / "learning_rates" / "chosen.json").read_text())
     assert chosen == run_imdb_frontier.LEARNING_RATES
+
+
+def test_every_grid_and_profile_has_a_folder_of_its_own():
+    folders = {run_imdb_frontier.results_folder(g, p) for g in run_imdb_frontier.GRIDS for p in run_imdb_frontier.profiles()}
+    assert len(folders) == len(run_imdb_frontier.GRIDS) * len(run_imdb_frontier.profiles())
+    assert run_imdb_frontier.results_folder("default", "embedded").name == "imdb_frontier"
+
+
+def test_every_setting_of_every_grid_can_be_planned():
+    from suite.runs.study import plan_study
+
+    for name, grid in run_imdb_frontier.GRIDS.items():
+        plan = plan_study(run_imdb_frontier.profiles()["smoke"], grid, [0])
+        assert len(plan.trained) + len(plan.pool_settings) == sum(map(len, grid.values())), name
+
+
+def test_a_variant_is_found_by_name_in_any_grid():
+    grid = run_imdb_frontier.chosen_grid(run_imdb_frontier.Arguments(methods="dpo,ipo_sum,sft"))
+    assert grid == {
+        "dpo": run_imdb_frontier.GRIDS["default"]["dpo"],
+        "ipo_sum": run_imdb_frontier.GRIDS["variants"]["ipo_sum"],
+        "sft": [{}],
+    }

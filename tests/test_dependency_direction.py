@@ -29,13 +29,14 @@ ALLOWED = {
         "suite.errors",
     },
     "suite.figures": {"suite.runs", "suite.maths"},
+    "suite.trial": {"suite.data", "suite.interfaces", "suite.policies", "suite.runs", "suite.training"},
     "suite.check_method": {
+        "suite.trial",
         "suite.data",
+        "suite.evaluation",
         "suite.interfaces",
-        "suite.policies",
         "suite.registry",
         "suite.runs",
-        "suite.training",
     },
     "suite.cli": {"suite.check_method", "suite.runs", "suite.errors"},
     "baselines": {

@@ -118,13 +118,13 @@ def test_with_hard_labels_longer_training_goes_further_and_beta_does_not_stop_it
     assert kl_after(1600, beta=3.0) > intended  # three times the β, still further than β = 1 was to go
 
 
-def test_with_hard_labels_beta_is_only_a_scale():
-    """The loss depends on β·h alone: any value reached with β is reached with cβ by margins c times smaller."""
-    rewards = WORLD.random_rewards(1)
-    hard = win_probabilities(EXACT_REFERENCE, rewards, labels="hard")
+@pytest.mark.parametrize("labels", ["hard", "bradley_terry"])
+def test_the_loss_knows_beta_only_through_the_scale_of_the_margins(labels):
+    """L(h, β) = L(h/c, cβ): β alone puts no limit on h; a finite optimum must come from labels that err."""
+    wins = win_probabilities(EXACT_REFERENCE, WORLD.random_rewards(1), labels=labels)
     h = torch.randn(REFERENCE.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    one = mean_dpo_loss(EXACT_REFERENCE + h, EXACT_REFERENCE, hard, beta=1.0)
-    other = mean_dpo_loss(EXACT_REFERENCE + h / 4, EXACT_REFERENCE, hard, beta=4.0)
+    one = mean_dpo_loss(EXACT_REFERENCE + h, EXACT_REFERENCE, wins, beta=1.0)
+    other = mean_dpo_loss(EXACT_REFERENCE + h / 4, EXACT_REFERENCE, wins, beta=4.0)
     assert one.item() == pytest.approx(other.item(), rel=1e-12)
 
 
@@ -142,12 +142,14 @@ def test_lemma_1_a_shift_per_prompt_changes_no_preference(seed, f_1, f_2):
     """Rewards r and r + f(x) induce the same Bradley-Terry and Plackett-Luce distributions."""
     rewards = table(seed)
     shifted = rewards + torch.tensor([[f_1], [f_2]], dtype=torch.float64)
-    assert torch.allclose(win_probabilities(EXACT_REFERENCE, rewards), win_probabilities(EXACT_REFERENCE, shifted), atol=1e-12)
+    assert torch.allclose(
+        win_probabilities(EXACT_REFERENCE, rewards), win_probabilities(EXACT_REFERENCE, shifted), rtol=0, atol=1e-12
+    )
     ranked = torch.stack([torch.randperm(156)[:5] for _ in range(10)])
     mask, nothing = torch.ones(10, 5, dtype=torch.bool), torch.zeros(10, 5, dtype=torch.float64)
     for row, other in zip(rewards, shifted, strict=True):
         likelihoods = [plackett_luce_dpo_loss(r[ranked], nothing, mask, beta=1.0) for r in (row, other)]
-        assert torch.allclose(*likelihoods, atol=1e-9)
+        assert torch.allclose(*likelihoods, rtol=0, atol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -156,8 +158,8 @@ def test_lemma_2_a_shift_per_prompt_changes_no_optimum(seed, beta, f):
     rewards = table(seed)
     shifted = rewards + torch.tensor([[f], [-f]], dtype=torch.float64)
     (best, z), (same, other_z) = (optimum(EXACT_REFERENCE, r, beta=beta) for r in (rewards, shifted))
-    assert torch.allclose(best, same, atol=1e-9)
-    assert torch.allclose(other_z - z, torch.tensor([f, -f], dtype=torch.float64) / beta, atol=1e-9)
+    assert torch.allclose(best, same, rtol=0, atol=1e-9)
+    assert torch.allclose(other_z - z, torch.tensor([f, -f], dtype=torch.float64) / beta, rtol=0, atol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -167,8 +169,10 @@ def test_theorem_1_the_implicit_reward_is_the_rewards_representative(seed, beta)
     rewards = table(seed)
     best, log_partition = optimum(EXACT_REFERENCE, rewards, beta=beta)
     implicit = beta * (best - EXACT_REFERENCE)
-    assert torch.allclose(implicit + beta * log_partition[:, None], rewards, atol=1e-9)
-    assert torch.allclose((EXACT_REFERENCE + implicit / beta).logsumexp(-1), torch.zeros(2, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(implicit + beta * log_partition[:, None], rewards, rtol=0, atol=1e-9)
+    assert torch.allclose(
+        (EXACT_REFERENCE + implicit / beta).logsumexp(-1), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-9
+    )
     # uniqueness (App. A.6): any other member of the class violates the constraint
     other = implicit + 0.1
     assert ((EXACT_REFERENCE + other / beta).logsumexp(-1).abs() > 0.01).all()
@@ -191,7 +195,7 @@ def test_the_gradient_is_weighted_by_how_wrong_the_implicit_reward_is(seed, beta
     gradient = torch.autograd.grad(dpo_loss(*sides, beta=beta).sum(), weights)
     weight = -beta * torch.sigmoid(r_l - r_w).detach()
     for found, along in zip(gradient, direction, strict=True):
-        assert torch.allclose(found, weight * along, atol=1e-10)
+        assert torch.allclose(found, weight * along, rtol=0, atol=1e-10)
 
 
 @settings(max_examples=15, deadline=None)

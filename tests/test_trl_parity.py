@@ -3,13 +3,15 @@
 Where the two differ on purpose, a test states the difference. Skipped where TRL is not installed.
 """
 
+import math
+
 import pytest
 import torch
 
 pytest.importorskip("trl")
 
 from suite.data.tasks.exact_world import ExactWorld, tiny_language_model, word_tokenizer
-from suite.maths.losses import dpo_loss
+from suite.maths.losses import robust_dpo_loss
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.training.dpo import DPO, DPOConfig, pair_log_probs
 from suite.training.dpo_variants import ConservativeDPO, HingeDPO, IPOMean, IPOMeanConfig, IPOSum, NoisyLabelsConfig, RobustDPO
@@ -29,14 +31,14 @@ def pairs():
     return finished[:12]
 
 
-def trl_loss(pairs, tmp_path, loss_type, *, size=12, label_smoothing=0.0):
+def trl_loss(pairs, tmp_path, loss_type, *, size=12, label_smoothing=0.0, beta=BETA):
     """Loss and gradients by TRL's own data preparation, collator, reference and loss."""
     import datasets
     from trl import DPOConfig as TrlConfig
     from trl import DPOTrainer
 
     config = TrlConfig(
-        output_dir=str(tmp_path), per_device_train_batch_size=size, beta=BETA, loss_type=loss_type,
+        output_dir=str(tmp_path), per_device_train_batch_size=size, beta=beta, loss_type=loss_type,
         label_smoothing=label_smoothing, use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
         disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
@@ -57,8 +59,8 @@ def trl_loss(pairs, tmp_path, loss_type, *, size=12, label_smoothing=0.0):
 
 def our_loss(pairs, method, config, *, size=12):
     policy = CausalLMPolicy(tiny_language_model(1), word_tokenizer())
-    logps = pair_log_probs(policy, pairs[:size])
-    loss = method().losses(logps, pairs[:size], config).mean()
+    logps = method().log_probs(policy, pairs[:size])
+    loss = method().losses(logps, config).mean()
     loss.backward()
     return loss.item(), [p.grad for p in policy.model.parameters()]
 
@@ -105,13 +107,14 @@ def test_difference_trls_ipo_is_by_mean_and_ours_by_sum_is_another_loss(pairs, t
 
 
 def test_difference_trls_robust_loss_has_no_floor(pairs, tmp_path):
-    """Far out theirs goes on falling; ours is guarded (`robust_dpo_loss`)."""
-    wide = [torch.tensor([x]) for x in (100.0, 0.0, 0.0, 0.0)]
-    from suite.maths.losses import robust_dpo_loss
-
-    published = (0.9 * dpo_loss(*wide, beta=1.0) - 0.1 * dpo_loss(wide[1], wide[0], wide[3], wide[2], beta=1.0)) / 0.8
-    assert published.item() < -12
-    assert robust_dpo_loss(*wide, beta=1.0, label_smoothing=0.1).item() > -2
+    """With margins beyond the guard theirs goes on falling; ours is theirs only without the guard (`robust_dpo_loss`)."""
+    theirs = trl_loss(pairs, tmp_path, "robust", label_smoothing=0.1, beta=30.0)[0]
+    policy = CausalLMPolicy(tiny_language_model(1), word_tokenizer())
+    logps = pair_log_probs(policy, pairs)
+    guarded = robust_dpo_loss(*logps, beta=30.0, label_smoothing=0.1).mean().item()
+    published = robust_dpo_loss(*logps, beta=30.0, label_smoothing=0.1, max_margin=math.inf).mean().item()
+    assert published == pytest.approx(theirs, rel=1e-5)
+    assert guarded > theirs + 0.1
 
 
 def test_difference_trls_sft_term_is_a_mean_over_tokens_and_our_nll_a_sum(pairs, tmp_path):

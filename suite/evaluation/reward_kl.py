@@ -60,9 +60,8 @@ def evaluate_reward_kl(
     """
     decoding = Decoding(temperature=temperature)
     check_kl_of(decoding, kl_of)
-    keywords: dict[str, Any] = {"on_batch": on_batch} if on_batch else {}
     sampled = policy.sample(
-        prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **keywords
+        prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, on_batch=on_batch
     )
     frame = completions_table(sampled)
     completions = [c for some in sampled for c in some]
@@ -126,6 +125,8 @@ def check_sampler(value: float) -> None:
     Raises:
         UserError: KL(sampler‖scorer) is above 0.01 nats per completion.
     """
+    if not np.isfinite(value):
+        raise UserError("the completions carry no sampler_log_prob, so it cannot be checked that they come from the policy")
     if not value <= MAX_SAMPLER_KL:
         raise UserError(
             f"the sampler is not the policy that is scored: KL(sampler‖scorer) = {value:.4f} nats per completion, more than "

@@ -1,4 +1,4 @@
-"""Every KL of the project, in nats: one function for training, logging and evaluation, and the Best-of-N bound."""
+"""Every KL of the project, in nats: one function, whoever needs a KL, and the Best-of-N bound."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def kl_terms(
         raise ValueError(f"reference: expected shape {tuple(policy.shape)} like policy, got {tuple(reference.shape)}")
     check_kl_of(decoding or Decoding(), kl_of)
     if estimator == "exact":
-        p = policy.exp()
-        return torch.where(p > 0, p * (policy - reference), 0.0).sum(-1)
+        possible = policy > -math.inf
+        difference = torch.where(possible, policy - reference, 0.0)
+        return (policy.exp() * difference).sum(-1)
     d = policy - reference
     if estimator == "k1":
         return d
@@ -132,7 +133,7 @@ def decoding_log_probs(log_probs: Tensor, decoding: Decoding) -> Tensor:
         ValueError: A setting is out of range.
     """
     temperature, top_k, top_p = decoding.temperature, decoding.top_k, decoding.top_p
-    if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+    if not 0 <= temperature < math.inf or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(f"expected temperature ≥ 0, top_k ≥ 0 and 0 < top_p ≤ 1, got {decoding}")
     if temperature == 0:  # greedy
         first = torch.zeros_like(log_probs, dtype=torch.bool).scatter(-1, log_probs.argmax(-1, keepdim=True), True)

@@ -6,6 +6,8 @@ where it matters; no loss here knows a length. Losses of PPO: `suite.maths.polic
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -19,8 +21,8 @@ def _check_same_shape(**tensors: Tensor) -> None:
 
 
 def _check_positive(beta: float) -> None:
-    if not beta > 0:
-        raise ValueError(f"beta: expected a number > 0, got {beta}")
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta: expected a finite number > 0, got {beta}")
 
 
 def _check_label_smoothing(label_smoothing: float) -> None:
@@ -88,12 +90,12 @@ def robust_dpo_loss(
     label_smoothing: float,
     max_margin: float = 10.0,
 ) -> Tensor:
-    """Robust DPO: an unbiased estimate of the DPO loss of clean labels from labels flipped with probability ε.
+    """Robust DPO: from labels flipped with probability ε, an estimate of the DPO loss that clean labels would give.
 
     L = [-(1 - ε)·log σ(z) + ε·log σ(-z)] / (1 - 2ε),   z = min(β·h, max_margin)
-    Chowdhury et al. 2024 (arXiv:2403.00409), who have z = β·h. That form is unbounded below: on a pair whose label
-    is never contradicted, z → ∞ lowers it without end, by ε/(1 - 2ε) per nat. Hence the guard: above `max_margin` the loss is
-    constant and a pair pushes no further (there DPO's own gradient is below 5e-5·β).
+    Chowdhury et al. 2024 (arXiv:2403.00409), who have z = β·h: unbiased, but unbounded below. On a pair whose label is never
+    contradicted, z → ∞ lowers it without end, by ε/(1 - 2ε) per nat. Hence the guard: above `max_margin` the loss is constant
+    and a pair pushes no further (there DPO's own gradient is below 5e-5·β). It is unbiased while |β·h| ≤ `max_margin`.
 
     Args:
         policy_chosen_logps: As in `dpo_loss`, like the other three.
@@ -102,16 +104,18 @@ def robust_dpo_loss(
         reference_rejected_logps: log π_ref(y_l|x).
         beta: Weight of the KL constraint, > 0.
         label_smoothing: ε, the probability that a label was flipped, in [0, 0.5).
-        max_margin: The guard, in nats of implicit reward; infinity for the published form.
+        max_margin: The guard > 0, in nats of implicit reward; infinity for the published form.
 
     Returns:
         Loss in nats, shape (batch,); negative for well separated pairs.
 
     Raises:
-        ValueError: As `dpo_loss`.
+        ValueError: As `dpo_loss`, or `max_margin` ≤ 0.
     """
     _check_positive(beta)
     _check_label_smoothing(label_smoothing)
+    if not max_margin > 0:
+        raise ValueError(f"max_margin: expected a number > 0, got {max_margin}")
     h = _margin(policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps)
     z = (beta * h).clamp(max=max_margin)
     clean, flipped = -functional.logsigmoid(z), -functional.logsigmoid(-z)
@@ -239,8 +243,8 @@ def unlikelihood_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor
 
     L = -log π(y_w|x) + α·log π(y_l|x),   sec. 6 of Rafailov et al. 2023 (arXiv:2305.18290)
 
-    It is unbounded below: log π(y_l|x) → -∞ lowers it without end, which is why the baseline degenerates for large α or long
-    training (the paper's Table 3). The bounded per-token form is `welleck_unlikelihood_loss`.
+    It is unbounded below: log π(y_l|x) → -∞ lowers it without end. The paper's Table 3 shows meaningless samples of it. The
+    bounded per-token form is `welleck_unlikelihood_loss`.
 
     Args:
         policy_chosen_logps: log π(y_w|x) in nats, summed over completion tokens. Shape (batch,).
@@ -264,7 +268,8 @@ def welleck_unlikelihood_loss(
 ) -> Tensor:
     """Per-token unlikelihood: bounded below by 0, unlike `unlikelihood_loss`.
 
-    L = -log π(y_w|x) - α·Σ_t log[1 - π(y_l,t|x, y_l,<t)],   the sequence-level form of Welleck et al. 2019 (arXiv:1908.04319)
+    L = -log π(y_w|x) - α·Σ_t log[1 - π(y_l,t|x, y_l,<t)],   the loss of Welleck et al. 2019 (arXiv:1908.04319) for negative
+    tokens. Theirs are repeated tokens; here every token of the rejected completion is one.
 
     Args:
         policy_chosen_logps: log π(y_w|x) in nats, summed over completion tokens. Shape (batch,).
@@ -273,7 +278,7 @@ def welleck_unlikelihood_loss(
         alpha: Weight of the rejected completion, ≥ 0.
 
     Returns:
-        Loss in nats, shape (batch,). A token of probability 1 counts as 1 - ε with the float type's ε.
+        Loss in nats, shape (batch,). Where π(y_l,t) is 1 to the float type's precision, its term is cut and has no gradient.
 
     Raises:
         ValueError: Shapes differ or `alpha` < 0.

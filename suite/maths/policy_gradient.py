@@ -12,6 +12,8 @@ def _check_shapes(**tensors: Tensor) -> None:
         if tensor.shape != tensors[first].shape or tensor.ndim != 2:
             expected = f"(batch, time) like {first} {tuple(tensors[first].shape)}"
             raise ValueError(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
+        if (tensor.dtype == torch.bool) != (name == "mask") or not (name == "mask" or tensor.is_floating_point()):
+            raise ValueError(f"{name}: expected {'bool' if name == 'mask' else 'floating point'}, got {tensor.dtype}")
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
@@ -27,22 +29,25 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
         lam: λ in [0, 1]; 1 sums all rewards to come, 0 looks one step ahead.
 
     Returns:
-        Advantages and returns, same shape, 0 outside the mask.
+        Advantages and returns, same shape, 0 outside the mask, without gradient.
 
     Raises:
-        ValueError: Shapes differ, or a mask has gaps.
+        ValueError: Shapes or types differ, a mask has gaps, or γ or λ is out of range.
     """
+    for name, value in (("gamma", gamma), ("lam", lam)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
     _check_shapes(rewards=rewards, values=values, mask=mask)
     if (mask[:, 1:] & ~mask[:, :-1]).any():
         raise ValueError("mask: completion tokens must come first and without gaps")
-    rewards, values = rewards * mask, values * mask
+    rewards, values = (torch.where(mask, t.detach(), 0.0) for t in (rewards, values))
     advantages = torch.zeros_like(rewards)
     next_value = next_advantage = torch.zeros_like(rewards[:, 0])
     for t in reversed(range(rewards.shape[1])):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         advantages[:, t] = next_advantage = (delta + gamma * lam * next_advantage) * mask[:, t]
         next_value = values[:, t]
-    return advantages, (advantages + values) * mask
+    return advantages, advantages + values
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -54,7 +59,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     _check_shapes(values=values, mask=mask)
     if not mask.any():
         raise ValueError("mask: nothing to average over")
-    return (values * mask).sum() / mask.sum()
+    return torch.where(mask, values, 0.0).sum() / mask.sum()
 
 
 def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
     Raises:
         ValueError: As `masked_mean`.
     """
-    centred = (values - masked_mean(values, mask)) * mask
+    centred = torch.where(mask, values - masked_mean(values, mask), 0.0)
     return centred * torch.rsqrt(masked_mean(centred.square(), mask) + 1e-8)
 
 

@@ -234,7 +234,10 @@ def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Stu
     for key in setting:
         if key not in fields:
             raise UserError(f"method {name!r} has no setting {key!r}; it has {', '.join(fields)}")
-    config = method.Config(**setting)
+    try:
+        config = method.Config(**setting)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"method {name!r}: its Config cannot be made from {dict(setting)}: {error}") from error
     if "optim" in fields:
         searched = {resolve(known): rate for known, rate in study.learning_rates.items()}
         lr = searched.get(resolve(name), config.optim.lr)

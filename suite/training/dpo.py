@@ -40,14 +40,18 @@ class DPO:
     promise: ClassVar[Promise] = "follows_optimum"
     evaluated_from_pool: ClassVar[bool] = False
 
-    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: Any) -> Tensor:
+    def log_probs(self, policy: Any, pairs: Sequence[PreferencePair]) -> PairLogProbs:
+        """What the loss and the metrics are made of."""
+        return pair_log_probs(policy, pairs)
+
+    def losses(self, logps: PairLogProbs, config: Any) -> Tensor:
         """One loss per pair, shape (len(pairs),)."""
         return dpo_loss(*logps, beta=config.beta)
 
     def train(self, data: TrainingData, reference: Policy, config: Any, run: Run) -> Policy:
         def loss_fn(policy, pairs):
-            logps = pair_log_probs(policy, pairs)
-            return self.losses(logps, pairs, config), implicit_reward_metrics(*logps, beta=config.beta)
+            logps = self.log_probs(policy, pairs)
+            return self.losses(logps, config), implicit_reward_metrics(*logps, beta=config.beta)
 
         return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from suite.data.preference_data import PreferencePair
 from suite.interfaces import Promise
 from suite.maths.losses import dpo_loss, hinge_loss, ipo_loss, robust_dpo_loss
-from suite.training.dpo import DPO, DPOConfig, PairLogProbs
+from suite.training.dpo import DPO, DPOConfig, PairLogProbs, pair_log_probs
 from suite.training.loop import OptimConfig
 
 
@@ -43,7 +43,7 @@ class ConservativeDPO(DPO):
     Config: ClassVar[type] = NoisyLabelsConfig
     promise: ClassVar[Promise] = "improves_reward"
 
-    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: NoisyLabelsConfig) -> Tensor:
+    def losses(self, logps: PairLogProbs, config: NoisyLabelsConfig) -> Tensor:
         return dpo_loss(*logps, beta=config.beta, label_smoothing=config.label_smoothing)
 
 
@@ -54,7 +54,7 @@ class RobustDPO(DPO):
     Config: ClassVar[type] = NoisyLabelsConfig
     promise: ClassVar[Promise] = "improves_reward"
 
-    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: NoisyLabelsConfig) -> Tensor:
+    def losses(self, logps: PairLogProbs, config: NoisyLabelsConfig) -> Tensor:
         return robust_dpo_loss(*logps, beta=config.beta, label_smoothing=config.label_smoothing)
 
 
@@ -64,21 +64,24 @@ class IPOSum(DPO):
     name: ClassVar[str] = "IPO (sum)"
     promise: ClassVar[Promise] = "improves_reward"
 
-    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: DPOConfig) -> Tensor:
+    def losses(self, logps: PairLogProbs, config: DPOConfig) -> Tensor:
         return ipo_loss(*logps, beta=config.beta)
 
 
-class IPOMean(DPO):
-    """IPO on log-probs averaged over tokens, as in TRL: the margin aimed at is 1/(2β) nats per token (`ipo_loss`)."""
+class IPOMean(IPOSum):
+    """IPO on log-probs averaged over tokens, as in TRL: the margin aimed at is 1/(2β) nats per token (`ipo_loss`).
+
+    Its metrics are of averaged log-probs too, so that `rewards/margins` compares with the target ½.
+    """
 
     name: ClassVar[str] = "IPO (mean)"
     Config: ClassVar[type] = IPOMeanConfig
-    promise: ClassVar[Promise] = "improves_reward"
 
-    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: IPOMeanConfig) -> Tensor:
+    def log_probs(self, policy: Any, pairs: Sequence[PreferencePair]) -> PairLogProbs:
+        logps = pair_log_probs(policy, pairs)
         lengths = torch.tensor([[len(p.chosen.ids), len(p.rejected.ids)] for p in pairs], device=logps[0].device)
         chosen, rejected = lengths[:, 0], lengths[:, 1]
-        return ipo_loss(logps[0] / chosen, logps[1] / rejected, logps[2] / chosen, logps[3] / rejected, beta=config.beta)
+        return logps[0] / chosen, logps[1] / rejected, logps[2] / chosen, logps[3] / rejected
 
 
 class HingeDPO(DPO):
@@ -87,5 +90,5 @@ class HingeDPO(DPO):
     name: ClassVar[str] = "Hinge"
     promise: ClassVar[Promise] = "improves_reward"
 
-    def losses(self, logps: PairLogProbs, pairs: Sequence[PreferencePair], config: DPOConfig) -> Tensor:
+    def losses(self, logps: PairLogProbs, config: DPOConfig) -> Tensor:
         return hinge_loss(*logps, beta=config.beta)

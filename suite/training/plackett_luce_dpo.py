@@ -19,8 +19,8 @@ from suite.training.loop import OptimConfig, fit
 class PlackettLuceDPO:
     """The likelihood of whole rankings under the implicit reward (`suite.maths.losses.plackett_luce_dpo_loss`).
 
-    `optim.batch_size` counts pairs, as in DPO: a ranking of k stands for k·(k - 1)/2 of them, so that both take the same number
-    of optimizer steps on the same data. Logs the metrics of `implicit_reward_metrics`, the best against the worst.
+    `optim.batch_size` counts pairs, as in DPO: a ranking of k stands for k·(k - 1)/2 of them, so that both take about the same
+    number of optimizer steps on the same data. Logs the metrics of `implicit_reward_metrics`, the best against the worst.
     """
 
     name: ClassVar[str] = "PL-DPO"

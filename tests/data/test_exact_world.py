@@ -93,7 +93,21 @@ def test_best_of_n_by_its_definition(world, reference):
     p, r = reference[0].exp(), rewards[0]
     both = p[:, None] * p[None, :]  # probability of drawing (a, b)
     by_hand = torch.stack([both[(torch.maximum(r[:, None], r[None, :]) == value)].sum() for value in r])
-    assert torch.allclose(best_of_n(reference, rewards, 2)[0].exp(), by_hand, atol=1e-9)
+    assert torch.allclose(best_of_n(reference, rewards, 2)[0].exp(), by_hand, atol=1e-6)
+    for bad in (lambda: best_of_n(reference, rewards, 0), lambda: optimum(reference, rewards, beta=0.0)):
+        with pytest.raises(ValueError, match="expected"):
+            bad()
+
+
+def test_best_of_n_with_ties(world, policy, reference):
+    """Against 20,000 real best-of-4 draws, the first of the best kept, with a reward that ties often."""
+    rewards = world.word_rewards()[0]
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.multinomial(reference[0].exp(), 80_000, replacement=True, generator=generator).view(-1, 4)
+    kept = groups.gather(1, rewards[groups].argmax(1, keepdim=True))[:, 0]
+    observed = torch.bincount(kept, minlength=156) / len(kept)
+    expected = best_of_n(reference, world.word_rewards(), 4)[0].exp()
+    assert (observed - expected).abs().max() < 5 * math.sqrt(0.05 / len(kept))
 
 
 def test_the_table_reward_is_a_reward_of_texts(world, tmp_path):
@@ -124,8 +138,11 @@ def test_sampled_pairs_are_labelled_by_bradley_terry(world, reference):
     for p in pairs[:20:2]:  # prompts take turns
         assert p.chosen_reward == rewards[0, index[p.chosen.ids]]
         assert p.reference_rejected_logps == pytest.approx(float(reference[0, index[p.rejected.ids]]))
-    hard = world.sample_pairs(reference, rewards, 500, seed=0, labels="hard")
+    hard = world.sample_pairs(reference, world.word_rewards(), 2000, seed=0, labels="hard")  # many ties: none is drawn
     assert all(p.chosen_reward > p.rejected_reward for p in hard)
+    with pytest.raises(ValueError, match="labels"):
+        win_probabilities(reference, rewards, labels="soft")
+    assert len(world.sample_pairs(reference, 1000 * rewards, 10, seed=0)) == 10
 
 
 def test_sampled_rankings_are_plackett_luce(world, reference):
@@ -165,6 +182,14 @@ def test_the_mean_loss_is_the_expectation_of_the_loss_on_pairs(world, policy, re
     sampled = sample_wins(wins, 200_000, seed=0)
     assert sampled.sum().item() == pytest.approx(2)
     assert mean_dpo_loss(other, reference, sampled, beta=0.5).item() == pytest.approx(exact.item(), rel=0.02)
+    pairs = world.sample_pairs(reference, rewards, 8000, seed=0)
+    index = [{c.ids: i for i, c in enumerate(some)} for some in world.completions]
+    policy_sides = torch.stack(
+        [torch.stack([other[k % 2, index[k % 2][c.ids]] for c in (p.chosen, p.rejected)]) for k, p in enumerate(pairs)]
+    )
+    reference_sides = torch.tensor([[p.reference_chosen_logps, p.reference_rejected_logps] for p in pairs], dtype=torch.float64)
+    losses = dpo_loss(*policy_sides.T, *reference_sides.T, beta=0.5)
+    assert losses.mean().item() == pytest.approx(exact.item(), abs=4 * float(losses.std()) / math.sqrt(8000))
 
 
 def test_making_a_model_leaves_the_global_random_state_alone():

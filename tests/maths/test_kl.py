@@ -75,6 +75,8 @@ def test_samples_of_another_distribution_are_refused(decoding):
     for estimator in ("k1", "k2", "k3"):
         with pytest.raises(ValueError, match="not samples of π"):
             sequence_kl(logps, logps, mask, estimator=estimator, decoding=decoding)
+    with pytest.raises(ValueError, match="not samples of π"):
+        kl_terms(logps, logps, estimator="exact", decoding=decoding)
     assert sequence_kl(logps, logps, mask, estimator="k1", decoding=decoding, kl_of="sampler").item() == 0
     with pytest.raises(ValueError, match="kl_of"):
         kl_terms(logps, logps, estimator="k1", kl_of="base")
@@ -93,7 +95,7 @@ def test_decoding_by_hand():
     assert drawn(top_p=0.71) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])
     assert drawn(top_k=3, top_p=0.5) == pytest.approx([4 / 7, 3 / 7, 0, 0])  # 4/9 of the three is less than half
     assert drawn(temperature=0) == [1, 0, 0, 0]
-    for bad in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}):
+    for bad in ({"temperature": -1}, {"temperature": math.nan}, {"top_k": -1}, {"top_p": 0}):
         with pytest.raises(ValueError, match="temperature"):
             drawn(**bad)
     # KL(sampler‖π_ref) of a cut distribution is finite and exact
@@ -103,3 +105,9 @@ def test_decoding_by_hand():
     assert kl_terms(cut, reference, estimator="exact", decoding=Decoding(top_k=2), kl_of="sampler").item() == pytest.approx(
         expected
     )
+
+
+def test_the_exact_kl_has_a_gradient_where_a_token_is_impossible():
+    logits = torch.tensor([0.3, 0.1, -math.inf], dtype=torch.float64, requires_grad=True)
+    kl_terms(logits.log_softmax(-1), torch.full((3,), 1 / 3, dtype=torch.float64).log(), estimator="exact").backward()
+    assert torch.isfinite(logits.grad).all()

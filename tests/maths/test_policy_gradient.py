@@ -44,6 +44,16 @@ def test_padding_changes_nothing():
         assert (long[:, 3:] == 0).all()
 
 
+def test_whatever_stands_in_the_padding_stays_there():
+    broken = REWARDS.clone()
+    broken[1, 2] = float("nan")
+    for found, expected in zip(
+        gae(broken, VALUES, MASK, gamma=0.9, lam=0.5), gae(REWARDS, VALUES, MASK, gamma=0.9, lam=0.5), strict=True
+    ):
+        assert torch.equal(found, expected)
+    assert torch.isfinite(masked_whiten(broken, MASK)).all()
+
+
 def test_whitening_by_hand():
     """1, 2, 3, 4, 5 under the mask: mean 3, variance 2; the padding's 99 counts for nothing and becomes 0."""
     white = masked_whiten(rows([1.0, 2.0, 3.0], [4.0, 5.0, 99.0]), MASK)
@@ -84,6 +94,9 @@ def test_the_value_loss_by_hand():
     [
         (lambda x: gae(x, x[:, :1], x > 0, gamma=1.0, lam=1.0), "values"),
         (lambda x: gae(x, x, torch.tensor([[True, False, True]]), gamma=1.0, lam=1.0), "gaps"),
+        (lambda x: gae(x, x, x > 0, gamma=1.5, lam=1.0), "gamma"),
+        (lambda x: gae(x.long(), x, x > 0, gamma=1.0, lam=1.0), "rewards"),
+        (lambda x: gae(x, x, x, gamma=1.0, lam=1.0), "mask"),
         (lambda x: masked_mean(x, torch.zeros(1, 3, dtype=torch.bool)), "nothing"),
         (lambda x: ppo_clip_loss(x, x, x[:, :2], clip_range=0.2), "advantages"),
         (lambda x: ppo_clip_loss(x, x, x, clip_range=0.0), "clip_range"),

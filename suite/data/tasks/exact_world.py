@@ -10,19 +10,18 @@ Tables of log-probabilities [nats] and rewards have shape (prompts, 156), in the
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from suite.data.labelling import Labels
 from suite.data.preference_data import Completion, PreferencePair, Prompt, Ranking, collate
+from suite.maths.kl import kl_terms
 from suite.maths.losses import dpo_loss
 
 EOS = 0
@@ -43,11 +42,11 @@ def word_tokenizer(words: Sequence[str] = WORDS) -> Any:
 
 def tiny_language_model(seed: int = 0) -> Any:
     """A random GPT-2 of 14,000 parameters, far from uniform; able to represent any distribution over the completions."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoConfig, GPT2LMHeadModel
 
-    config: Any = GPT2Config(
-        vocab_size=len(WORDS), n_positions=8, n_embd=32, n_layer=1, n_head=4, initializer_range=0.1, resid_pdrop=0.0,
-        embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=EOS, eos_token_id=EOS, tie_word_embeddings=False,
+    config: Any = AutoConfig.for_model(
+        "gpt2", vocab_size=len(WORDS), n_positions=8, n_embd=32, n_layer=1, n_head=4, initializer_range=0.1,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=EOS, eos_token_id=EOS, tie_word_embeddings=False,
         attn_implementation="eager",
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
@@ -89,6 +88,7 @@ class ExactWorld:
         long way to the same numbers.
         """
         batch, positions = self._tree
+        batch = batch.to(model.device)
         logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
         of_next = logits[torch.arange(len(positions))[:, None], positions].log_softmax(-1)
         n = len(WORDS) - 1
@@ -114,39 +114,31 @@ class ExactWorld:
     def sample_pairs(
         self, reference: Tensor, rewards: Tensor, count: int, *, seed: int, labels: Labels = "bradley_terry"
     ) -> list[PreferencePair]:
-        """Pairs of different completions drawn from π_ref, labelled by the Bradley-Terry model of `rewards` or hard by them."""
-        generator = torch.Generator().manual_seed(seed)
+        """Pairs of different completions drawn from π_ref, prompts taking turns: draws from `win_probabilities`."""
+        per_prompt = -(-count // len(self.prompts))
+        drawn = _draw_wins(win_probabilities(reference, rewards, labels=labels), per_prompt, seed=seed).tolist()
         pairs = []
-        for which, (a, b) in self._draw(reference, count, 2, generator):
-            difference = float(rewards[which, a] - rewards[which, b])
-            if labels == "bradley_terry":
-                a_wins = float(torch.rand((), generator=generator)) < 1 / (1 + math.exp(-difference))
-            else:
-                a_wins = difference > 0
-            order = (a, b) if a_wins else (b, a)
-            chosen, rejected = (self.completions[which][i] for i in order)
+        for i in range(count):
+            which = i % len(self.prompts)
+            order = divmod(drawn[which][i // len(self.prompts)], len(self.completions[which]))
+            chosen, rejected = (self.completions[which][k] for k in order)
             pairs.append(PreferencePair(chosen, rejected, *_values(rewards, which, order), *_values(reference, which, order)))
         return pairs
 
     def sample_rankings(self, reference: Tensor, rewards: Tensor, count: int, *, seed: int, size: int = 4) -> list[Ranking]:
-        """Rankings of different completions drawn from π_ref, by the Plackett-Luce model of `rewards`."""
+        """Rankings by the Plackett-Luce model of `rewards` of different completions drawn from π_ref, prompts taking turns."""
         generator = torch.Generator().manual_seed(seed)
+        per_prompt = -(-count // len(self.prompts))
+        drawn = [torch.multinomial(p.expand(per_prompt, -1), size, generator=generator) for p in reference.double().exp()]
         rankings = []
-        for which, drawn in self._draw(reference, count, size, generator):
-            noise = -torch.log(-torch.log(torch.rand(size, generator=generator, dtype=torch.float64)))
-            scores = rewards[which, list(drawn)] + noise
-            order = [drawn[i] for i in scores.argsort(descending=True).tolist()]
-            completions = tuple(self.completions[which][i] for i in order)
+        for i in range(count):
+            which = i % len(self.prompts)
+            among = drawn[which][i // len(self.prompts)]
+            gumbel = -torch.log(-torch.log(torch.rand(size, generator=generator, dtype=torch.float64)))
+            order = among[(rewards[which, among] + gumbel).argsort(descending=True)].tolist()
+            completions = tuple(self.completions[which][k] for k in order)
             rankings.append(Ranking(completions, _values(rewards, which, order), _values(reference, which, order)))
         return rankings
-
-    def _draw(self, reference: Tensor, count: int, size: int, generator: torch.Generator) -> list[tuple[int, tuple[int, ...]]]:
-        """`count` draws of `size` different completions of a prompt; prompts take turns."""
-        per_prompt = -(-count // len(self.prompts))
-        drawn = [
-            torch.multinomial(p.expand(per_prompt, -1), size, generator=generator).tolist() for p in reference.double().exp()
-        ]
-        return [(i % len(self.prompts), tuple(drawn[i % len(self.prompts)][i // len(self.prompts)])) for i in range(count)]
 
 
 class TableReward:
@@ -179,7 +171,12 @@ def optimum(reference: Tensor, rewards: Tensor, *, beta: float) -> tuple[Tensor,
 
     Returns:
         log π*, shape (prompts, completions), and log Z(x), shape (prompts,). The objective's maximum is β·log Z(x).
+
+    Raises:
+        ValueError: `beta` ≤ 0.
     """
+    if not beta > 0:
+        raise ValueError(f"beta: expected a number > 0, got {beta}")
     scores = reference + rewards / beta
     log_partition = scores.logsumexp(-1)
     return scores - log_partition[:, None], log_partition
@@ -192,26 +189,39 @@ def expected_reward(log_probs: Tensor, rewards: Tensor) -> Tensor:
 
 def exact_kl(log_probs: Tensor, other: Tensor) -> Tensor:
     """KL(π‖π') over completions per prompt, in nats. Shape (prompts,)."""
-    return (log_probs.exp() * (log_probs - other)).sum(-1)
+    return kl_terms(log_probs, other, estimator="exact")
 
 
 def best_of_n(reference: Tensor, rewards: Tensor, n: int) -> Tensor:
-    """Log-probs of Best-of-N: P(y) = F(y)ⁿ - F(y⁻)ⁿ with F the reference's distribution of the reward. No two rewards tie."""
-    order = rewards.argsort(-1)
-    up_to = reference.double().exp().gather(-1, order).cumsum(-1)
-    up_to = up_to / up_to[:, -1:]
-    before = functional.pad(up_to[:, :-1], (1, 0))
-    return torch.empty_like(up_to).scatter(-1, order, (up_to**n - before**n).clamp_min(1e-300).log())
+    """Log-probs of Best-of-N: P(best reward = v) = F(v)ⁿ - F(v⁻)ⁿ with F the reference's distribution of the reward.
+
+    Completions of equal reward share it in proportion to π_ref (the first of them is kept, whichever it is).
+
+    Raises:
+        ValueError: `n` < 1.
+    """
+    if n < 1:
+        raise ValueError(f"n: expected at least 1, got {n}")
+    p = reference.double().softmax(-1)
+    up_to = (p[:, None, :] * (rewards[:, None, :] <= rewards[:, :, None])).sum(-1)
+    before = (p[:, None, :] * (rewards[:, None, :] < rewards[:, :, None])).sum(-1)
+    return (p / (up_to - before) * (up_to**n - before**n)).clamp_min(1e-300).log()
 
 
 def win_probabilities(reference: Tensor, rewards: Tensor, *, labels: Labels = "bradley_terry") -> Tensor:
     """Probability that a pair drawn from π_ref is (a, b) and that a is preferred.
 
-    With Bradley-Terry labels a is preferred with probability σ(r_a - r_b), with hard labels if its reward is larger.
+    With Bradley-Terry labels a is preferred with probability σ(r_a - r_b), with hard labels if its reward is larger; pairs of
+    equal completions, and with hard labels of equal rewards, are not drawn.
 
     Returns:
         Shape (prompts, completions, completions), rows the preferred; sums to 1 per prompt; 0 on the diagonal.
+
+    Raises:
+        ValueError: Unknown `labels`.
     """
+    if labels not in get_args(Labels):
+        raise ValueError(f"labels: expected one of {', '.join(get_args(Labels))}, got {labels!r}")
     drawn = (reference[:, :, None] + reference[:, None, :]).exp()
     difference = rewards[:, :, None] - rewards[:, None, :]
     wins = drawn * (difference.sigmoid() if labels == "bradley_terry" else (difference > 0).to(drawn.dtype))
@@ -221,10 +231,14 @@ def win_probabilities(reference: Tensor, rewards: Tensor, *, labels: Labels = "b
 
 def sample_wins(wins: Tensor, count: int, *, seed: int) -> Tensor:
     """Relative frequencies among `count` pairs per prompt drawn from `win_probabilities`: what a finite data set knows."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.multinomial(wins.flatten(1), count, replacement=True, generator=generator)
+    drawn = _draw_wins(wins, count, seed=seed)
     counts = torch.zeros_like(wins.flatten(1)).scatter_add(1, drawn, torch.ones(drawn.shape, dtype=wins.dtype))
     return (counts / count).view_as(wins)
+
+
+def _draw_wins(wins: Tensor, count: int, *, seed: int) -> Tensor:
+    """Flat indices of (preferred, other), shape (prompts, count)."""
+    return torch.multinomial(wins.flatten(1), count, replacement=True, generator=torch.Generator().manual_seed(seed))
 
 
 def mean_dpo_loss(policy: Tensor, reference: Tensor, wins: Tensor, *, beta: float) -> Tensor:
