@@ -19,7 +19,7 @@ from suite.check_method import check_method
         ("ForgetsTheOptimizer", "resume", ["ends elsewhere"]),
         ("NoSnapshots", "kept_snapshots", ["0 snapshots", "run.snapshot"]),
         ("MeanLogProb", "measurement", ["not to 1"]),
-        ("FlippedKL", "measurement", ["kl_exact", "by enumeration"]),
+        ("FlippedKL", "measurement", ["kl_k1", "by enumeration"]),
         ("Unsigned", "measurement", ["sampler_log_prob"]),
         ("SameSnapshotTwice", "kept_snapshots", ["all of one policy"]),
         ("DemandingConfig", "contract", ["beta", "without arguments"]),
