@@ -104,10 +104,10 @@ class BestOfN:
 
     name: ClassVar[str] = "Best-of-N"
     Config: ClassVar[type] = BestOfNConfig
-    needs: ClassVar[frozenset[str]] = frozenset({"reward"})
+    needs: ClassVar[frozenset[str]] = frozenset({"gold_reward"})
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = True
 
     def train(self, data: TrainingData, reference: Policy, config: BestOfNConfig, run: Run) -> BestOfNPolicy:
-        assert data.reward is not None, "the study fills in what `needs` names"
-        return BestOfNPolicy(reference, data.reward, n=config.n)
+        assert data.gold_reward is not None, "the study fills in what `needs` names"
+        return BestOfNPolicy(reference, data.gold_reward, n=config.n)

@@ -75,11 +75,13 @@ def profiles() -> dict[str, Any]:
         profile="embedded", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"),
         train_prompts=768, validation_prompts=64, test_prompts=192, max_new_tokens=32,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
+        reward_model=OptimConfig(lr=3e-5, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
         learning_rates=LEARNING_RATES, sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
         embedded, profile="smoke", train_prompts=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,
-        pool_size=64, optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2),
+        pool_size=64, optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2), on_policy_samples=256,
+        reward_model=replace(embedded.reward_model, num_epochs=1, batch_size=16, warmup_steps=2, num_snapshots=2),
     )  # fmt: skip
     paper = Study(
         profile="paper", reference="gpt2-large", gold_reward="siebert/sentiment-roberta-large-english",
@@ -89,6 +91,8 @@ def profiles() -> dict[str, Any]:
             optim=OptimConfig(lr=1e-5, micro_batch_size=8, warmup_steps=10, num_snapshots=1, precision="bfloat16"),
         ),
         optim=OptimConfig(micro_batch_size=32, num_snapshots=10, precision="bfloat16"),
+        reward_model=OptimConfig(lr=1e-5, micro_batch_size=32, num_epochs=3, num_snapshots=10, precision="bfloat16"),
+        on_policy_samples=100_000,
         learning_rates={},
     )  # fmt: skip
     return {study.profile: study for study in (embedded, smoke, paper)}

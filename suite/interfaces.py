@@ -101,6 +101,9 @@ class TrainingData:
     rankings: Sequence[Ranking] = ()
     prompts: Sequence[Prompt] = ()
     reward: RewardFunction | None = None
+    """Learned from the pairs."""
+    gold_reward: RewardFunction | None = None
+    """The ground truth that methods are measured by; privileged."""
     max_new_tokens: int | None = None
     """Length limit of completions, EOS included, for methods that sample."""
 

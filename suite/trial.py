@@ -65,10 +65,15 @@ class Trial:
             self.reference_table = self.world.log_probs(self.reference.model).double()
         self.rewards = self.world.word_rewards()
 
-    def config(self) -> Any:
-        """The method's defaults, with β = 1 where it must follow π*, and settings that suit so small a model."""
+    def config(self, size: int = LONG) -> Any:
+        """The method's defaults, with β = 1 where it must follow π*, and settings that suit so small a model.
+
+        A method that draws its own samples is shortened by `num_steps` where the others are given less data.
+        """
         fields = self.method.Config.__dataclass_fields__
         settings: dict[str, Any] = {"beta": BETA} if self.method.promise == "follows_optimum" else {}
+        if "num_steps" in fields and size == BRIEF:
+            settings["num_steps"] = 6
         if "optim" in fields:
             settings["optim"] = OptimConfig(
                 lr=5e-4, batch_size=200, micro_batch_size=200, num_epochs=3, warmup_steps=10, num_snapshots=NUM_SNAPSHOTS
@@ -84,6 +89,7 @@ class Trial:
             "texts": lambda: [p.chosen for p in self.world.sample_pairs(*drawn, seed=0)],
             "prompts": lambda: self.world.prompts,
             "reward": lambda: TableReward.of(self.world, self.rewards),
+            "gold_reward": lambda: TableReward.of(self.world, self.rewards),
         }
         return TrainingData(**{name: make[name]() for name in self.method.needs if name in make}, max_new_tokens=MAX_NEW_TOKENS)
 
@@ -93,7 +99,7 @@ class Trial:
             seed_globally(zlib.crc32(f"{name} {kind.__name__}".encode()))
         run = kind(self.root, RunSpec("check", {"name": name, "seed": seed}))
         run.directory.mkdir(parents=True, exist_ok=True)
-        return self.method().train(self.data(size), self.reference, self.config(), run), run
+        return self.method().train(self.data(size), self.reference, self.config(size), run), run
 
     @cached_property
     def trained(self) -> tuple[Policy, Run]:

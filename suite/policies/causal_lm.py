@@ -90,6 +90,21 @@ class CausalLMPolicy:
         index, mask = _completion_positions(completions, of_next.shape[1], self.device)
         return of_next.gather(1, index) * mask, mask
 
+    def completion_states(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor, Tensor]:
+        """As `completion_token_log_probs`, with the last hidden state before each token: what a value head reads.
+
+        Returns:
+            Log-probs (completions, longest), states (completions, longest, hidden size), mask (completions, longest).
+        """
+        batch = self._batch(completions)
+        output = self.model(
+            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, output_hidden_states=True
+        )
+        of_next = token_log_probs(output.logits, batch.input_ids, batch.completion_mask)
+        index, mask = _completion_positions(completions, of_next.shape[1], self.device)
+        states = output.hidden_states[-1]
+        return of_next.gather(1, index) * mask, states.gather(1, index[..., None].expand(-1, -1, states.shape[-1])), mask
+
     @torch.inference_mode()
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""

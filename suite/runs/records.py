@@ -55,7 +55,8 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
             step = int(frame["step"].iloc[0])
             point = {"method": run.method, "setting": run.label, "seed": run.seed, "step": step}
             cost = {
-                "tokens_trained": tokens_at.get(step, costs["tokens_trained"]), "tokens_sampled": sampled_for_pairs,
+                "tokens_trained": tokens_at.get(step, costs["tokens_trained"]),
+                "tokens_sampled": sampled_for_pairs + costs["tokens_sampled"],
                 "tokens_per_completion": frame["tokens"].mean(), "run_seconds": costs["seconds"],
                 "worker_peak_memory_mib": costs["worker_peak_memory_mib"],
             }  # fmt: skip

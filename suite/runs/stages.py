@@ -33,13 +33,15 @@ from suite.evaluation.reward_kl import (
 from suite.interfaces import TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method
+from suite.rewards.reward_model import RewardModel
 from suite.rewards.text_rewards import ClassifierReward
 from suite.runs.code_hash import code_hash
-from suite.runs.run_store import Run
+from suite.runs.run_store import Run, write_atomically
 from suite.training.loop import autocast
+from suite.training.reward_modeling import RewardModelConfig, fit_reward_model
 from suite.training.supervised import SFT
 
-PROVIDED = frozenset({"pairs", "rankings", "prompts", "reward"})
+PROVIDED = frozenset({"pairs", "rankings", "prompts", "reward", "gold_reward"})
 """The fields of `TrainingData` that `train_policy` fills in."""
 
 
@@ -127,6 +129,19 @@ def make_pairs(run: Run) -> None:
     (run.directory / "counts.json").write_text(json.dumps({**counts, **more_counts}))
 
 
+def train_reward_model(run: Run) -> None:
+    """Fit the learned reward on the pairs; leaves the model and what is known of its quality."""
+    config, reference = run.spec.config, reference_policy(run)
+    prompts = read_prompts(run.input("prompts") / "prompts.parquet")
+    pairs = pairs_from_table(pd.read_parquet(run.input("pairs") / "pairs.parquet"), prompts)
+    settings = TypeAdapter(RewardModelConfig).validate_python(config["config"])
+    model, found = fit_reward_model(pairs, reference, settings, run)
+    write_atomically(run.directory / "model", model.save)
+    write_atomically(run.directory / "quality.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    run.costs["tokens_trained"] = model.tokens_trained
+    run.costs["accuracy"] = found["accuracy"]
+
+
 def train_policy(run: Run) -> None:
     """Train one method with one setting and one seed; leaves its snapshots."""
     config = run.spec.config
@@ -139,7 +154,9 @@ def train_policy(run: Run) -> None:
     if "rankings" in method.needs:
         have["rankings"] = rankings_from_table(pd.read_parquet(run.input("pairs") / "rankings.parquet"), prompts)
     if "reward" in method.needs:
-        have["reward"] = gold_reward(run)
+        have["reward"] = RewardModel.load(run.input("reward_model") / "model", device=run.spec.where.get("device", "cpu"))
+    if "gold_reward" in method.needs:
+        have["gold_reward"] = gold_reward(run)
     data = TrainingData(
         **{name: value for name, value in have.items() if name in method.needs}, max_new_tokens=config["max_new_tokens"]
     )
@@ -199,6 +216,9 @@ STAGES: dict[str, Stage] = {
     "prompts": Stage(draw_prompts, (*TASK, "suite.data.tables")),
     "completions": Stage(draw_completions, (*MEASUREMENT, "suite.training.loop")),
     "pairs": Stage(make_pairs, ("suite.data.labelling",)),
+    "reward_model": Stage(
+        train_reward_model, ("suite.data.tables", "suite.policies.causal_lm", "suite.training.reward_modeling")
+    ),
     "train": Stage(train_policy, ("suite.data.tables", "suite.policies.causal_lm")),
     "evaluation": Stage(evaluate_policy, MEASUREMENT),
 }

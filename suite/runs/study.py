@@ -14,6 +14,7 @@ from suite.registry import load_method, resolve
 from suite.runs.run_store import RunSpec
 from suite.runs.stages import PROVIDED, STAGES
 from suite.training.loop import OptimConfig
+from suite.training.reward_modeling import RewardModelConfig
 
 ASSETS = Path(__file__).parent.parent / "assets"
 MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
@@ -50,6 +51,8 @@ class Study:
     """Length limit of completions in tokens, EOS included."""
     optim: OptimConfig
     """Shared by all methods; the learning rate comes from `learning_rates`."""
+    reward_model: OptimConfig
+    """Of the learned reward."""
     learning_rates: Mapping[str, float]
     """Per method, as chosen on validation prompts by a search of equal size for all; any other keeps its Config's own."""
     reviews: str | None = None
@@ -59,6 +62,8 @@ class Study:
     labels: Labels = "hard"
     bradley_terry_scale: float = 5.0
     """Scale of `bradley_terry` labels, per unit of reward."""
+    on_policy_samples: int = 8192
+    """Completions that a method which samples for itself draws in a run (a Config with `num_steps` and `samples_per_step`)."""
     samples_per_prompt: int = 1
     """Completions per evaluation prompt and snapshot."""
     pool_size: int = 128
@@ -152,17 +157,32 @@ class _Specs:
         config = {"labels": self.study.labels, "scale": self.study.bradley_terry_scale, "seed": self.study.seed}
         return self.spec("pairs", config, {f"completions-{i:03d}": shard for i, shard in enumerate(shards)}, "pairs", 1.0)
 
-    def train(self, name: str, config: Mapping[str, Any], seed: int, prompts: RunSpec, pairs: RunSpec, title: str) -> RunSpec:
+    def reward_model(self, prompts: RunSpec, pairs: RunSpec) -> RunSpec:
+        study = self.study
+        config = {**self.drawn, "config": asdict(RewardModelConfig(optim=study.reward_model))}
+        cost = 8.0 * study.reward_model.num_epochs * self.num_pairs() * study.max_new_tokens
+        return self.spec("reward_model", config, {**self.base, "prompts": prompts, "pairs": pairs}, "reward model", cost)
+
+    def num_pairs(self) -> int:
+        """Pairs of all training prompts, those that will be dropped included."""
+        completions = self.study.completions_per_prompt
+        return self.study.train_prompts * completions * (completions - 1) // 2
+
+    def train(self, name: str, config: Mapping[str, Any], seed: int, title: str, **data: RunSpec) -> RunSpec:
+        """One training run on `data`: prompts, pairs, and the reward model if the method needs it."""
         study, target = self.study, resolve(name)
         whole = {
             **self.drawn, **self.gold, "method": target, "config": config, "seed": seed,
             "num_snapshots": study.optim.num_snapshots, "precision": study.optim.precision,
             "max_new_tokens": study.max_new_tokens,
         }  # fmt: skip
-        per_prompt = study.completions_per_prompt * (study.completions_per_prompt - 1) // 2
-        cost = 8.0 * study.optim.num_epochs * study.train_prompts * per_prompt * study.max_new_tokens
-        inputs = {**self.base, "prompts": prompts, "pairs": pairs}
-        return self.spec("train", whole, inputs, title, cost, target.partition(":")[0])
+        cost = 8.0 * study.optim.num_epochs * self.num_pairs() * study.max_new_tokens
+        if "samples_per_step" in config:  # drawn, scored and passed over several times
+            cost = 8.0 * config["num_steps"] * config["samples_per_step"] * config["epochs_per_step"] * study.max_new_tokens
+        modules = [target.partition(":")[0]]
+        if load_method(name).needs & {"reward", "gold_reward"}:
+            modules += ["suite.rewards.reward_model", "suite.rewards.text_rewards"]
+        return self.spec("train", whole, {**self.base, **data}, title, cost, *modules)
 
     def evaluation(self, prompts: Mapping[str, RunSpec], title: str, **policy: RunSpec) -> list[RunSpec]:
         """One run per snapshot of the `policy` run, or one for the reference if there is none."""
@@ -202,6 +222,7 @@ def plan_study(
     if test:
         held_out["test"] = make.prompts("test", study.test_prompts)
     pool = make.completions(held_out["test"], "pool", study.pool_size, POOL_PROMPTS_PER_SHARD) if test else []
+    reward_model = make.reward_model(prompts, pairs)
     trained: list[TrainedRun] = []
     pool_settings: list[tuple[str, str, Mapping[str, Any]]] = []
     for name, settings in grid.items():
@@ -214,7 +235,10 @@ def plan_study(
                 continue
             for seed in seeds:
                 title = f"{method.name} {label}".strip() + f" seed {seed}"
-                train = make.train(name, config, seed, prompts, pairs, title)
+                data = {"prompts": prompts, "pairs": pairs}
+                if "reward" in method.needs:
+                    data["reward_model"] = reward_model
+                train = make.train(name, config, seed, title, **data)
                 evaluations = make.evaluation(held_out, title, policy=train)
                 trained.append(TrainedRun(method.name, label, setting, seed, train, evaluations))
     return Plan(study, trained, make.evaluation(held_out, "reference")[0], pairs, pool, pool_settings)
@@ -238,6 +262,8 @@ def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Stu
         config = method.Config(**setting)
     except (TypeError, ValueError) as error:
         raise UserError(f"method {name!r}: its Config cannot be made from {dict(setting)}: {error}") from error
+    if {"num_steps", "samples_per_step"} <= fields.keys() - setting.keys():
+        config = replace(config, num_steps=max(study.optim.num_snapshots, study.on_policy_samples // config.samples_per_step))
     if "optim" in fields:
         searched = {resolve(known): rate for known, rate in study.learning_rates.items()}
         lr = searched.get(resolve(name), config.optim.lr)

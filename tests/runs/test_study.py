@@ -12,7 +12,7 @@ from suite.training.loop import OptimConfig
 STUDY = Study(
     profile="test", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"), train_prompts=8,
     validation_prompts=4, test_prompts=6, max_new_tokens=8, pool_size=4, learning_rates={"dpo": 1e-5},
-    optim=OptimConfig(batch_size=16, warmup_steps=1, num_snapshots=2),
+    optim=OptimConfig(batch_size=16, warmup_steps=1, num_snapshots=2), reward_model=OptimConfig(num_snapshots=2),
 )  # fmt: skip
 GRID = {"dpo": [{"beta": 0.1}], "best_of_n": [{"n": 2}, {"n": 4}]}
 
@@ -157,3 +157,28 @@ def test_a_method_that_fails_is_an_outcome_and_the_rest_goes_on(tmp_path, monkey
     assert [run.method for run in left.trained] == ["Preferred-FT"]
     records, _ = collect(tmp_path, left, experiment="test")
     assert set(records["method"]) == {"Preferred-FT", REFERENCE}
+
+
+def test_ppo_learns_its_reward_from_the_pairs_and_ppo_gt_is_given_the_gold_one():
+    plan = plan_study(STUDY, {"ppo": [{"target_kl": 3.0}], "ppo_gt": [{"target_kl": 3.0}], "dpo": [{}]}, [0])
+    ppo, ppo_gt, dpo = (run.train for run in plan.trained)
+    assert set(ppo.inputs) == {"prompts", "pairs", "reward_model"}
+    assert set(ppo_gt.inputs) == set(dpo.inputs) == {"prompts", "pairs"}
+    assert {spec.stage for spec in closure([ppo])} >= {"reward_model", "completions"}
+    assert "reward_model" not in {spec.stage for spec in closure([ppo_gt, dpo])}
+    assert ppo.config["config"]["num_steps"] == STUDY.on_policy_samples // 128
+
+
+def test_an_edited_reward_model_is_never_answered_from_an_old_run(monkeypatch):
+    from suite.runs import code_hash
+
+    before = [run.train.code for run in plan_study(STUDY, {"ppo": [{}], "dpo": [{}]}, [0]).trained]
+    original = code_hash._digest_and_imports
+    monkeypatch.setattr(
+        code_hash,
+        "_digest_and_imports",
+        lambda name: ("edited", original(name)[1]) if name == "suite.rewards.reward_model" else original(name),
+    )
+    ppo, dpo = (run.train.code for run in plan_study(STUDY, {"ppo": [{}], "dpo": [{}]}, [0]).trained)
+    assert ppo != before[0]
+    assert dpo == before[1]

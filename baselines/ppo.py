@@ -1,0 +1,255 @@
+"""PPO-RLHF: proximal policy optimization of a reward with a KL penalty to the reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines.ppo_rollout import Rollout, RunningScale, draw_rollout, prompts_of_step, token_log_probs_and_values
+from suite.data.preference_data import Prompt
+from suite.interfaces import Policy, Promise, RewardFunction, Run, TrainingData
+from suite.maths.kl import kl_terms
+from suite.maths.policy_gradient import clipped_value_loss, masked_mean, ppo_clip_loss
+from suite.training.loop import NonFiniteLoss, OptimConfig, autocast, snapshot_steps
+
+
+class KLExplosion(Exception):
+    """The policy ran away from the reference; names the step. The last checkpoint is kept."""
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of PPO. Of `optim` the learning rate, gradient clip, precision and snapshots count; the optimizer is Adam."""
+
+    beta: float = 0.2
+    """Weight of the KL penalty: fixed, or what the controller starts from."""
+    target_kl: float | None = None
+    """Sequence KL in nats per completion that the controller steers β to; None keeps β."""
+    horizon: float = 0.05
+    """Share of the run's samples in which the controller may change β by a factor of at most 1.2."""
+    num_steps: int = 64
+    """Rollouts."""
+    samples_per_step: int = 128
+    """Completions per rollout."""
+    epochs_per_step: int = 4
+    """Passes over each rollout."""
+    minibatch_size: int = 64
+    """Completions per optimizer step."""
+    gamma: float = 1.0
+    """Discount."""
+    lam: float = 0.95
+    """λ of GAE."""
+    clip_range: float = 0.2
+    """ε of the policy's clip."""
+    value_clip_range: float = 0.2
+    """ε of the critic's clip, in reward units."""
+    value_coef: float = 0.1
+    """Weight of the critic's loss."""
+    value_lr: float = 1e-3
+    """Learning rate of the value head; the trunk it reads has the policy's."""
+    whiten_advantages: bool = True
+    """Advantages with mean 0 and variance 1 over the tokens of a rollout."""
+    normalise_rewards: bool = False
+    """Rewards in standard deviations from the mean of all rewards so far; β and KL targets then mean something else."""
+    no_eos_penalty: float = 0.0
+    """Taken from the reward of a completion that ends without EOS."""
+    max_approx_kl: float = 0.1
+    """Stop the passes over a rollout when the policy has moved this far from it, mean nats per token."""
+    max_kl: float = 100.0
+    """Stop the run when the mean sequence KL exceeds this."""
+    lr_decay: bool = True
+    """The learning rates fall linearly to 0 over the run."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class PPO:
+    """Maximise E[r] - β·KL(π‖π_ref) on its own samples (Schulman et al. 2017; Ziegler et al. 2019 for language models).
+
+    Each step draws completions, gives every token the reward -β·(log π - log π_ref) and the last one the score too, estimates
+    advantages by GAE with a value head on the policy's trunk, and takes clipped policy and value steps. With `target_kl` β
+    follows the sequence KL. Logs, per step: `reward` as the reward function gave it, `kl` [nats per completion, k1], `beta`,
+    `objective` = reward - β·kl, `entropy` [nats per token, sampled], `tokens_per_completion`, `no_eos`, `policy_loss`,
+    `value_loss`, `explained_variance` of the returns by the values, `approx_kl` (k3 of the rollout's tokens, new against old),
+    `clip_fraction`, `first_ratio` (largest |π/π_old - 1| before the first update), `epochs`, `grad_norm`, `lr`, `tokens`.
+    """
+
+    name: ClassVar[str] = "PPO"
+    Config: ClassVar[type] = PPOConfig
+    needs: ClassVar[frozenset[str]] = frozenset({"prompts", "reward"})
+    promise: ClassVar[Promise] = "follows_optimum"
+    evaluated_from_pool: ClassVar[bool] = False
+
+    def train(self, data: TrainingData, reference: Policy, config: PPOConfig, run: Run) -> Policy:
+        return optimise(data.prompts, data.reward, data.max_new_tokens, reference, config, run)
+
+
+class PPOGT(PPO):
+    """The same given the ground-truth reward: what RLHF would reach with a perfect reward model."""
+
+    name: ClassVar[str] = "PPO-GT"
+    needs: ClassVar[frozenset[str]] = frozenset({"prompts", "gold_reward"})
+
+    def train(self, data: TrainingData, reference: Policy, config: PPOConfig, run: Run) -> Policy:
+        return optimise(data.prompts, data.gold_reward, data.max_new_tokens, reference, config, run)
+
+
+def optimise(
+    prompts: Sequence[Prompt],
+    reward: RewardFunction | None,
+    max_new_tokens: int | None,
+    reference: Any,
+    config: PPOConfig,
+    run: Run,
+) -> Any:
+    """PPO's loop.
+
+    Raises:
+        NonFiniteLoss: A loss or gradient is NaN or infinite; names the step.
+        KLExplosion: The mean sequence KL exceeds `max_kl`; names the step.
+    """
+    if reward is None or max_new_tokens is None:
+        raise ValueError("PPO needs prompts, a reward and max_new_tokens")
+    policy = reference.copy()
+    policy.tokens_sampled = 0
+    value_head = nn.Linear(policy.model.config.hidden_size, 1, device=policy.device)
+    nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": list(policy.model.parameters()), "lr": config.optim.lr},
+            {"params": list(value_head.parameters()), "lr": config.value_lr},
+        ],
+        eps=1e-5,
+    )
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    beta, scale, step = config.beta, RunningScale(), 0
+    if state := run.load_checkpoint():
+        policy.model.load_state_dict(state["model"])
+        value_head.load_state_dict(state["value_head"])
+        optimizer.load_state_dict(state["optimizer"])
+        beta, scale, step = state["beta"], RunningScale(*state["scale"]), state["step"]
+        policy.tokens_trained, policy.tokens_sampled = state["tokens"]
+    kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
+    with run.progress(config.num_steps, "step", step) as bar:
+        while step < config.num_steps:
+            chosen, num_samples = prompts_of_step(prompts, config.samples_per_step, run.seed, step)
+            rollout = draw_rollout(
+                policy, value_head, reference, reward, chosen, num_samples=num_samples, max_new_tokens=max_new_tokens,
+                seed=1_000_003 * run.seed + step, beta=beta, config=config, scale=scale,
+            )  # fmt: skip
+            policy.tokens_sampled += int(rollout.mask.sum())
+            kl = float(rollout.kl.mean())
+            if not kl <= config.max_kl:
+                raise KLExplosion(
+                    f"step {step + 1}: mean KL {kl:.1f} nats per completion, more than max_kl = {config.max_kl:g}; raise beta, "
+                    f"lower the learning rate ({config.optim.lr:g}) or normalise rewards; the last checkpoint is kept"
+                )
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * (1 - step / config.num_steps if config.lr_decay else 1.0)
+            metrics = update(policy, value_head, optimizer, rollout, config, seed=1_000_003 * run.seed + step, step=step)
+            step += 1
+            run.log(step, {**_describe(rollout, beta), **metrics, "lr": optimizer.param_groups[0]["lr"],
+                           "tokens": float(policy.tokens_trained)})  # fmt: skip
+            beta = next_beta(beta, kl, config)
+            bar.update(1)
+            if step in kept:
+                run.snapshot(policy, step)
+            if run.checkpoint_due() and step < config.num_steps:
+                run.save_checkpoint(step, {
+                    "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": beta,
+                    "optimizer": optimizer.state_dict(), "scale": scale.state(),
+                    "tokens": [policy.tokens_trained, policy.tokens_sampled],
+                })  # fmt: skip
+    return policy
+
+
+def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
+    """The adaptive controller of Ziegler et al. 2019 (arXiv:1909.08593, sec. 2.2): β ← β·(1 + e·n/H).
+
+    e = clip(KL/target - 1, -0.2, 0.2) with the *sequence* KL, n the samples of a step, H = `horizon` × all samples of the run.
+    """
+    if config.target_kl is None:
+        return beta
+    error = min(max(kl / config.target_kl - 1, -0.2), 0.2)
+    return beta * (1 + error / (config.horizon * config.num_steps))
+
+
+def update(
+    policy: Any,
+    value_head: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    config: PPOConfig,
+    *,
+    seed: int,
+    step: int,
+) -> dict[str, float]:
+    """Passes over one rollout in minibatches; returns means of the metrics."""
+    logged: list[dict[str, float]] = []
+    epochs = 0
+    for epoch in range(config.epochs_per_step):
+        order = torch.randperm(len(rollout.completions), generator=torch.Generator().manual_seed(seed * 1009 + epoch))
+        for index in order.split(config.minibatch_size):
+            row = _minibatch_step(policy, value_head, optimizer, rollout, index, config)
+            if not all(map(math.isfinite, row.values())):
+                raise NonFiniteLoss(
+                    f"step {step + 1}: {row}; lower the learning rate ({config.optim.lr}); the last checkpoint is kept"
+                )
+            logged.append(row)
+        epochs = epoch + 1
+        if logged[-1]["approx_kl"] > config.max_approx_kl:
+            break
+    means = {name: sum(row[name] for row in logged) / len(logged) for name in logged[0]}
+    return {**means, "first_ratio": logged[0]["first_ratio"], "epochs": float(epochs)}
+
+
+def _minibatch_step(
+    policy: Any, value_head: nn.Module, optimizer: torch.optim.Optimizer, rollout: Rollout, index: Tensor, config: PPOConfig
+) -> dict[str, float]:
+    """One optimizer step; losses are means over the minibatch's tokens, whatever the micro-batch."""
+    sums: dict[str, float] = {}
+    total = rollout.mask[index].sum()
+    first_ratio = 0.0
+    for part in index.split(config.optim.micro_batch_size):
+        with autocast(policy.device, config.optim.precision):
+            logps, values, mask = token_log_probs_and_values(policy, value_head, [rollout.completions[i] for i in part])
+        width = mask.shape[1]
+        old_logps, old_values, advantages, returns = (
+            t[part, :width] for t in (rollout.logps, rollout.values, rollout.advantages, rollout.returns)
+        )
+        policy_losses = ppo_clip_loss(logps, old_logps, advantages, clip_range=config.clip_range)
+        value_losses = clipped_value_loss(values, old_values, returns, clip_range=config.value_clip_range)
+        ((policy_losses + config.value_coef * value_losses) * mask).sum().div(total).backward()
+        with torch.no_grad():
+            ratio = (logps - old_logps).exp()
+            first_ratio = max(first_ratio, float(((ratio - 1).abs() * mask).max()))
+            terms = {
+                "policy_loss": policy_losses, "value_loss": value_losses,
+                "approx_kl": kl_terms(old_logps, logps, estimator="k3"),
+                "clip_fraction": ((ratio - 1).abs() > config.clip_range).float(),
+            }  # fmt: skip
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float((value * mask).sum() / total)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    sums["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(parameters, config.optim.max_grad_norm))
+    if math.isfinite(sums["grad_norm"]):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {**sums, "first_ratio": first_ratio}
+
+
+def _describe(rollout: Rollout, beta: float) -> dict[str, float]:
+    kl, reward = float(rollout.kl.mean()), float(rollout.scores.mean())
+    variance = masked_mean((rollout.returns - masked_mean(rollout.returns, rollout.mask)).square(), rollout.mask)
+    residual = masked_mean((rollout.returns - rollout.values).square(), rollout.mask)
+    return {
+        "reward": reward, "kl": kl, "beta": beta, "objective": reward - beta * kl,
+        "entropy": -float(masked_mean(rollout.logps, rollout.mask)),
+        "tokens_per_completion": float(rollout.mask.sum(1).float().mean()),
+        "no_eos": sum(c.truncated for c in rollout.completions) / len(rollout.completions),
+        "explained_variance": float(1 - residual / variance.clamp_min(1e-12)),
+    }  # fmt: skip

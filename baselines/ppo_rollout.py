@@ -1,0 +1,149 @@
+"""PPO's data: completions of the current policy with their log-probs, values, shaped rewards and advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite.data.preference_data import Completion, Prompt
+from suite.interfaces import RewardFunction
+from suite.maths.kl import sequence_kl
+from suite.maths.policy_gradient import gae, masked_whiten
+from suite.training.loop import autocast, epoch_order
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What one PPO step learns from. Tensors over tokens have shape (completions, longest), no gradient, 0 outside `mask`.
+
+    Attributes:
+        completions: Drawn from the policy as it was.
+        mask: True on completion tokens.
+        logps: log π_old(y_t|x, y_<t), nats.
+        values: V_old before each token.
+        advantages: GAE, whitened over all tokens if asked for.
+        returns: GAE plus values, what the critic is to predict.
+        scores: Reward of each completion as the reward function gave it. Shape (completions,).
+        kl: log π(y|x) - log π_ref(y|x) of each completion, nats. Shape (completions,).
+    """
+
+    completions: list[Completion]
+    mask: Tensor
+    logps: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    scores: Tensor
+    kl: Tensor
+
+
+class RunningScale:
+    """Mean and standard deviation of all rewards seen so far (Chan et al.'s update), to normalise new ones with."""
+
+    def __init__(self, count: float = 0.0, mean: float = 0.0, squares: float = 0.0) -> None:
+        self.count, self.mean, self.squares = count, mean, squares
+
+    def update(self, scores: Tensor) -> None:
+        count, mean = float(len(scores)), float(scores.mean())
+        squares = float((scores - mean).square().sum())
+        total, delta = self.count + count, mean - self.mean
+        self.squares += squares + delta**2 * self.count * count / total
+        self.mean += delta * count / total
+        self.count = total
+
+    def normalise(self, scores: Tensor) -> Tensor:
+        return (scores - self.mean) / max((self.squares / self.count) ** 0.5, 1e-8)
+
+    def state(self) -> list[float]:
+        return [self.count, self.mean, self.squares]
+
+
+def prompts_of_step(prompts: Sequence[Prompt], samples: int, seed: int, step: int) -> tuple[list[Prompt], int]:
+    """The prompts of one PPO step and the samples of each: as many different ones as there are, in an order that reshuffles.
+
+    A function of its arguments alone, so that a resumed run agrees.
+    """
+    count = min(len(prompts), samples)
+    per_epoch = len(prompts) // count
+    epoch, at = divmod(step, per_epoch)
+    order = epoch_order(len(prompts), seed, epoch)[at * count : (at + 1) * count]
+    return [prompts[i] for i in order], samples // count
+
+
+def token_log_probs_and_values(
+    policy: Any, value_head: nn.Module, completions: Sequence[Completion]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log π(y_t|x, y_<t) [nats], V before each token, and the mask, each (completions, longest), float32, with gradient."""
+    logps, states, mask = policy.completion_states(completions)
+    values = value_head(states.float()).squeeze(-1)
+    return logps, torch.where(mask, values, 0.0), mask
+
+
+def shaped_rewards(logps: Tensor, reference_logps: Tensor, mask: Tensor, scores: Tensor, *, beta: float) -> Tensor:
+    """r_t = -β·[log π(y_t) - log π_ref(y_t)], plus the completion's score on its last token (Ziegler et al. 2019, sec. 2.1).
+
+    Args:
+        logps: log π of the tokens under the policy that drew them. Shape (batch, time).
+        reference_logps: log π_ref, same shape.
+        mask: True on completion tokens, same shape.
+        scores: Shape (batch,).
+        beta: Weight of the KL penalty, ≥ 0.
+
+    Returns:
+        Shape (batch, time), 0 outside the mask; sums over time to score - β·k1.
+    """
+    rewards = torch.where(mask, -beta * (logps - reference_logps), 0.0)
+    last = mask.sum(1, keepdim=True) - 1
+    return rewards.scatter_add(1, last, scores[:, None].to(rewards.dtype))
+
+
+@torch.no_grad()
+def draw_rollout(
+    policy: Any,
+    value_head: nn.Module,
+    reference: Any,
+    reward: RewardFunction,
+    prompts: Sequence[Prompt],
+    *,
+    num_samples: int,
+    max_new_tokens: int,
+    seed: int,
+    beta: float,
+    config: Any,
+    scale: RunningScale,
+) -> Rollout:
+    """Sample, score, shape rewards and estimate advantages. `config` is a `PPOConfig`; `scale` is updated."""
+    drawn = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed)
+    completions = [c for some in drawn for c in some]
+    given = reward([c.prompt.text for c in completions], [c.text for c in completions])
+    scores = torch.tensor(np.asarray(given), dtype=torch.float32, device=policy.device)
+    parts = []
+    with autocast(policy.device, config.optim.precision):
+        for batch in _batches(completions, config.optim.micro_batch_size):
+            of_reference, _ = reference.completion_token_log_probs(batch)
+            parts.append((*token_log_probs_and_values(policy, value_head, batch), of_reference))
+    logps, values, mask, reference_logps = (_stack(column) for column in zip(*parts, strict=True))
+    kl = sequence_kl(logps, reference_logps, mask, estimator="k1")
+    scale.update(scores)
+    shaped = scale.normalise(scores) if config.normalise_rewards else scores
+    shaped = shaped - config.no_eos_penalty * torch.tensor([c.truncated for c in completions], device=shaped.device)
+    rewards = shaped_rewards(logps, reference_logps, mask, shaped, beta=beta)
+    advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
+    if config.whiten_advantages:
+        advantages = masked_whiten(advantages, mask)
+    return Rollout(completions, mask, logps, values, advantages, returns, scores, kl)
+
+
+def _batches(completions: Sequence[Completion], size: int) -> list[Sequence[Completion]]:
+    return [completions[at : at + size] for at in range(0, len(completions), size)]
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate (rows, time) tensors of different widths, padded on the right with zeros."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])

@@ -1,0 +1,154 @@
+"""The learned reward of RLHF: a scalar head on the reference model, fitted to preferences by the Bradley-Terry loss."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suite.data.preference_data import PreferencePair
+from suite.errors import UserError
+from suite.policies.causal_lm import disable_dropout, refuse_missing_weights
+
+TOKENS_PER_BATCH = 8192
+SCALE_FILE = "reward_scale.json"
+
+
+@dataclass(frozen=True)
+class RewardScale:
+    """Rewards are reported as (raw - mean) / std: mean 0 and standard deviation 1 on samples of the reference."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class RewardModel:
+    """A `RewardFunction` of texts: prompt and completion are joined, tokenised and read at the last token.
+
+    It is trained through the same text, so that it never sees tokens that it was not trained on.
+
+    Args:
+        model: A Hugging Face sequence classification model with one label (head `score`).
+        tokenizer: Its tokenizer.
+        scale: What raw rewards are centred and scaled by.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, scale: RewardScale | None = None) -> None:
+        self.model: Any = disable_dropout(model).eval()
+        self.tokenizer, self.scale = tokenizer, scale or RewardScale()
+        self.tokens_trained = 0
+
+    @classmethod
+    def from_policy(cls, policy: Any) -> Self:
+        """The policy's trunk under a new head that gives 0 everywhere, so that the first loss is log 2."""
+        from transformers import AutoModelForSequenceClassification
+
+        config = copy.deepcopy(policy.model.config)
+        config.num_labels, config.pad_token_id = 1, policy.tokenizer.eos_token_id
+        model = AutoModelForSequenceClassification.from_config(config)
+        model.base_model.load_state_dict(policy.model.base_model.state_dict())
+        torch.nn.init.zeros_(model.score.weight)
+        return cls(model.to(policy.device, policy.dtype), policy.tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def raw(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+        """Raw rewards in one batch, with gradient, before centring and scaling. Shape (len(prompts),), float32."""
+        rows = self._encode(prompts, completions)
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(self.device)
+        if torch.is_grad_enabled():
+            self.tokens_trained += int(lengths.sum())
+        # padding on the right comes after all that is read: no attention mask is needed
+        states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        last = states[torch.arange(len(rows), device=self.device), lengths - 1]
+        return self.model.score(last).squeeze(-1).float()
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+        """Rewards in standard deviations from the mean of reference samples."""
+        lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+        order = np.argsort(lengths, kind="stable")
+        values = np.empty(len(order))
+        for index in np.array_split(order, max(1, -(-sum(lengths) // TOKENS_PER_BATCH))):
+            if len(index):
+                values[index] = self.raw([prompts[i] for i in index], [completions[i] for i in index]).cpu()
+        return list((values - self.scale.mean) / self.scale.std)
+
+    def _encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
+        texts = [p + c for p, c in zip(prompts, completions, strict=True)]
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
+        return [ids or [self.tokenizer.eos_token_id] for ids in encoded]
+
+    def save(self, directory: Path) -> None:
+        """Write a `save_pretrained` folder and the scale."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        (Path(directory) / SCALE_FILE).write_text(json.dumps({"mean": self.scale.mean, "std": self.scale.std}))
+
+    @classmethod
+    def load(cls, directory: Path | str, *, device: str = "cpu") -> Self:
+        """Read what `save` wrote, or any one-label sequence classification model (scale 0, 1).
+
+        Raises:
+            UserError: The folder holds no such model.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        try:
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+            model, loading = loaded
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{directory}: not a reward model with a tokenizer ({error})") from error
+        refuse_missing_weights(directory, loading)
+        if model.config.num_labels != 1 or not hasattr(model, "score"):
+            raise UserError(f"{directory}: expected a model with one label and a head called score")
+        path = Path(directory) / SCALE_FILE
+        scale = RewardScale(**json.loads(path.read_text())) if path.exists() else RewardScale()
+        return cls(model.to(device), tokenizer, scale)
+
+
+def texts_of(pairs: Sequence[PreferencePair]) -> tuple[list[str], list[str], list[str]]:
+    """Prompts, chosen and rejected texts."""
+    return [p.chosen.prompt.text for p in pairs], [p.chosen.text for p in pairs], [p.rejected.text for p in pairs]
+
+
+def quality(model: RewardModel, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+    """How well the reward model ranks pairs: accuracy (ties count half), by thirds of the gold gap, and its calibration.
+
+    Returns:
+        `accuracy`, `n`; `by_gap`: accuracy per third of |gold difference|, smallest first; `calibration`: per fifth of the
+        predicted probability max(σ(d), 1 - σ(d)) of the raw difference d, its mean and how often the likelier side was chosen;
+        `calibration_error`: their mean absolute difference, weighted by count.
+    """
+    prompts, chosen, rejected = texts_of(pairs)
+    difference = (np.array(model(prompts, chosen)) - np.array(model(prompts, rejected))) * model.scale.std
+    right = np.where(difference == 0, 0.5, difference > 0)
+    gap = np.abs([p.chosen_reward - p.rejected_reward for p in pairs])
+    confidence = 1 / (1 + np.exp(-np.abs(difference)))
+    parts = [index for index in np.array_split(np.argsort(confidence), 5) if len(index)]
+    calibration = [{"predicted": float(confidence[i].mean()), "observed": float(right[i].mean()), "n": len(i)} for i in parts]
+    return {
+        "accuracy": float(right.mean()),
+        "n": len(pairs),
+        "by_gap": [
+            {"gap_up_to": float(gap[i].max()), "accuracy": float(right[i].mean()), "n": len(i)}
+            for i in np.array_split(np.argsort(gap), 3)
+            if len(i)
+        ],
+        "calibration": calibration,
+        "calibration_error": sum(row["n"] * abs(row["predicted"] - row["observed"]) for row in calibration) / len(pairs),
+    }

@@ -1,0 +1,79 @@
+"""Fit the learned reward of RLHF to preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from suite.data.preference_data import PreferencePair
+from suite.interfaces import Run
+from suite.maths.losses import bradley_terry_loss
+from suite.rewards.reward_model import RewardModel, RewardScale, quality, texts_of
+from suite.training.loop import OptimConfig, fit
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """Settings of reward modelling."""
+
+    validation_share: float = 0.1
+    """Share of the prompts whose pairs choose the checkpoint and are not trained on."""
+    margin: float = 0.0
+    """m of the Bradley-Terry loss per unit of gold reward difference; 0 for none."""
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(num_epochs=3))
+
+
+def fit_reward_model(
+    pairs: Sequence[PreferencePair], reference: Any, config: RewardModelConfig, run: Run
+) -> tuple[RewardModel, dict[str, Any]]:
+    """A scalar head on `reference`, fitted by `suite.maths.losses.bradley_terry_loss`; the best of its snapshots by validation
+    accuracy, centred and scaled on the reference's samples in `pairs`.
+
+    Logs, per step, `accuracies` (share of training pairs ranked right) beside the loop's metrics.
+
+    Returns:
+        The model, and its `suite.rewards.reward_model.quality` on validation pairs with `step` (of the snapshot kept) and
+        `accuracy_by_step`.
+
+    Raises:
+        ValueError: Too few prompts to hold some out.
+    """
+    training, held_out = split_by_prompt(pairs, config.validation_share, run.seed)
+
+    def loss_fn(model, batch):
+        prompts, chosen, rejected = texts_of(batch)
+        both = model.raw(prompts + prompts, chosen + rejected)
+        good, bad = both[: len(batch)], both[len(batch) :]
+        margin = torch.tensor([config.margin * (p.chosen_reward - p.rejected_reward) for p in batch], device=both.device)
+        return bradley_terry_loss(good, bad, margin=margin), {"accuracies": (good > bad).float().detach()}
+
+    fit(RewardModel.from_policy(reference), training, loss_fn, config.optim, run)
+    candidates = sorted((run.directory / "snapshots").glob("step-*"))
+    found = [(quality(RewardModel.load(folder, device=str(reference.device)), held_out), folder) for folder in candidates]
+    best, folder = max(found, key=lambda pair: pair[0]["accuracy"])
+    model = RewardModel.load(folder, device=str(reference.device))
+    samples = {(c.prompt.text, c.text) for p in pairs for c in (p.chosen, p.rejected)}
+    raw = np.array(model(*zip(*sorted(samples), strict=True)))
+    model.scale = RewardScale(float(raw.mean()), float(raw.std()))
+    steps = {int(f.name.removeprefix("step-")): q["accuracy"] for q, f in found}
+    return model, {**best, "step": int(folder.name.removeprefix("step-")), "accuracy_by_step": steps}
+
+
+def split_by_prompt(
+    pairs: Sequence[PreferencePair], share: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Pairs of most prompts, and of a random `share` of them.
+
+    Raises:
+        ValueError: Fewer than two prompts, or a share that is not in (0, 1).
+    """
+    prompts = sorted({p.chosen.prompt.id for p in pairs})
+    if not 0 < share < 1 or len(prompts) < 2:
+        raise ValueError(f"validation_share: expected a number in (0, 1) and at least two prompts, got {share}, {len(prompts)}")
+    count = min(len(prompts) - 1, max(1, round(share * len(prompts))))
+    held_out = {prompts[i] for i in np.random.default_rng(seed).permutation(len(prompts))[:count]}
+    return [p for p in pairs if p.chosen.prompt.id not in held_out], [p for p in pairs if p.chosen.prompt.id in held_out]

@@ -1,0 +1,182 @@
+"""PPO's parts by hand, its loop on the exact world against the optimum."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.ppo import PPO, PPOGT, KLExplosion, PPOConfig, next_beta
+from baselines.ppo_rollout import RunningScale, draw_rollout, prompts_of_step, shaped_rewards
+from suite.data.preference_data import Prompt
+from suite.data.tasks.exact_world import (
+    MAX_NEW_TOKENS,
+    ExactWorld,
+    TableReward,
+    exact_kl,
+    expected_reward,
+    optimum,
+    tiny_language_model,
+    word_tokenizer,
+)
+from suite.interfaces import TrainingData
+from suite.maths.kl import sequence_kl
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.runs.run_store import RunSpec
+from suite.training.loop import NonFiniteLoss, OptimConfig
+from suite.trial import QuietRun
+
+WORLD = ExactWorld()
+REWARDS = WORLD.word_rewards()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return CausalLMPolicy(tiny_language_model(), word_tokenizer())
+
+
+def table(policy):
+    with torch.no_grad():
+        return WORLD.log_probs(policy.model).double().log_softmax(-1)
+
+
+def train(root, reference, reward=None, method=PPO, **settings):
+    optim = {"lr": 1e-3, "micro_batch_size": 256, "num_snapshots": 1, **settings.pop("optim", {})}
+    config = PPOConfig(optim=OptimConfig(**optim), **settings)
+    run = QuietRun(root, RunSpec("train", {"seed": 0}))
+    run.directory.mkdir(parents=True)
+    reward = reward or TableReward.of(WORLD, REWARDS)
+    data = TrainingData(prompts=WORLD.prompts, reward=reward, gold_reward=reward, max_new_tokens=MAX_NEW_TOKENS)
+    policy = method().train(data, reference, config, run)
+    run._write_metrics()
+    return policy, [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_exact_world_fixed_beta_reaches_the_optimum(tmp_path, reference):
+    """Within 0.02 nats of KL(π‖π*) and 1 % of the objective's maximum, measured from the reference's value."""
+    policy, _ = train(tmp_path, reference, beta=1.0, samples_per_step=256, num_steps=80)
+    start = table(reference)
+    best, log_partition = optimum(start, REWARDS, beta=1.0)
+    assert exact_kl(start, best).mean() > 0.5
+    assert exact_kl(table(policy), best).mean() <= 0.02
+    objective = (expected_reward(table(policy), REWARDS) - exact_kl(table(policy), start)).mean()
+    assert objective >= 0.99 * log_partition.mean()
+
+
+@pytest.mark.parametrize("target", [0.1, 0.3, 1.0])
+def test_exact_world_the_controller_holds_its_target(tmp_path, reference, target):
+    """Mean KL over the last quarter of the run within 10 % of the target."""
+    _, rows = train(tmp_path, reference, beta=0.5, target_kl=target, samples_per_step=256)
+    assert np.mean([row["kl"] for row in rows[-len(rows) // 4 :]]) == pytest.approx(target, rel=0.1)
+
+
+def test_the_logged_kl_and_the_first_ratio(tmp_path, reference):
+    _, rows = train(tmp_path, reference, num_steps=6, samples_per_step=64)
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert all(row["first_ratio"] <= 1e-5 for row in rows)
+    assert [row["step"] for row in rows] == list(range(1, 7))
+    assert rows[-1]["lr"] == pytest.approx(1e-3 / 6, rel=1e-4)
+
+
+def test_a_rollout_agrees_with_the_library(reference):
+    """KL, log-probs and rewards of a rollout of another policy against the functions everyone uses."""
+    policy = CausalLMPolicy(tiny_language_model(1), word_tokenizer())
+    head = torch.nn.Linear(32, 1)
+    config = PPOConfig(whiten_advantages=False, gamma=1.0, lam=1.0, optim=OptimConfig(micro_batch_size=7))
+    reward = TableReward.of(WORLD, REWARDS)
+    rollout = draw_rollout(
+        policy, head, reference, reward, WORLD.prompts, num_samples=20, max_new_tokens=3, seed=3, beta=0.4, config=config,
+        scale=RunningScale(),
+    )  # fmt: skip
+    (of_policy, mask), (of_reference, _) = (p.completion_token_log_probs(rollout.completions) for p in (policy, reference))
+    assert torch.equal(rollout.mask, mask)
+    assert torch.allclose(rollout.logps, of_policy, atol=1e-5)
+    assert torch.allclose(rollout.kl, sequence_kl(of_policy, of_reference, mask, estimator="k1"), atol=1e-5)
+    given = reward([c.prompt.text for c in rollout.completions], [c.text for c in rollout.completions])
+    assert rollout.scores.tolist() == pytest.approx(given)
+    # with γ = λ = 1 the return of the first token is the whole shaped reward: score - β·KL
+    assert torch.allclose(rollout.returns[:, 0], rollout.scores - 0.4 * rollout.kl, atol=1e-5)
+    assert torch.allclose(rollout.advantages[:, 0], rollout.returns[:, 0] - rollout.values[:, 0], atol=1e-5)
+
+
+def test_shaped_rewards_by_hand():
+    logps = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, 9.0]])
+    reference_logps = torch.tensor([[-1.5, -1.0, -3.0], [-2.0, -1.0, 7.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    shaped = shaped_rewards(logps, reference_logps, mask, torch.tensor([10.0, 20.0]), beta=0.5)
+    assert torch.allclose(shaped, torch.tensor([[-0.25, 0.5, 10.0], [-0.5, 20.0, 0.0]]))
+
+
+def test_the_controller_by_hand():
+    """Horizon 0.05 of 40 steps: K = ½ per step; the error is cut at ±0.2."""
+    config = PPOConfig(target_kl=2.0, horizon=0.05, num_steps=40)
+    assert next_beta(1.0, 2.2, config) == pytest.approx(1.05)
+    assert next_beta(1.0, 100.0, config) == pytest.approx(1.1)
+    assert next_beta(1.0, 0.0, config) == pytest.approx(0.9)
+    assert next_beta(0.7, 100.0, PPOConfig(target_kl=None)) == 0.7
+
+
+def test_the_running_scale_is_that_of_all_rewards_so_far():
+    values = torch.randn(90, generator=torch.Generator().manual_seed(0)) * 3 + 2
+    scale = RunningScale()
+    for part in values.split([10, 50, 30]):
+        scale.update(part)
+    expected = (values - values.mean()) / values.std(unbiased=False)
+    assert torch.allclose(RunningScale(*scale.state()).normalise(values), expected, atol=1e-5)
+
+
+def test_every_prompt_has_its_turn():
+    prompts = [Prompt(str(i), (1,), "") for i in range(10)]
+    first = [p.id for step in range(2) for p in prompts_of_step(prompts, 5, 0, step)[0]]
+    second = [p.id for step in range(2, 4) for p in prompts_of_step(prompts, 5, 0, step)[0]]
+    assert sorted(first) == sorted(second) == sorted(p.id for p in prompts)
+    assert first != second
+    assert prompts_of_step(prompts, 40, 0, 0)[1] == 4
+
+
+def test_with_normalised_rewards_their_unit_does_not_matter(tmp_path, reference):
+    reward = TableReward.of(WORLD, REWARDS)
+
+    def other(prompts, completions):
+        return [1000 * r + 50 for r in reward(prompts, completions)]
+
+    settings = {"normalise_rewards": True, "num_steps": 10, "samples_per_step": 64}
+    one, _ = train(tmp_path / "a", reference, reward, **settings)
+    same, _ = train(tmp_path / "b", reference, other, **settings)
+    assert torch.allclose(table(one), table(same), atol=1e-2)
+    assert exact_kl(table(one), table(reference)).mean() > 0.05
+
+
+def test_a_penalty_for_the_missing_eos_makes_completions_end(tmp_path, reference):
+    def nothing(prompts, completions):
+        return [0.0] * len(prompts)
+
+    _, rows = train(tmp_path, reference, nothing, no_eos_penalty=3.0, num_steps=30, beta=0.1)
+    assert rows[0]["no_eos"] > 0.6
+    assert rows[-1]["no_eos"] < 0.5 * rows[0]["no_eos"]
+
+
+def test_ppo_gt_is_ppo_given_the_other_reward(tmp_path, reference):
+    one, _ = train(tmp_path / "a", reference, num_steps=4, samples_per_step=32)
+    same, _ = train(tmp_path / "b", reference, method=PPOGT, num_steps=4, samples_per_step=32)
+    assert torch.equal(table(one), table(same))
+    assert PPOGT.needs == {"prompts", "gold_reward"}
+
+
+def test_guards_stop_with_the_reason(tmp_path, reference):
+    with pytest.raises(KLExplosion, match=r"step \d+: mean KL .* max_kl = 0.5"):
+        train(tmp_path / "a", reference, beta=0.0, max_kl=0.5, num_steps=40)
+
+    def broken(prompts, completions):
+        return [math.nan] * len(prompts)
+
+    with pytest.raises(NonFiniteLoss, match="step 1"):
+        train(tmp_path / "b", reference, broken, num_steps=2)
+    with pytest.raises(ValueError, match="needs prompts"):
+        PPO().train(TrainingData(prompts=WORLD.prompts), reference, PPOConfig(), QuietRun(tmp_path, RunSpec("train", {})))
+
+
+def test_a_rollout_that_moved_too_far_ends_early(tmp_path, reference):
+    _, rows = train(tmp_path, reference, num_steps=5, samples_per_step=64, epochs_per_step=8, max_approx_kl=1e-6)
+    assert {row["epochs"] for row in rows} <= {1.0, 2.0}
