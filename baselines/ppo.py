@@ -24,19 +24,21 @@ class KLExplosion(Exception):
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Settings of PPO. Of `optim` the learning rate, gradient clip, precision and snapshots count; the optimizer is Adam."""
+    """Settings of PPO, as tuned on the embedded models. Of `optim` the learning rate, gradient clip, precision and snapshots
+    count; the optimizer is Adam.
+    """
 
-    beta: float = 0.2
+    beta: float = 0.05
     """Weight of the KL penalty: fixed, or what the controller starts from."""
     target_kl: float | None = None
     """Sequence KL in nats per completion that the controller steers β to; None keeps β."""
     horizon: float = 0.05
     """Share of the run's samples in which the controller may change β by a factor of at most 1.2."""
-    num_steps: int = 64
+    num_steps: int = 32
     """Rollouts."""
     samples_per_step: int = 128
     """Completions per rollout."""
-    epochs_per_step: int = 4
+    epochs_per_step: int = 2
     """Passes over each rollout."""
     minibatch_size: int = 64
     """Completions per optimizer step."""
@@ -54,8 +56,8 @@ class PPOConfig:
     """Learning rate of the value head; the trunk it reads has the policy's."""
     whiten_advantages: bool = True
     """Advantages with mean 0 and variance 1 over the tokens of a rollout."""
-    normalise_rewards: bool = False
-    """Rewards in standard deviations from the mean of all rewards so far; β and KL targets then mean something else."""
+    normalise_rewards: bool = True
+    """Rewards in standard deviations from the mean of all rewards so far; β is then per standard deviation."""
     no_eos_penalty: float = 0.0
     """Taken from the reward of a completion that ends without EOS."""
     max_approx_kl: float = 0.1
@@ -64,7 +66,22 @@ class PPOConfig:
     """Stop the run when the mean sequence KL exceeds this."""
     lr_decay: bool = True
     """The learning rates fall linearly to 0 over the run."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
+
+
+@dataclass(frozen=True)
+class PPOTRLConfig(PPOConfig):
+    """TRL's defaults of 2023 (its sentiment example); the horizon, 10,000 samples there, stays a share of the run."""
+
+    beta: float = 0.2
+    target_kl: float | None = 6.0
+    samples_per_step: int = 256
+    epochs_per_step: int = 4
+    minibatch_size: int = 16
+    normalise_rewards: bool = False
+    value_lr: float = 1.41e-5
+    lr_decay: bool = False
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1.41e-5))
 
 
 class PPO:
@@ -96,6 +113,14 @@ class PPOGT(PPO):
 
     def train(self, data: TrainingData, reference: Policy, config: PPOConfig, run: Run) -> Policy:
         return optimise(data.prompts, data.gold_reward, data.max_new_tokens, reference, config, run)
+
+
+class PPOGTTRL(PPOGT):
+    """PPO-GT with TRL's defaults of 2023 (`PPOTRLConfig`): the paper's second ground-truth baseline."""
+
+    name: ClassVar[str] = "PPO-GT (TRL)"
+    Config: ClassVar[type] = PPOTRLConfig
+    promise: ClassVar[Promise] = "improves_reward"
 
 
 def optimise(

@@ -39,17 +39,23 @@ LEARNING_RATES = {
 }  # fmt: skip
 
 BEST_OF_N = [{"n": 2**k} for k in range(1, 7)]
+TARGET_KL = [{"target_kl": target} for target in (3.0, 6.0, 9.0, 12.0)]
 GRIDS: dict[str, Grid] = {
     "default": {
         "dpo": [{"beta": 0.1}, {"beta": 1.0}],
         "unlikelihood": [{"alpha": 0.05}, {"alpha": 0.5}],
         "preferred_ft": [{}],
+        "ppo": [{"target_kl": 6.0}],
+        "ppo_gt": [{"target_kl": 6.0}],
         "best_of_n": BEST_OF_N,
     },
     "paper": {
         "dpo": [{"beta": beta} for beta in (0.05, 0.1, 1.0, 5.0)],
         "unlikelihood": [{"alpha": alpha} for alpha in (0.05, 0.1, 0.5, 1.0)],
         "preferred_ft": [{}],
+        "ppo": TARGET_KL,
+        "ppo_gt": TARGET_KL,
+        "ppo_gt_trl": TARGET_KL,
         "best_of_n": BEST_OF_N,
     },
     "variants": {
@@ -73,7 +79,7 @@ def profiles() -> dict[str, Any]:
     fast = "bfloat16" if bfloat16_is_native() else "float32"
     embedded = Study(
         profile="embedded", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"),
-        train_prompts=768, validation_prompts=64, test_prompts=192, max_new_tokens=32,
+        on_policy_samples=4096, train_prompts=768, validation_prompts=64, test_prompts=192, max_new_tokens=32,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
         reward_model=OptimConfig(lr=3e-5, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
         learning_rates=LEARNING_RATES, sampler_dtype=fast,
@@ -105,7 +111,7 @@ class Arguments:
     profile: str = "embedded"
     """Models, data and sizes: smoke, embedded or paper."""
     grid: Literal["default", "paper", "variants"] = "default"
-    """default: 2 DPO β, 2 unlikelihood α, Preferred-FT, Best-of-N; paper: all of the paper's; variants: the DPO family."""
+    """default: a few settings of every method; paper: all of the paper's; variants: the DPO family."""
     methods: str = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"

@@ -72,6 +72,8 @@ class Trial:
         """
         fields = self.method.Config.__dataclass_fields__
         settings: dict[str, Any] = {"beta": BETA} if self.method.promise == "follows_optimum" else {}
+        if "normalise_rewards" in fields:
+            settings["normalise_rewards"] = False  # β is per unit of reward here
         if "num_steps" in fields and size == BRIEF:
             settings["num_steps"] = 6
         if "optim" in fields:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from suite.data.tasks.imdb_sentiment import MAX_PREFIX, MIN_PREFIX
+from suite.registry import load_method
 from suite.runs.study import Study
 
 UNSPECIFIED = "not specified"
@@ -24,10 +25,20 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
     def values(method: str, key: str) -> str:
         return ", ".join(str(setting[key]) for setting in grid.get(method, ()) if key in setting) or "not run"
 
-    rates = {method: f"{study.learning_rates.get(method, optim.lr):g}" for method in grid if method != "best_of_n"}
+    methods = {name: load_method(name) for name in grid}
+    rates = {
+        name: f"{study.learning_rates.get(name, method.Config().optim.lr):g}"
+        for name, method in methods.items()
+        if not method.evaluated_from_pool
+    }
     name = Path(study.reference).name if Path(study.reference).exists() else study.reference
     judge = Path(study.gold_reward).name if Path(study.gold_reward).exists() else study.gold_reward
-    searched = all(method in study.learning_rates for method in rates)
+    own = [method for method in rates if method not in study.learning_rates]
+    choice = "equal-size search on validation prompts" + (
+        f"; not for {', '.join(own)}, which have their own default" if own else ""
+    )
+    if len(own) == len(rates):
+        choice = "the paper's or the method's own default"
     ties = "identical completions and equal rewards dropped and counted"
     if study.labels == "bradley_terry":
         ties = "identical completions dropped and counted, equal rewards labelled by a coin"
@@ -48,7 +59,14 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("batch size, pairs", "64", str(optim.batch_size)),
         ("DPO β", "0.05, 0.1, 1, 5", values("dpo", "beta")),
         ("Unlikelihood α", "0.05, 0.1, 0.5, 1", values("unlikelihood", "alpha")),
-        ("PPO target KL", "3, 6, 9, 12 (learned and ground-truth reward)", "not run"),
+        ("PPO target KL, learned reward", "3, 6, 9, 12", values("ppo", "target_kl")),
+        ("PPO target KL, ground-truth reward", "3, 6, 9, 12", values("ppo_gt", "target_kl")),
+        ("PPO target KL, ground-truth reward, TRL's defaults", "3, 6, 9, 12", values("ppo_gt_trl", "target_kl")),
+        ("PPO optimizer", UNSPECIFIED, "Adam, learning rate falling to 0 (TRL's defaults: constant)"),
+        ("PPO completions per run", UNSPECIFIED, str(study.on_policy_samples)),
+        ("PPO completions per step", "1024 (ground truth, tuned), 256 (TRL's defaults)", "128, 256 with TRL's defaults"),
+        ("PPO controller's horizon", "10000 samples (TRL's defaults)", "0.05 of the run's samples"),
+        ("reward model", "gpt2-large, 3 epochs, best validation accuracy", f"the reference, {study.reward_model.num_epochs} epochs, best validation accuracy"),
         ("evaluation", "every 100 steps", f"{optim.num_snapshots} evenly spaced snapshots per run"),
         ("completion length, tokens", UNSPECIFIED, str(study.max_new_tokens)),
         ("sampling", UNSPECIFIED, "temperature 1, no top-k, no top-p"),
@@ -57,7 +75,7 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("KL estimator", UNSPECIFIED, "exact per step over the vocabulary; k1 beside it"),
         ("epochs over the pairs", UNSPECIFIED, str(optim.num_epochs)),
         ("training seeds", UNSPECIFIED, ", ".join(map(str, seeds))),
-        ("choice of learning rate", UNSPECIFIED, "equal-size search for every method on validation prompts" if searched else "the paper's or the method's own default"),
+        ("choice of learning rate", UNSPECIFIED, choice),
         ("arithmetic", UNSPECIFIED, f"training {optim.precision}; sampling of training data and pool {study.sampler_dtype}; evaluation float32"),
     ]  # fmt: skip
     frame = pd.DataFrame(items, columns=["item", "paper", "this run"])

@@ -62,7 +62,7 @@ class Study:
     labels: Labels = "hard"
     bradley_terry_scale: float = 5.0
     """Scale of `bradley_terry` labels, per unit of reward."""
-    on_policy_samples: int = 8192
+    on_policy_samples: int = 4096
     """Completions that a method which samples for itself draws in a run (a Config with `num_steps` and `samples_per_step`)."""
     samples_per_prompt: int = 1
     """Completions per evaluation prompt and snapshot."""

@@ -29,6 +29,7 @@ from suite.trial import QuietRun
 
 WORLD = ExactWorld()
 REWARDS = WORLD.word_rewards()
+SETTINGS = {"beta": 0.2, "normalise_rewards": False, "num_steps": 64, "epochs_per_step": 4}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def table(policy):
 
 def train(root, reference, reward=None, method=PPO, **settings):
     optim = {"lr": 1e-3, "micro_batch_size": 256, "num_snapshots": 1, **settings.pop("optim", {})}
-    config = PPOConfig(optim=OptimConfig(**optim), **settings)
+    config = PPOConfig(optim=OptimConfig(**optim), **{**SETTINGS, **settings})
     run = QuietRun(root, RunSpec("train", {"seed": 0}))
     run.directory.mkdir(parents=True)
     reward = reward or TableReward.of(WORLD, REWARDS)
@@ -83,7 +84,9 @@ def test_a_rollout_agrees_with_the_library(reference):
     """KL, log-probs and rewards of a rollout of another policy against the functions everyone uses."""
     policy = CausalLMPolicy(tiny_language_model(1), word_tokenizer())
     head = torch.nn.Linear(32, 1)
-    config = PPOConfig(whiten_advantages=False, gamma=1.0, lam=1.0, optim=OptimConfig(micro_batch_size=7))
+    config = PPOConfig(
+        whiten_advantages=False, normalise_rewards=False, gamma=1.0, lam=1.0, optim=OptimConfig(micro_batch_size=7)
+    )
     reward = TableReward.of(WORLD, REWARDS)
     rollout = draw_rollout(
         policy, head, reference, reward, WORLD.prompts, num_samples=20, max_new_tokens=3, seed=3, beta=0.4, config=config,

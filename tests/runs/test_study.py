@@ -166,7 +166,7 @@ def test_ppo_learns_its_reward_from_the_pairs_and_ppo_gt_is_given_the_gold_one()
     assert set(ppo_gt.inputs) == set(dpo.inputs) == {"prompts", "pairs"}
     assert {spec.stage for spec in closure([ppo])} >= {"reward_model", "completions"}
     assert "reward_model" not in {spec.stage for spec in closure([ppo_gt, dpo])}
-    assert ppo.config["config"]["num_steps"] == STUDY.on_policy_samples // 128
+    assert ppo.config["config"]["num_steps"] == STUDY.on_policy_samples // 128 == 32
 
 
 def test_an_edited_reward_model_is_never_answered_from_an_old_run(monkeypatch):
