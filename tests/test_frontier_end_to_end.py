@@ -61,7 +61,7 @@ def test_it_leaves_everything_it_promises(finished):
     }
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "Reward within a KL budget" in printed
-    for method in ("DPO", "Unlikelihood", "Preferred-FT", "Best-of-N"):
+    for method in ("DPO", "Unlikelihood", "Preferred-FT", "PPO", "PPO-GT", "Best-of-N"):
         assert method in (out / "summary.md").read_text()
     assert (out / "frontier.svg").read_text().count('<g id="PolyCollection') + (out / "frontier.svg").read_text().count(
         '<g id="LineCollection'
