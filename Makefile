@@ -19,7 +19,7 @@ test:
 slow:               ## minutes; not part of CI
 	pytest -m slow
 
-smoke:              ## the whole frontier at smoke scale, a minute or two
+smoke:              ## the whole frontier at smoke scale, about a minute
 	python experiments/run_imdb_frontier.py --profile smoke
 
 frontier:           ## the main job: results/imdb_frontier

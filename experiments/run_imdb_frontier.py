@@ -6,7 +6,7 @@ finished sweep redraws in seconds.
 
 Examples:
   python experiments/run_imdb_frontier.py                                  embedded models, no network, CPU, minutes
-  python experiments/run_imdb_frontier.py --profile smoke                  the whole pipeline in a minute or two
+  python experiments/run_imdb_frontier.py --profile smoke                  the whole pipeline in about a minute
   python experiments/run_imdb_frontier.py --dry-run                        every run, cached or not
   python experiments/run_imdb_frontier.py --grid paper --seeds 0,1,2       the paper's grid, three training seeds
   python experiments/run_imdb_frontier.py --methods dpo,best_of_n          some methods
