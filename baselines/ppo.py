@@ -24,7 +24,7 @@ class KLExplosion(Exception):
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Settings of PPO, as tuned on the embedded models. Of `optim` the learning rate, gradient clip, precision and snapshots
+    """Settings of PPO; defaults tried, not searched, on the embedded models. Of `optim` the learning rate, gradient clip, precision and snapshots
     count; the optimizer is Adam.
     """
 

@@ -26,6 +26,11 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         return ", ".join(str(setting[key]) for setting in grid.get(method, ()) if key in setting) or "not run"
 
     methods = {name: load_method(name) for name in grid}
+
+    def ppo(key: str, unit: str = "") -> str:
+        configs = {name: method.Config() for name, method in methods.items() if hasattr(method.Config, key)}
+        return "; ".join(f"{name} {getattr(config, key)}{unit}" for name, config in configs.items()) or "not run"
+
     rates = {
         name: f"{study.learning_rates.get(name, method.Config().optim.lr):g}"
         for name, method in methods.items()
@@ -62,10 +67,10 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("PPO target KL, learned reward", "3, 6, 9, 12", values("ppo", "target_kl")),
         ("PPO target KL, ground-truth reward", "3, 6, 9, 12", values("ppo_gt", "target_kl")),
         ("PPO target KL, ground-truth reward, TRL's defaults", "3, 6, 9, 12", values("ppo_gt_trl", "target_kl")),
-        ("PPO optimizer", UNSPECIFIED, "Adam, learning rate falling to 0 (TRL's defaults: constant)"),
+        ("PPO optimizer", UNSPECIFIED, "Adam; rate falling to 0: " + ppo("lr_decay")),
         ("PPO completions per run", UNSPECIFIED, str(study.on_policy_samples)),
-        ("PPO completions per step", "1024 (ground truth, tuned), 256 (TRL's defaults)", "128, 256 with TRL's defaults"),
-        ("PPO controller's horizon", "10000 samples (TRL's defaults)", "0.05 of the run's samples"),
+        ("PPO completions per step", "1024 (ground truth, tuned), 256 (TRL's defaults)", ppo("samples_per_step")),
+        ("PPO controller's horizon", "10000 samples (TRL's defaults)", ppo("horizon", " of the run's samples")),
         ("reward model", "gpt2-large, 3 epochs, best validation accuracy", f"the reference, {study.reward_model.num_epochs} epochs, best validation accuracy"),
         ("evaluation", "every 100 steps", f"{optim.num_snapshots} evenly spaced snapshots per run"),
         ("completion length, tokens", UNSPECIFIED, str(study.max_new_tokens)),

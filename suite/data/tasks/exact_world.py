@@ -41,7 +41,7 @@ def word_tokenizer(words: Sequence[str] = WORDS) -> Any:
 
 
 def tiny_language_model(seed: int = 0) -> Any:
-    """A random GPT-2 of 14,000 parameters, far from uniform; able to represent any distribution over the completions."""
+    """A random GPT-2 of 13,408 parameters, far from uniform; able to represent any distribution over the completions."""
     from transformers import AutoConfig, GPT2LMHeadModel
 
     config: Any = AutoConfig.for_model(
