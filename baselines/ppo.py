@@ -24,8 +24,9 @@ class KLExplosion(Exception):
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Settings of PPO; defaults tried, not searched, on the embedded models. Of `optim` the learning rate, gradient clip, precision and snapshots
-    count; the optimizer is Adam.
+    """Settings of PPO; the defaults were tried, not searched, on the embedded models.
+
+    Of `optim` the learning rate, gradient clip, precision and snapshots count; the optimizer is Adam.
     """
 
     beta: float = 0.05
