@@ -15,7 +15,6 @@ from torch import Tensor
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import LogProbUnavailable, Policy, Promise, RewardFunction, Run, TrainingData
 from suite.maths.kl import best_of_n_kl_bound
-from suite.maths.statistics import expected_maximum
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,6 @@ class BestOfNPolicy:
         """Nats; a bound, not an estimate (`suite.maths.kl.best_of_n_kl_bound`)."""
         return best_of_n_kl_bound(self.n)
 
-    def expected_rewards(self, pool_rewards: np.ndarray) -> np.ndarray:
-        """Expected reward per prompt from a pool of base samples, shape (prompts, M) → (prompts,), by order statistics.
-
-        Valid when the reward that selects is the reward that is reported.
-        """
-        return expected_maximum(pool_rewards, self.n)
-
     def log_prob(self, completions: Sequence[Completion]) -> Tensor:
         raise LogProbUnavailable("Best-of-N has no tractable log-probability; use kl_upper_bound()")
 
@@ -100,13 +92,27 @@ class BestOfNPolicy:
 
 
 class BestOfN:
-    """Best-of-N as a method: nothing is trained; every N is read off one pool of reference samples."""
+    """Best-of-N by the learned reward, as in the paper: nothing is trained but the reward model.
+
+    Every N is read off one pool of reference samples.
+    """
 
     name: ClassVar[str] = "Best-of-N"
     Config: ClassVar[type] = BestOfNConfig
-    needs: ClassVar[frozenset[str]] = frozenset({"gold_reward"})
+    needs: ClassVar[frozenset[str]] = frozenset({"reward"})
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = True
+
+    def train(self, data: TrainingData, reference: Policy, config: BestOfNConfig, run: Run) -> BestOfNPolicy:
+        assert data.reward is not None, "the study fills in what `needs` names"
+        return BestOfNPolicy(reference, data.reward, n=config.n)
+
+
+class BestOfNGT(BestOfN):
+    """The same by the ground-truth reward, which also measures it: what selection would give with a perfect reward model."""
+
+    name: ClassVar[str] = "Best-of-N-GT"
+    needs: ClassVar[frozenset[str]] = frozenset({"gold_reward"})
 
     def train(self, data: TrainingData, reference: Policy, config: BestOfNConfig, run: Run) -> BestOfNPolicy:
         assert data.gold_reward is not None, "the study fills in what `needs` names"

@@ -29,12 +29,14 @@ class PPOConfig:
     Of `optim` the learning rate, gradient clip, precision and snapshots count; the optimizer is Adam.
     """
 
-    beta: float = 0.05
+    beta: float = 0.1
     """Weight of the KL penalty: fixed, or what the controller starts from."""
     target_kl: float | None = None
     """Sequence KL in nats per completion that the controller steers β to; None keeps β."""
     horizon: float = 0.05
     """Share of the run's samples in which the controller may change β by a factor of at most 1.2."""
+    gain: float = 1.0
+    """How the penalty also answers the KL at hand: β·(KL/target)^gain. Without it β lags behind and the KL swings."""
     num_steps: int = 32
     """Rollouts."""
     samples_per_step: int = 128
@@ -59,29 +61,38 @@ class PPOConfig:
     """Advantages with mean 0 and variance 1 over the tokens of a rollout."""
     normalise_rewards: bool = True
     """Rewards in standard deviations from the mean of all rewards so far; β is then per standard deviation."""
+    logit_rewards: bool = False
+    """Rewards in (0, 1) enter as ½·log(r/(1 - r)), the logit of a two-class classifier with symmetric logits."""
     no_eos_penalty: float = 0.0
     """Taken from the reward of a completion that ends without EOS."""
     max_approx_kl: float = 0.1
     """Stop the passes over a rollout when the policy has moved this far from it, mean nats per token."""
-    max_kl: float = 100.0
+    max_kl: float = 50.0
     """Stop the run when the mean sequence KL exceeds this."""
-    lr_decay: bool = True
-    """The learning rates fall linearly to 0 over the run."""
+    final_lr: float = 0.25
+    """Share of the learning rates that is left at the end; they fall linearly to it."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
 
 
 @dataclass(frozen=True)
 class PPOTRLConfig(PPOConfig):
-    """TRL's defaults of 2023 (its sentiment example); the horizon, 10,000 samples there, stays a share of the run."""
+    """TRL's defaults of 2023 (its sentiment example, one pass over 25,000 prompts), scaled to the embedded profile.
+
+    256 samples per step are 32 here, an eighth, as 1024 are 128 in `PPOConfig`; the horizon of 10,000 samples stays 0.4 of
+    the run.
+    """
 
     beta: float = 0.2
     target_kl: float | None = 6.0
-    samples_per_step: int = 256
+    samples_per_step: int = 32
     epochs_per_step: int = 4
     minibatch_size: int = 16
     normalise_rewards: bool = False
+    logit_rewards: bool = True
     value_lr: float = 1.41e-5
-    lr_decay: bool = False
+    gain: float = 0.0
+    horizon: float = 0.4
+    final_lr: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1.41e-5))
 
 
@@ -93,7 +104,8 @@ class PPO:
     follows the sequence KL. Logs, per step: `reward` as the reward function gave it, `kl` [nats per completion, k1], `beta`,
     `objective` = reward - β·kl, `entropy` [nats per token, sampled], `tokens_per_completion`, `no_eos`, `policy_loss`,
     `value_loss`, `explained_variance` of the returns by the values, `approx_kl` (k3 of the rollout's tokens, new against old),
-    `clip_fraction`, `first_ratio` (largest |π/π_old - 1| before the first update), `epochs`, `grad_norm`, `lr`, `tokens`.
+    `clip_fraction`, `first_ratio` (largest |π/π_old - 1| before the first update), `epochs`, `grad_norm`, `lr`, `tokens`,
+    `tokens_sampled`, `tokens_scored` (without gradient; by policy, reference and reward).
     """
 
     name: ClassVar[str] = "PPO"
@@ -141,7 +153,7 @@ def optimise(
     if reward is None or max_new_tokens is None:
         raise ValueError("PPO needs prompts, a reward and max_new_tokens")
     policy = reference.copy()
-    policy.tokens_sampled = 0
+    policy.tokens_sampled = policy.tokens_scored = 0
     value_head = nn.Linear(policy.model.config.hidden_size, 1, device=policy.device)
     nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
     optimizer = torch.optim.Adam(
@@ -152,22 +164,23 @@ def optimise(
         eps=1e-5,
     )
     peaks = [group["lr"] for group in optimizer.param_groups]
-    beta, scale, step = config.beta, RunningScale(), 0
+    beta, weight, scale, step = config.beta, config.beta, RunningScale(), 0
     if state := run.load_checkpoint():
         policy.model.load_state_dict(state["model"])
         value_head.load_state_dict(state["value_head"])
         optimizer.load_state_dict(state["optimizer"])
-        beta, scale, step = state["beta"], RunningScale(*state["scale"]), state["step"]
-        policy.tokens_trained, policy.tokens_sampled = state["tokens"]
+        (beta, weight), scale, step = state["beta"], RunningScale(*state["scale"]), state["step"]
+        policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored = state["tokens"]
     kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
     with run.progress(config.num_steps, "step", step) as bar:
         while step < config.num_steps:
             chosen, num_samples = prompts_of_step(prompts, config.samples_per_step, run.seed, step)
             rollout = draw_rollout(
                 policy, value_head, reference, reward, chosen, num_samples=num_samples, max_new_tokens=max_new_tokens,
-                seed=1_000_003 * run.seed + step, beta=beta, config=config, scale=scale,
+                seed=1_000_003 * run.seed + step, beta=weight, config=config, scale=scale,
             )  # fmt: skip
             policy.tokens_sampled += int(rollout.mask.sum())
+            policy.tokens_scored += 3 * sum(len(c.prompt.ids) + len(c.ids) for c in rollout.completions)  # π, π_ref, reward
             kl = float(rollout.kl.mean())
             if not kl <= config.max_kl:
                 raise KLExplosion(
@@ -175,33 +188,46 @@ def optimise(
                     f"lower the learning rate ({config.optim.lr:g}) or normalise rewards; the last checkpoint is kept"
                 )
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * (1 - step / config.num_steps if config.lr_decay else 1.0)
+                group["lr"] = peak * (1 - (1 - config.final_lr) * step / config.num_steps)
             metrics = update(policy, value_head, optimizer, rollout, config, seed=1_000_003 * run.seed + step, step=step)
             step += 1
-            run.log(step, {**_describe(rollout, beta), **metrics, "lr": optimizer.param_groups[0]["lr"],
-                           "tokens": float(policy.tokens_trained)})  # fmt: skip
+            run.log(step, {**_describe(rollout, weight), **metrics, "lr": optimizer.param_groups[0]["lr"],
+                           "tokens": float(policy.tokens_trained), "tokens_sampled": float(policy.tokens_sampled),
+                           "tokens_scored": float(policy.tokens_scored)})  # fmt: skip
             beta = next_beta(beta, kl, config)
+            weight = penalty(beta, kl, config)
             bar.update(1)
             if step in kept:
                 run.snapshot(policy, step)
             if run.checkpoint_due() and step < config.num_steps:
                 run.save_checkpoint(step, {
-                    "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": beta,
+                    "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": [beta, weight],
                     "optimizer": optimizer.state_dict(), "scale": scale.state(),
-                    "tokens": [policy.tokens_trained, policy.tokens_sampled],
+                    "tokens": [policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored],
                 })  # fmt: skip
     return policy
 
 
 def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
-    """The adaptive controller of Ziegler et al. 2019 (arXiv:1909.08593, sec. 2.2): β ← β·(1 + e·n/H).
+    """The adaptive controller of Ziegler et al. 2019 (arXiv:1909.08593, sec. 2.2): β ← β·max(½, 1 + e·n/H).
 
     e = clip(KL/target - 1, -0.2, 0.2) with the *sequence* KL, n the samples of a step, H = `horizon` × all samples of the run.
     """
     if config.target_kl is None:
         return beta
     error = min(max(kl / config.target_kl - 1, -0.2), 0.2)
-    return beta * (1 + error / (config.horizon * config.num_steps))
+    return beta * max(0.5, 1 + error / (config.horizon * config.num_steps))
+
+
+def penalty(beta: float, kl: float, config: PPOConfig) -> float:
+    """The weight of the next rollout's KL penalty: β·clip(KL/target, 1/3, 3)^gain.
+
+    β alone integrates past errors; the policy answers it some steps later, so that the KL swings around the target. The power
+    answers at once (proportional beside integral control). `gain` = 0 is the controller as published.
+    """
+    if config.target_kl is None:
+        return beta
+    return beta * min(max(kl / config.target_kl, 1 / 3), 3.0) ** config.gain
 
 
 def update(

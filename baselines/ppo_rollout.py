@@ -121,7 +121,7 @@ def draw_rollout(
     drawn = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed)
     completions = [c for some in drawn for c in some]
     given = reward([c.prompt.text for c in completions], [c.text for c in completions])
-    scores = torch.tensor(np.asarray(given), dtype=torch.float32, device=policy.device)
+    scores = torch.tensor(np.asarray(given), dtype=torch.float64).to(policy.device)
     parts = []
     with autocast(policy.device, config.optim.precision):
         for batch in _batches(completions, config.optim.micro_batch_size):
@@ -129,14 +129,22 @@ def draw_rollout(
             parts.append((*token_log_probs_and_values(policy, value_head, batch), of_reference))
     logps, values, mask, reference_logps = (_stack(column) for column in zip(*parts, strict=True))
     kl = sequence_kl(logps, reference_logps, mask, estimator="k1")
-    scale.update(scores)
-    shaped = scale.normalise(scores) if config.normalise_rewards else scores
+    shaped = _logits(scores) if config.logit_rewards else scores
+    scale.update(shaped)
+    if config.normalise_rewards:
+        shaped = scale.normalise(shaped)
     shaped = shaped - config.no_eos_penalty * torch.tensor([c.truncated for c in completions], device=shaped.device)
     rewards = shaped_rewards(logps, reference_logps, mask, shaped, beta=beta)
     advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
     if config.whiten_advantages:
         advantages = masked_whiten(advantages, mask)
     return Rollout(completions, mask, logps, values, advantages, returns, scores, kl)
+
+
+def _logits(scores: Tensor) -> Tensor:
+    if not ((scores > 0) & (scores < 1)).all():
+        raise ValueError(f"logit_rewards: expected rewards in (0, 1), got {float(scores.min()):g} to {float(scores.max()):g}")
+    return 0.5 * torch.logit(scores)
 
 
 def _batches(completions: Sequence[Completion], size: int) -> list[Sequence[Completion]]:

@@ -48,6 +48,7 @@ GRIDS: dict[str, Grid] = {
         "ppo": [{"target_kl": 6.0}],
         "ppo_gt": [{"target_kl": 6.0}],
         "best_of_n": BEST_OF_N,
+        "best_of_n_gt": BEST_OF_N,
     },
     "paper": {
         "dpo": [{"beta": beta} for beta in (0.05, 0.1, 1.0, 5.0)],
@@ -57,6 +58,7 @@ GRIDS: dict[str, Grid] = {
         "ppo_gt": TARGET_KL,
         "ppo_gt_trl": TARGET_KL,
         "best_of_n": BEST_OF_N,
+        "best_of_n_gt": BEST_OF_N,
     },
     "variants": {
         "dpo": [{"beta": 0.1}, {"beta": 1.0}],
@@ -99,6 +101,11 @@ def profiles() -> dict[str, Any]:
         optim=OptimConfig(micro_batch_size=32, num_snapshots=10, precision="bfloat16"),
         reward_model=OptimConfig(lr=1e-5, micro_batch_size=32, num_epochs=3, num_snapshots=10, precision="bfloat16"),
         on_policy_samples=100_000,
+        settings={
+            "ppo": {"samples_per_step": 1024, "minibatch_size": 128},
+            "ppo_gt": {"samples_per_step": 1024, "minibatch_size": 128},
+            "ppo_gt_trl": {"samples_per_step": 256},
+        },
         learning_rates={},
     )  # fmt: skip
     return {study.profile: study for study in (embedded, smoke, paper)}

@@ -2,12 +2,13 @@
 
 A rate's score is the mean best validation reward within a KL budget, over budgets from 0 to 10 nats
 (`suite.maths.frontier.mean_frontier_reward`), at the first setting of the default grid. No test prompt is touched. The
-chosen rates stand in LEARNING_RATES of run_imdb_frontier.py.
+chosen rates stand in LEARNING_RATES of run_imdb_frontier.py. Methods of an earlier search in the same folder stay in its
+tables; those searched again replace their rows.
 
 Examples:
   python experiments/search_learning_rates.py                    the committed search (embedded models, CPU)
   python experiments/search_learning_rates.py --dry-run          what it would run
-  python experiments/search_learning_rates.py --methods dpo --out results/dpo_rates   one method, beside the committed search
+  python experiments/search_learning_rates.py --methods ppo      one method, added to the committed search
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import tyro
 from run_imdb_frontier import GRIDS, RESULTS, profiles
 
 from suite.errors import UserError, did_you_mean, one_line_errors
+from suite.figures.summary import with_interval
+from suite.maths.frontier import mean_frontier_reward
+from suite.runs.records import POINT, REFERENCE, wide
 
 MAX_KL = 10.0
 
@@ -29,7 +34,7 @@ MAX_KL = 10.0
 class Arguments:
     """Command line of the learning-rate search."""
 
-    methods: str = "dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck"
+    methods: str = "dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck,ppo,ppo_gt"
     """Comma-separated methods of the default grid and of the variants."""
     rates: str = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
     """Comma-separated candidates, the same for every method."""
@@ -49,11 +54,7 @@ class Arguments:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    import pandas as pd
-
-    from suite.figures.summary import with_interval
-    from suite.maths.frontier import mean_frontier_reward
-    from suite.runs.records import REFERENCE, collect, wide
+    from suite.runs.records import collect
     from suite.runs.run_store import check_writable, write_atomically
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
@@ -82,41 +83,54 @@ def main() -> int:
         check_writable(folder)
     outcomes = run_all(arguments.runs, targets, workers=arguments.workers or min(8, available_cores()))
     failed = {outcome.spec.key for outcome in outcomes}
-    rows, tables = [], []
+    tables = []
     for (method, rate), plan in plans.items():
         if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
-            rows.append({"method": method, "lr": f"{rate:g}", "score": float("nan")})
+            tables.append(pd.DataFrame([{"searched": method, "lr": rate}]))
             continue
         records, _ = collect(arguments.runs, plan, experiment="learning_rates")
-        table = wide(records, "validation")
+        tables.append(records.assign(searched=method, lr=rate, train_prompts=arguments.train_prompts))
+    records = pd.concat(tables, ignore_index=True)
+    path = arguments.out / "records.csv"
+    if path.exists():
+        earlier = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"setting": ""})
+        records = pd.concat([earlier[~earlier["searched"].isin(records["searched"])], records], ignore_index=True)
+    scores = score_table(records)
+    if scores["score"].isna().all():
+        return 1
+    best = scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]
+    chosen = {row["method"]: float(row["lr"]) for _, row in best.iterrows()}
+    write_atomically(path, lambda path: records.to_csv(path, index=False, float_format="%.6g"))
+    write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
+    page = (
+        f"# Learning rates\n\nLast command: `{' '.join(['python experiments/search_learning_rates.py', *sys.argv[1:]])}`\n\n"
+        f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats. The same candidates and "
+        f"prompts for every method, one training seed. Scores are as uncertain as the rewards they are made of: "
+        f"neighbouring rates are often tied.\n\n{scores.to_markdown(index=False, floatfmt='.4g')}\n\nChosen: {chosen}\n"
+    )
+    write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
+    print(page)
+    return 1 if failed else 0
+
+
+def score_table(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per method and rate; a rate at which it diverged has no score."""
+    rows = []
+    for (method, rate), part in records.groupby(["searched", "lr"], sort=False):
+        if part["metric"].isna().all():
+            rows.append({"method": method, "lr": f"{rate:g}", "score": float("nan")})
+            continue
+        table = wide(part[[*POINT, "split", "metric", "value", "ci_low", "ci_high", "n"]], "validation")
         reference = table[table["method"] == REFERENCE].iloc[0]["reward"]
         points = table[table["method"] != REFERENCE]
-        score = mean_frontier_reward(points["kl"], points["reward"], reference_reward=reference, max_kl=MAX_KL)
         best = points.loc[points["reward"].idxmax()]
+        score = mean_frontier_reward(points["kl"], points["reward"], reference_reward=reference, max_kl=MAX_KL)
         rows.append(
             {"method": method, "lr": f"{rate:g}", "score": score, "reference reward": reference,
              "best reward, 95 % over prompts": with_interval(best, "reward"), "its KL, nats": with_interval(best, "kl", 2),
              "n prompts": int(best["reward_n"])}
         )  # fmt: skip
-        tables.append(records.assign(lr=rate))
-    if not tables:
-        return 1
-    scores = pd.DataFrame(rows)
-    best = scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]
-    chosen = {row["method"]: float(row["lr"]) for _, row in best.iterrows()}
-    records = pd.concat(tables, ignore_index=True)
-    write_atomically(arguments.out / "records.csv", lambda path: records.to_csv(path, index=False, float_format="%.6g"))
-    write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
-    page = (
-        f"# Learning rates\n\n`{' '.join(['python experiments/search_learning_rates.py', *sys.argv[1:]])}`\n\n"
-        f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats. {arguments.train_prompts} "
-        f"training prefixes, {len(rates)} candidates for every method, one training seed. "
-        "Scores are as uncertain as the rewards they are made of: neighbouring rates are often tied.\n\n"
-        f"{scores.to_markdown(index=False, floatfmt='.4g')}\n\nChosen: {chosen}\n"
-    )
-    write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
-    print(page)
-    return 1 if failed else 0
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

@@ -158,8 +158,9 @@ class Method(Protocol):
         promise: What it is held to where the truth is known (`suite check-method`). "follows_optimum": with `Config.beta` and
             labels from the Bradley-Terry model of r it goes to π* ∝ π_ref·exp(r/β). "improves_reward": the expected reward
             rises. "none".
-        evaluated_from_pool: True if the policy only keeps the best of `Config.n` reference samples by the gold reward; then
-            nothing is trained, and the shared pool of reference samples gives its place on the frontier (Best-of-N).
+        evaluated_from_pool: True if the policy only keeps the best of `Config.n` reference samples by the reward it `needs`
+            (learned or gold); then nothing is trained, and the shared pool of reference samples gives its place on the
+            frontier (Best-of-N).
     """
 
     name: ClassVar[str]

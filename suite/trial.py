@@ -74,6 +74,8 @@ class Trial:
         settings: dict[str, Any] = {"beta": BETA} if self.method.promise == "follows_optimum" else {}
         if "normalise_rewards" in fields:
             settings["normalise_rewards"] = False  # β is per unit of reward here
+        if "logit_rewards" in fields:
+            settings["logit_rewards"] = False  # rewards are no probabilities here
         if "num_steps" in fields and size == BRIEF:
             settings["num_steps"] = 6
         if "optim" in fields:

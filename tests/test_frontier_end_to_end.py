@@ -80,7 +80,8 @@ def test_every_mean_has_an_interval_and_an_n(finished):
     assert (kl["value"] > 0).all()
     assert set(kl["split"]) == {"validation", "test"}
     assert (kl.groupby("setting")["step"].nunique() == 2).all()
-    assert (table[table["method"] == "Best-of-N"]["privileged"]).all()
+    assert (table[table["method"] == "Best-of-N-GT"]["privileged"]).all()
+    assert not (table[table["method"] == "Best-of-N"]["privileged"]).any()
     assert set(table[(table["method"] == "Best-of-N") & (table["metric"] == "kl")]["estimator"]) == {"upper_bound"}
 
 

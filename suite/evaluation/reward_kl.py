@@ -53,7 +53,8 @@ def evaluate_reward_kl(
     Returns:
         One row per completion: the columns of `completions_table`, `reward`, `log_odds` (where the reward knows them),
         `kl_k1` = log π(y|x) - log π_ref(y|x) and `kl_exact` = full-vocabulary KL of each step summed along y, both in nats per
-        completion, and `sampler_kl` = k3 estimate of KL(sampler‖scorer). Intervals must resample prompts, not rows.
+        completion, `sampler_kl` = k3 estimate of KL(sampler‖scorer), and `reference_logps` = log π_ref(y|x). Intervals must
+        resample prompts, not rows.
 
     Raises:
         ValueError: `temperature` is not 1 and `kl_of` is "policy".
@@ -66,10 +67,8 @@ def evaluate_reward_kl(
     frame = completions_table(sampled)
     completions = [c for some in sampled for c in some]
     frame["reward"], frame["log_odds"] = score(gold_reward, completions)
-    frame["kl_k1"], frame["kl_exact"], frame["sampler_kl"] = kl_columns(
-        policy, reference, completions, decoding if kl_of == "sampler" else None
-    )
-    return frame
+    columns = kl_columns(policy, reference, completions, decoding if kl_of == "sampler" else None)
+    return frame.assign(**columns)
 
 
 def score(reward: RewardFunction, completions: Sequence[Completion]) -> tuple[np.ndarray, np.ndarray]:
@@ -84,11 +83,11 @@ def score(reward: RewardFunction, completions: Sequence[Completion]) -> tuple[np
 
 def kl_columns(
     policy: Policy, reference: Policy, completions: Sequence[Completion], decoding: Decoding | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per completion: k1, exact per step, and k3 of sampler against scorer. Nats. Of π, or of what `decoding` makes of it."""
+) -> dict[str, np.ndarray]:
+    """Per completion, nats: `kl_k1`, `kl_exact`, `sampler_kl`, `reference_logps`. Of π, or of what `decoding` makes of it."""
     kl_of: KLOf = "sampler" if decoding else "policy"
     order = sorted(range(len(completions)), key=lambda i: len(completions[i].ids))
-    k1, exact, sampler = (np.empty(len(completions)) for _ in range(3))
+    columns = {name: np.empty(len(completions)) for name in ("kl_k1", "kl_exact", "sampler_kl", "reference_logps")}
     vocabulary = 0
     while order:
         longest = len(completions[order[-1]].ids) + len(completions[order[-1]].prompt.ids)
@@ -104,13 +103,14 @@ def kl_columns(
         tokens = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
         tokens[mask] = torch.tensor([i for c in batch for i in c.ids], device=mask.device)
         logps = [log_probs.gather(-1, tokens[..., None]).squeeze(-1) for log_probs in (policy_log_probs, reference_log_probs)]
-        k1[index] = sequence_kl(logps[0], logps[1], mask, estimator="k1", decoding=decoding, kl_of=kl_of).cpu()
-        exact[index] = sequence_kl(
+        columns["kl_k1"][index] = sequence_kl(logps[0], logps[1], mask, estimator="k1", decoding=decoding, kl_of=kl_of).cpu()
+        columns["kl_exact"][index] = sequence_kl(
             policy_log_probs, reference_log_probs, mask, estimator="exact", decoding=decoding, kl_of=kl_of
         ).cpu()
+        columns["reference_logps"][index] = torch.where(mask, logps[1], 0.0).sum(-1).cpu()
         drawn = torch.tensor([c.sampler_log_prob for c in batch], device=mask.device)
-        sampler[index] = kl_terms(drawn, torch.where(mask, logps[0], 0.0).sum(-1), estimator="k3").cpu()
-    return k1, exact, sampler
+        columns["sampler_kl"][index] = kl_terms(drawn, torch.where(mask, logps[0], 0.0).sum(-1), estimator="k3").cpu()
+    return columns
 
 
 def sampler_kl(policy: Policy, completions: Sequence[Completion]) -> float:
@@ -146,7 +146,7 @@ def check_step_0(
         UserError: They do not: dropout is on, padding or dtype differ, or the reference is not the policy's origin.
     """
     chosen, rejected = [p.chosen for p in pairs[:16]], [p.rejected for p in pairs[:16]]
-    _, exact, _ = kl_columns(policy, reference, chosen)
+    exact = kl_columns(policy, reference, chosen)["kl_exact"]
     sides = [p.log_prob(side) for p in (policy, reference) for side in (chosen, rejected)]
     loss = dpo_loss(*sides, beta=beta)
     stored = torch.tensor([[p.reference_chosen_logps, p.reference_rejected_logps] for p in pairs[:16]])

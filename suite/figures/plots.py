@@ -6,12 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from suite.maths.frontier import pareto_indices
+
 # Okabe & Ito's palette, told apart by colour-blind readers; markers say the same again.
 STYLES = {
     "DPO": ("#0072B2", "o"),
     "Unlikelihood": ("#D55E00", "s"),
     "Preferred-FT": ("#009E73", "D"),
     "Best-of-N": ("#CC79A7", "^"),
+    "Best-of-N-GT": ("#B3599B", "^"),
     "PPO": ("#E69F00", "v"),
     "PPO-GT": ("#56B4E9", "P"),
     "PPO-GT (TRL)": ("#666666", "x"),
@@ -37,7 +40,7 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
 
     Args:
         table: One row per policy (`suite.runs.records.wide`): `method`, `kl`, `reward`, their `_low` and `_high`, `selected`,
-            `privileged`.
+            `privileged`, `kl_is_bound`.
         ax: Where to draw.
         reference: Name of the reference in `method`; drawn as a star with a horizontal line.
         max_kl: The KL axis ends here at the latest.
@@ -67,7 +70,9 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
                 f"{method}: {beyond} of {len(rows)} points lie beyond the axis (KL up to {rows['kl'].max():.0f} nats)."
             )
         if privileged:
-            notes.append(f"{method} (hollow) selects by the gold reward itself; its KL is an upper bound.")
+            notes.append(f"{method} (hollow) selects by the gold reward itself.")
+        if len(rows) and rows["kl_is_bound"].all():
+            notes.append(f"{method}: the KL is an upper bound.")
     if len(start):
         row = start.iloc[0]
         ax.axhline(row["reward"], color="0.6", lw=0.8, ls=":", zorder=1)
@@ -78,6 +83,55 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8, loc="best")
     return notes
+
+
+def reward_within_budget(
+    validation: pd.DataFrame, test: pd.DataFrame, ax: Any, *, of: str, reference: str, max_kl: float = 25.0
+) -> None:
+    """The test reward of each method's best policy within a budget, as the budget grows.
+
+    The best is the one with the most validation reward, so a step may go down. Where a method has no validation points
+    (Best-of-N) it is chosen on test prompts.
+
+    Args:
+        validation: One row per policy, mean over training seeds (`suite.runs.records.over_seeds`): `method`, `reward`, `of`.
+        test: The same on test prompts, with `reward_low` and `reward_high`, 95 % over prompts of the mean over seeds.
+        ax: Where to draw.
+        of: "kl" [nats] or "compute" [forward tokens].
+        reference: Name of the reference; a horizontal line.
+        max_kl: The KL axis ends here at the latest.
+    """
+    methods = [m for m in dict.fromkeys(test["method"]) if m != reference]
+    unit = 1e6 if of == "compute" else 1.0
+    limit = 1.08 * max(test[of].max() / unit, 1e-3)
+    if of == "kl":
+        limit = min(max_kl, limit)
+    for method, (colour, marker) in styles_of(methods).items():
+        shown = test[test["method"] == method].set_index(["setting", "step"])
+        judged = validation[validation["method"] == method].set_index(["setting", "step"])
+        judged = judged if len(judged) else shown
+        if of == "compute" and shown["kl_is_bound"].any():  # paid for when it is asked
+            continue
+        rows = shown.loc[judged.index[pareto_indices(judged[of], judged["reward"])]]
+        privileged = rows["privileged"].any()
+        x, y = rows[of] / unit, rows["reward"]
+        line = "--" if privileged else "-"
+        ax.step([*x, max(limit, x.max())], [*y, y.iloc[-1]], line, where="post", lw=1.3, alpha=0.75, color=colour)
+        name = f"{method} (privileged)" if privileged else method
+        face = "none" if privileged else colour
+        ax.errorbar(
+            x, y, yerr=_errors(rows, "reward"), fmt=marker, ms=5, color=colour, mfc=face, capsize=2, elinewidth=0.9, label=name
+        )
+    start = test[test["method"] == reference]
+    if len(start):
+        ax.axhline(start.iloc[0]["reward"], color="0.6", lw=0.8, ls=":", label=reference)
+    ax.set_ylabel("gold reward, P(positive)")
+    ax.grid(alpha=0.25)
+    if of == "compute":
+        ax.set_xlabel("compute at most, million forward tokens (a trained one counts 3)")
+    else:
+        ax.set_xlabel("KL(π ‖ π_ref) at most, nats per completion")
+    ax.set_xlim(-0.02 * limit, limit)
 
 
 def _errors(rows: pd.DataFrame, metric: str) -> list[pd.Series]:

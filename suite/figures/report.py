@@ -15,6 +15,7 @@ import pandas as pd
 
 from suite.figures import plots, summary
 from suite.runs import records as records_module
+from suite.runs.costs import training_metrics
 from suite.runs.deviations import deviations
 from suite.runs.records import REFERENCE
 from suite.runs.run_store import facts, write_atomically
@@ -29,20 +30,24 @@ def write_report(
     runs: Path, plan: Plan, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int],
     *, out: Path, workers: int, command: str,
 ) -> str:  # fmt: skip
-    """Write `records.csv`, `per_prompt.parquet`, `frontier.png|svg`, `samples.md`, `deviations.md` and `summary.md` to `out`.
+    """Write `records.csv`, `per_prompt.parquet`, `training.parquet`, `frontier.png|svg`, `budgets.png|svg`, `samples.md`,
+    `deviations.md` and `summary.md` to `out`.
 
     Returns:
         The summary, to be printed.
     """
     records, numbers = records_module.collect(runs, plan, experiment="imdb_frontier")
     records_module.write_records(out, records, numbers)
+    training = training_metrics(runs, plan)
+    write_atomically(out / "training.parquet", lambda path: training.to_parquet(path, index=False))
     draw(out, records, plan)
+    draw_budgets(out, records, numbers)
     samples = records_module.sample_completions_of(runs, plan, prompts=4)
     write_atomically(out / "samples.md", lambda path: path.write_text(summary.samples_page(samples)))
     table = deviations(plan.study, grid, seeds)
     text = "# Deviations from the paper's protocol\n\nWritten by the run itself.\n\n" + table.to_markdown(index=False) + "\n"
     write_atomically(out / "deviations.md", lambda path: path.write_text(text))
-    page = summary_page(runs, plan, records, numbers, command=command, workers=workers)
+    page = summary_page(runs, plan, records, numbers, training, command=command, workers=workers)
     write_atomically(out / "summary.md", lambda path: path.write_text(page))
     return page
 
@@ -76,7 +81,36 @@ def draw(out: Path, records: pd.DataFrame, plan: Plan) -> None:
     pyplot.close(figure)
 
 
-def summary_page(runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.DataFrame, *, command: str, workers: int) -> str:
+def draw_budgets(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> None:
+    """`budgets.png` and `budgets.svg`: reward at equal KL beside reward at equal compute."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "budgets"
+    validation, test = (records_module.over_seeds(records_module.wide(records, split)) for split in ("validation", "test"))
+    test = summary.with_reward_intervals(test, numbers)
+    figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4.9), sharey=True)
+    for ax, of in zip(axes, ("kl", "compute"), strict=True):
+        plots.reward_within_budget(validation, test, ax, of=of, reference=REFERENCE)
+    axes[0].legend(fontsize=7, loc="lower right")
+    axes[1].set_ylabel("")
+    figure.suptitle("Best policy within a KL budget (left) and within a compute budget (right)", fontsize=11)
+    figure.text(
+        0.02, 0.01, "Chosen by validation reward, drawn at test reward; bars: 95 % over prompts, training seeds averaged. "
+        "Compute includes the completions of the pairs and the reward model;\nBest-of-N, which costs N completions each time "
+        "it is asked, is left out on the right.", fontsize=7, va="bottom",
+    )  # fmt: skip
+    figure.subplots_adjust(left=0.07, right=0.98, top=0.91, bottom=0.19, wspace=0.06)
+    write_atomically(out / "budgets.png", lambda path: figure.savefig(path, format="png", dpi=160))
+    write_atomically(out / "budgets.svg", lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
+    pyplot.close(figure)
+
+
+def summary_page(
+    runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.DataFrame, training: pd.DataFrame, *, command: str, workers: int
+) -> str:
     """The Markdown summary, also printed."""
     study = plan.study
     counts = json.loads((plan.pairs.directory(runs) / "counts.json").read_text())
@@ -108,9 +142,46 @@ def summary_page(runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.Data
         "",
         summary.budget_table(records, numbers),
         "",
+        "## Reward within a compute budget",
+        "",
+        "As above, whatever the KL. Compute in forward tokens: a token through the model is 1, with its backward pass 3; the "
+        "completions of the pairs, log π_ref and the reward model are included where a method needs them; labels are free. "
+        "Best-of-N, which costs N completions each time it is asked, is left out.",
+        "",
+        summary.budget_table(records, numbers, of="compute", budgets=summary.compute_budgets(records)),
+        "",
+        "![budgets](budgets.png)",
+        "",
+        "## What a run costs",
+        "",
+        summary.cost_table(records),
+        "",
+        *_on_policy_sections(runs, plan, training),
         "## Every point (test prompts)",
         "",
         summary.points_table(records),
         "",
     ]
     return "\n".join(lines)
+
+
+def _on_policy_sections(runs: Path, plan: Plan, training: pd.DataFrame) -> list[str]:
+    """The learned reward's quality and where runs with a target KL settled, for the methods that have them."""
+    lines: list[str] = []
+    targets = {
+        (run.method, run.label): run.train.config["config"]["target_kl"]
+        for run in plan.trained
+        if run.train.config["config"].get("target_kl") is not None
+    }
+    if targets:
+        lines += ["## On-policy runs, means over the last quarter", "", summary.controller_table(training, targets), ""]
+    if plan.reward_model in closure(plan.targets):
+        quality = json.loads((plan.reward_model.directory(runs) / "quality.json").read_text())
+        lines += [
+            "## Reward model", "",
+            f"Calibration error {quality['calibration_error']:.3f}; kept: step {quality['step']}, of "
+            + ", ".join(f"{step} ({accuracy:.3f})" for step, accuracy in quality["accuracy_by_step"].items())
+            + " by accuracy on these pairs, which therefore flatters it a little.",
+            "", summary.reward_model_table(quality), "",
+        ]  # fmt: skip
+    return lines

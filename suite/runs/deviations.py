@@ -67,7 +67,7 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("PPO target KL, learned reward", "3, 6, 9, 12", values("ppo", "target_kl")),
         ("PPO target KL, ground-truth reward", "3, 6, 9, 12", values("ppo_gt", "target_kl")),
         ("PPO target KL, ground-truth reward, TRL's defaults", "3, 6, 9, 12", values("ppo_gt_trl", "target_kl")),
-        ("PPO optimizer", UNSPECIFIED, "Adam; rate falling to 0: " + ppo("lr_decay")),
+        ("PPO optimizer", UNSPECIFIED, "Adam; share of the rate left at the end: " + ppo("final_lr")),
         ("PPO completions per run", UNSPECIFIED, str(study.on_policy_samples)),
         ("PPO completions per step", "1024 (ground truth, tuned), 256 (TRL's defaults)", ppo("samples_per_step")),
         ("PPO controller's horizon", "10000 samples (TRL's defaults)", ppo("horizon", " of the run's samples")),

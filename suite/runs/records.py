@@ -5,7 +5,6 @@ Figures and summaries are computed from these two tables alone.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,17 @@ import pandas as pd
 
 from suite.maths.frontier import pareto_indices
 from suite.maths.kl import best_of_n_kl_bound
-from suite.maths.statistics import expected_maximum, mean_interval
+from suite.maths.statistics import expected_best_of_n, mean_interval
+from suite.runs.costs import cost_at, reward_model_compute
 from suite.runs.run_store import RunSpec, facts, write_atomically
-from suite.runs.stages import pool_rewards
-from suite.runs.study import Plan, TrainedRun
+from suite.runs.stages import pool_column
+from suite.runs.study import Plan, PoolSetting
 
 SCHEMA = 1
 REFERENCE = "SFT (reference)"
 POINT = ["method", "setting", "seed", "step"]
 POLICY = ["method", "setting", "step"]
+ABOUT = ("privileged", "kl_is_bound", "compute")
 
 # metric → (column of the samples, unit, estimator)
 MEASURED = {
@@ -46,27 +47,20 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
     rows: list[dict[str, Any]] = []
     numbers: list[pd.DataFrame] = []
     common = {"experiment": experiment, "task": "imdb_sentiment", "profile": plan.study.profile, "schema": SCHEMA}
-    sampled_for_pairs = sum(facts(root, s)["tokens_sampled"] for s in plan.pairs.inputs.values())
     for run in plan.trained:
-        costs = facts(root, run.train)
-        tokens_at = _tokens_by_step(root, run)
         for spec in run.evaluations:
             frame = pd.read_parquet(spec.directory(root) / "samples.parquet")
             step = int(frame["step"].iloc[0])
             point = {"method": run.method, "setting": run.label, "seed": run.seed, "step": step}
-            cost = {
-                "tokens_trained": tokens_at.get(step, costs["tokens_trained"]),
-                "tokens_sampled": sampled_for_pairs + costs["tokens_sampled"],
-                "tokens_per_completion": frame["tokens"].mean(), "run_seconds": costs["seconds"],
-                "worker_peak_memory_mib": costs["worker_peak_memory_mib"],
-            }  # fmt: skip
+            cost = {**cost_at(root, plan, run, step), "tokens_per_completion": frame["tokens"].mean()}
             rows += [{**common, **point, **cost, **row} for row in _measurements(frame, spec, root)]
             numbers.append(_numbers(frame, point))
     reference = pd.read_parquet(plan.reference_evaluation.directory(root) / "samples.parquet")
     point = {"method": REFERENCE, "setting": "", "seed": 0, "step": 0}
+    cost = {"compute": 0}
     if plan.pool:  # its test reward comes from the larger pool
         reference = reference[reference["split"] != "test"]
-    rows += [{**common, **point, **row} for row in _measurements(reference, plan.reference_evaluation, root)]
+    rows += [{**common, **point, **cost, **row} for row in _measurements(reference, plan.reference_evaluation, root)]
     numbers.append(_numbers(reference, point))
     if plan.pool:
         pool_rows, pool_numbers = _pool_points(root, plan)
@@ -75,12 +69,6 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
     records = pd.DataFrame(rows)
     records["selected"] = _selected(records)
     return records, pd.concat(numbers, ignore_index=True)
-
-
-def _tokens_by_step(root: Path, run: TrainedRun) -> dict[int, int]:
-    path = run.train.directory(root) / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {row["step"]: int(row["tokens"]) for row in rows if "tokens" in row}
 
 
 def _measurements(frame: pd.DataFrame, spec: RunSpec, root: Path) -> list[dict[str, Any]]:
@@ -95,7 +83,8 @@ def _measurements(frame: pd.DataFrame, spec: RunSpec, root: Path) -> list[dict[s
                 continue
             rows.append(
                 {"split": split, **_value(metric, values, unit, estimator), "run_key": spec.key[:16],
-                 "git_sha": about["git_sha"], "created_at": about["created_at"], "privileged": False}
+                 "git_sha": about["git_sha"], "created_at": about["created_at"], "privileged": False,
+                 "kl_is_bound": False}
             )  # fmt: skip
     return rows
 
@@ -115,27 +104,31 @@ def _numbers(frame: pd.DataFrame, point: dict[str, Any]) -> pd.DataFrame:
 
 def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """The reference and every N of Best-of-N on test prompts, from the shared pool of reference samples."""
-    prompt_ids, rewards = pool_rewards([spec.directory(root) for spec in plan.pool])
+    table = pool_column([spec.directory(root) / "completions.parquet" for spec in plan.pool], "reward")
+    rewards, scores = table.to_numpy(), None
+    if plan.pool_scores:
+        files = [spec.directory(root) / "scores.parquet" for spec in plan.pool_scores]
+        scores = pool_column(files, "score").loc[table.index, table.columns].to_numpy()
     tokens = sum(facts(root, spec)["tokens_sampled"] for spec in plan.pool) / rewards.size
     about = facts(root, plan.pool[0])
+    estimator = f"order statistics of {rewards.shape[1]} reference samples per prompt"
     rows, numbers = [], []
-    settings = [(REFERENCE, "", {"n": 1}), *plan.pool_settings]
-    for method, label, setting in settings:
-        n = setting["n"]
-        point = {"method": method, "setting": label, "seed": 0, "step": 0}
-        per_prompt = expected_maximum(rewards, n)
-        selects = method != REFERENCE
-        bound = {"metric": "kl", "value": best_of_n_kl_bound(n), "unit": "nats/completion", "n": len(per_prompt),
+    for setting in [PoolSetting(REFERENCE, "", 1, learned=False), *plan.pool_settings]:
+        selects = setting.method != REFERENCE
+        point = {"method": setting.method, "setting": setting.label, "seed": 0, "step": 0}
+        per_prompt = expected_best_of_n(rewards, setting.n, scores=scores if setting.learned else None)
+        bound = {"metric": "kl", "value": best_of_n_kl_bound(setting.n), "unit": "nats/completion", "n": len(per_prompt),
                  "estimator": "upper_bound" if selects else "by definition"}  # fmt: skip
         bound |= {"ci_low": bound["value"], "ci_high": bound["value"]}
-        estimator = f"order statistics of {rewards.shape[1]} reference samples per prompt"
+        about_all = {
+            "tokens_per_completion": setting.n * tokens, "run_key": plan.pool[0].key[:16], "git_sha": about["git_sha"],
+            "created_at": about["created_at"], "privileged": selects and not setting.learned, "kl_is_bound": selects,
+            "compute": reward_model_compute(root, plan) if setting.learned else 0,
+        }  # fmt: skip
         for row in (_value("reward", per_prompt, "P(positive)", estimator), bound):
-            rows.append(
-                {**point, "split": "test", **row, "tokens_per_completion": n * tokens, "run_key": plan.pool[0].key[:16],
-                 "git_sha": about["git_sha"], "created_at": about["created_at"], "privileged": selects}
-            )  # fmt: skip
-        frame = pd.DataFrame({"split": "test", "prompt_id": prompt_ids, "sample": -1, "reward": per_prompt})
-        numbers.append(frame.assign(kl_exact=0.0 if not selects else np.nan, **point))
+            rows.append({**point, "split": "test", **row, **about_all})
+        frame = pd.DataFrame({"split": "test", "prompt_id": table.index, "sample": -1, "reward": per_prompt})
+        numbers.append(frame.assign(kl_exact=np.nan if selects else 0.0, **point))
     return rows, numbers
 
 
@@ -152,14 +145,15 @@ def _selected(records: pd.DataFrame) -> pd.Series:
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over training seeds of `kl` and `reward`: one row per (method, setting, step), `privileged` kept."""
-    return table.groupby(POLICY, sort=False, as_index=False)[["kl", "reward", "privileged"]].mean()
+    """Mean over training seeds of `kl`, `reward` and `compute`: one row per (method, setting, step)."""
+    columns = [name for name in ("kl", "reward", *ABOUT) if name in table]
+    return table.groupby(POLICY, sort=False, as_index=False)[columns].mean()
 
 
 def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
     """One row per policy evaluated on `split`: its metrics as columns, with `_low`, `_high` and `_n`."""
     rows = records[records["split"] == split]
-    keys = [*POINT, *(c for c in ("privileged", "selected") if c in rows)]
+    keys = [*POINT, *(name for name in (*ABOUT, "selected") if name in rows)]
     table = rows.pivot_table(
         index=keys, columns="metric", values=["value", "ci_low", "ci_high", "n"], sort=False, observed=True
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from pydantic import TypeAdapter
@@ -142,6 +141,16 @@ def train_reward_model(run: Run) -> None:
     run.costs["accuracy"] = found["accuracy"]
 
 
+def score_completions(run: Run) -> None:
+    """The learned reward of completions that another run drew, in the order they lie there."""
+    prompts = {p.id: p.text for p in read_prompts(run.input("prompts") / "prompts.parquet")}
+    frame = pd.read_parquet(run.input("completions") / "completions.parquet", columns=["prompt_id", "sample", "text"])
+    model = RewardModel.load(run.input("reward_model") / "model", device=run.spec.where.get("device", "cpu"))
+    with autocast(model.device, run.spec.config["precision"]):
+        frame["score"] = model(frame["prompt_id"].map(prompts).tolist(), frame["text"].tolist())
+    run.write_table("scores.parquet", frame.drop(columns="text"))
+
+
 def train_policy(run: Run) -> None:
     """Train one method with one setting and one seed; leaves its snapshots."""
     config = run.spec.config
@@ -168,6 +177,7 @@ def train_policy(run: Run) -> None:
         )
     run.costs["tokens_trained"] = getattr(policy, "tokens_trained", 0)
     run.costs["tokens_sampled"] = getattr(policy, "tokens_sampled", 0)
+    run.costs["tokens_scored"] = getattr(policy, "tokens_scored", 0)
 
 
 def snapshots(directory: Path) -> list[Path]:
@@ -193,7 +203,7 @@ def evaluate_policy(run: Run) -> None:
             parts.append(part.assign(split=split, step=step))
     frame = pd.concat(parts, ignore_index=True)
     run.costs["tokens_sampled"] = int(frame["tokens"].sum())
-    run.write_table("samples.parquet", frame.drop(columns="ids"))
+    run.write_table("samples.parquet", frame)
 
 
 @dataclass(frozen=True)
@@ -219,15 +229,13 @@ STAGES: dict[str, Stage] = {
     "reward_model": Stage(
         train_reward_model, ("suite.data.tables", "suite.policies.causal_lm", "suite.training.reward_modeling")
     ),
+    "scores": Stage(score_completions, ("suite.data.tables", "suite.rewards.reward_model")),
     "train": Stage(train_policy, ("suite.data.tables", "suite.policies.causal_lm")),
     "evaluation": Stage(evaluate_policy, MEASUREMENT),
 }
 
 
-def pool_rewards(directories: list[Path]) -> tuple[list[str], np.ndarray]:
-    """The shared pool of reference samples: prompt ids and their gold rewards, shape (prompts, samples)."""
-    frame = pd.concat(
-        [pd.read_parquet(d / "completions.parquet", columns=["prompt_id", "sample", "reward"]) for d in directories]
-    )
-    table = frame.pivot(index="prompt_id", columns="sample", values="reward")
-    return list(table.index), table.to_numpy()
+def pool_column(files: list[Path], column: str) -> pd.DataFrame:
+    """One number of the shared pool of reference samples: a table of prompts by samples."""
+    frame = pd.concat([pd.read_parquet(file, columns=["prompt_id", "sample", column]) for file in files])
+    return frame.pivot(index="prompt_id", columns="sample", values=column)

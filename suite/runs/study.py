@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,8 @@ class Study:
     """Of the learned reward."""
     learning_rates: Mapping[str, float]
     """Per method, as chosen on validation prompts by a search of equal size for all; any other keeps its Config's own."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Per method, fields of its Config that the profile's size asks for."""
     reviews: str | None = None
     """Real reviews for the prefixes; None draws them from the reference."""
     sft: SupervisedSettings | None = None
@@ -88,6 +90,16 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
+class PoolSetting:
+    """A method that keeps the best of n samples of the pool, by the learned or by the gold reward."""
+
+    method: str
+    label: str
+    n: int
+    learned: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every run of a study."""
 
@@ -96,8 +108,11 @@ class Plan:
     reference_evaluation: RunSpec
     pairs: RunSpec
     pool: list[RunSpec]
-    pool_settings: list[tuple[str, str, Mapping[str, Any]]]
-    """(method, label, config) of the methods that only select from the pool."""
+    pool_settings: list[PoolSetting]
+    """The methods that only select from the pool."""
+    pool_scores: list[RunSpec]
+    """The pool's learned rewards, if a method selects by them; as `pool`."""
+    reward_model: RunSpec
 
     def without(self, failed: set[str]) -> Plan:
         """The plan less the trained runs of which a part failed (by key)."""
@@ -107,7 +122,7 @@ class Plan:
     @property
     def targets(self) -> list[RunSpec]:
         return [
-            self.reference_evaluation, self.pairs, *(run.train for run in self.trained), *self.pool,
+            self.reference_evaluation, self.pairs, *(run.train for run in self.trained), *self.pool, *self.pool_scores,
             *(evaluation for run in self.trained for evaluation in run.evaluations),
         ]  # fmt: skip
 
@@ -162,6 +177,11 @@ class _Specs:
         config = {**self.drawn, "config": asdict(RewardModelConfig(optim=study.reward_model))}
         cost = 8.0 * study.reward_model.num_epochs * self.num_pairs() * study.max_new_tokens
         return self.spec("reward_model", config, {**self.base, "prompts": prompts, "pairs": pairs}, "reward model", cost)
+
+    def scores(self, prompts: RunSpec, completions: RunSpec, reward_model: RunSpec) -> RunSpec:
+        inputs = {"prompts": prompts, "completions": completions, "reward_model": reward_model}
+        title = completions.title.replace("pool", "scores of the pool")
+        return self.spec("scores", {"precision": self.study.sampler_dtype}, inputs, title, completions.cost / 2)
 
     def num_pairs(self) -> int:
         """Pairs of all training prompts, those that will be dropped included."""
@@ -224,14 +244,15 @@ def plan_study(
     pool = make.completions(held_out["test"], "pool", study.pool_size, POOL_PROMPTS_PER_SHARD) if test else []
     reward_model = make.reward_model(prompts, pairs)
     trained: list[TrainedRun] = []
-    pool_settings: list[tuple[str, str, Mapping[str, Any]]] = []
+    pool_settings: list[PoolSetting] = []
     for name, settings in grid.items():
         method = load_method(name)
         for setting in settings:
             config = method_config(method, name, setting, study)
             label = ", ".join(f"{key} = {value}" for key, value in setting.items())
             if method.evaluated_from_pool:
-                pool_settings.append((method.name, label or f"n = {config['n']}", config))
+                learned = "reward" in method.needs
+                pool_settings.append(PoolSetting(method.name, label or f"n = {config['n']}", config["n"], learned))
                 continue
             for seed in seeds:
                 title = f"{method.name} {label}".strip() + f" seed {seed}"
@@ -241,7 +262,10 @@ def plan_study(
                 train = make.train(name, config, seed, title, **data)
                 evaluations = make.evaluation(held_out, title, policy=train)
                 trained.append(TrainedRun(method.name, label, setting, seed, train, evaluations))
-    return Plan(study, trained, make.evaluation(held_out, "reference")[0], pairs, pool, pool_settings)
+    scored = any(setting.learned for setting in pool_settings)
+    pool_scores = [make.scores(held_out["test"], shard, reward_model) for shard in pool] if scored else []
+    reference = make.evaluation(held_out, "reference")[0]
+    return Plan(study, trained, reference, pairs, pool, pool_settings, pool_scores, reward_model)
 
 
 def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Study) -> dict[str, Any]:
@@ -259,7 +283,7 @@ def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Stu
         if key not in fields:
             raise UserError(f"method {name!r} has no setting {key!r}; it has {', '.join(fields)}")
     try:
-        config = method.Config(**setting)
+        config = method.Config(**{**study.settings.get(name, {}), **setting})
     except (TypeError, ValueError) as error:
         raise UserError(f"method {name!r}: its Config cannot be made from {dict(setting)}: {error}") from error
     if {"num_steps", "samples_per_step"} <= fields.keys() - setting.keys():

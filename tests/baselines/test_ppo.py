@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.ppo import PPO, PPOGT, KLExplosion, PPOConfig, next_beta
+from baselines.ppo import PPO, PPOGT, KLExplosion, PPOConfig, next_beta, penalty
 from baselines.ppo_rollout import RunningScale, draw_rollout, prompts_of_step, shaped_rewards
 from suite.data.preference_data import Prompt
 from suite.data.tasks.exact_world import (
@@ -56,7 +56,7 @@ def train(root, reference, reward=None, method=PPO, **settings):
 
 def test_exact_world_fixed_beta_reaches_the_optimum(tmp_path, reference):
     """Within 0.02 nats of KL(π‖π*) and 1 % of the objective's maximum, measured from the reference's value."""
-    policy, _ = train(tmp_path, reference, beta=1.0, samples_per_step=256, num_steps=80)
+    policy, _ = train(tmp_path, reference, beta=1.0, samples_per_step=256, num_steps=80, final_lr=0.0)
     start = table(reference)
     best, log_partition = optimum(start, REWARDS, beta=1.0)
     assert exact_kl(start, best).mean() > 0.5
@@ -67,8 +67,11 @@ def test_exact_world_fixed_beta_reaches_the_optimum(tmp_path, reference):
 
 @pytest.mark.parametrize("target", [0.1, 0.3, 1.0])
 def test_exact_world_the_controller_holds_its_target(tmp_path, reference, target):
-    """Mean KL over the last quarter of the run within 10 % of the target."""
-    _, rows = train(tmp_path, reference, beta=0.5, target_kl=target, samples_per_step=256)
+    """Mean KL over the last quarter of the run within 10 % of the target.
+
+    k1 of 256 samples is uncertain by 28 % at 0.1 nats, so a smaller gain and more samples than for the real task.
+    """
+    _, rows = train(tmp_path, reference, beta=0.5, target_kl=target, samples_per_step=512, gain=0.5, final_lr=0.0)
     assert np.mean([row["kl"] for row in rows[-len(rows) // 4 :]]) == pytest.approx(target, rel=0.1)
 
 
@@ -77,7 +80,8 @@ def test_the_logged_kl_and_the_first_ratio(tmp_path, reference):
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-5)
     assert all(row["first_ratio"] <= 1e-5 for row in rows)
     assert [row["step"] for row in rows] == list(range(1, 7))
-    assert rows[-1]["lr"] == pytest.approx(1e-3 / 6, rel=1e-4)
+    assert [row["lr"] for row in rows] == pytest.approx([1e-3 * (1 - 0.75 * k / 6) for k in range(6)], rel=1e-4)
+    assert rows[-1]["tokens_scored"] > 3 * rows[-1]["tokens_sampled"] > 3 * 6 * 64
 
 
 def test_a_rollout_agrees_with_the_library(reference):
@@ -99,7 +103,7 @@ def test_a_rollout_agrees_with_the_library(reference):
     given = reward([c.prompt.text for c in rollout.completions], [c.text for c in rollout.completions])
     assert rollout.scores.tolist() == pytest.approx(given)
     # with γ = λ = 1 the return of the first token is the whole shaped reward: score - β·KL
-    assert torch.allclose(rollout.returns[:, 0], rollout.scores - 0.4 * rollout.kl, atol=1e-5)
+    assert torch.allclose(rollout.returns[:, 0], rollout.scores.float() - 0.4 * rollout.kl, atol=1e-5)
     assert torch.allclose(rollout.advantages[:, 0], rollout.returns[:, 0] - rollout.values[:, 0], atol=1e-5)
 
 
@@ -118,6 +122,31 @@ def test_the_controller_by_hand():
     assert next_beta(1.0, 100.0, config) == pytest.approx(1.1)
     assert next_beta(1.0, 0.0, config) == pytest.approx(0.9)
     assert next_beta(0.7, 100.0, PPOConfig(target_kl=None)) == 0.7
+    assert next_beta(1.0, 0.0, PPOConfig(target_kl=2.0, horizon=0.05, num_steps=2)) == 0.5  # never below 0
+
+
+def test_the_penalty_answers_the_kl_at_hand():
+    for kl, factor in ((2.0, 1.0), (3.0, 1.5), (1.0, 0.5), (50.0, 3.0), (-1.0, 1 / 3)):
+        assert penalty(0.4, kl, PPOConfig(target_kl=2.0, gain=1.0)) == pytest.approx(0.4 * factor)
+        assert penalty(0.4, kl, PPOConfig(target_kl=2.0, gain=0.0)) == 0.4
+    assert penalty(0.4, 9.0, PPOConfig(target_kl=None, gain=1.0)) == 0.4
+
+
+def test_logit_rewards(reference):
+    """P enters as half its log-odds; what is logged stays P; rewards that are no probabilities are refused."""
+
+    def rollout(reward):
+        config = PPOConfig(logit_rewards=True, normalise_rewards=False, whiten_advantages=False, lam=1.0)
+        return draw_rollout(
+            reference, torch.nn.Linear(32, 1), reference, reward, WORLD.prompts, num_samples=8, max_new_tokens=3, seed=0,
+            beta=0.0, config=config, scale=RunningScale(),
+        )  # fmt: skip
+
+    drawn = rollout(lambda prompts, completions: [0.9] * len(completions))
+    assert drawn.scores.tolist() == [0.9] * 16
+    assert drawn.returns[:, 0].tolist() == pytest.approx([0.5 * math.log(9)] * 16)
+    with pytest.raises(ValueError, match=r"expected rewards in \(0, 1\), got 2 to 2"):
+        rollout(lambda prompts, completions: [2.0] * len(completions))
 
 
 def test_the_running_scale_is_that_of_all_rewards_so_far():

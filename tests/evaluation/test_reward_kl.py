@@ -26,10 +26,11 @@ def test_both_estimates_against_enumeration(gpt2, other):
     every = [completion(prompt, EOS)] + [completion(prompt, a, b) for a, b in product(range(1, 6), range(6))]
     p, q = gpt2.log_prob(every).double(), other.log_prob(every).double()
     truth = float((p.exp() * (p - q)).sum())
-    k1, exact, _ = kl_columns(gpt2, other, every)
+    columns = kl_columns(gpt2, other, every)
     weights = p.exp().numpy()
-    assert float(weights @ k1) == pytest.approx(truth, abs=1e-3)
-    assert float(weights @ exact) == pytest.approx(truth, abs=1e-3)
+    assert float(weights @ columns["kl_k1"]) == pytest.approx(truth, abs=1e-3)
+    assert float(weights @ columns["kl_exact"]) == pytest.approx(truth, abs=1e-3)
+    assert columns["reference_logps"] == pytest.approx(q.numpy(), abs=1e-4)
     assert truth > 0.1
 
 

@@ -30,7 +30,17 @@ def tables():
         point = {"method": method, "setting": setting, "seed": seed, "step": step, "split": split}
         for metric, value in (("kl", kl), ("reward", reward)):
             rows.append(
-                {**point, "metric": metric, "value": value, "ci_low": value, "ci_high": value, "n": 20, "privileged": False}
+                {
+                    **point,
+                    "metric": metric,
+                    "value": value,
+                    "ci_low": value,
+                    "ci_high": value,
+                    "n": 20,
+                    "privileged": False,
+                    "kl_is_bound": False,
+                    "compute": 1e6 * step,
+                }
             )
         offsets = np.linspace(-0.05, 0.05, 20)
         numbers += [{**point, "prompt_id": f"p{i}", "reward": reward + o, "kl_exact": kl} for i, o in enumerate(offsets)]

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from suite.maths.statistics import expected_maximum, mean_interval, paired_difference
+from suite.maths.statistics import expected_best_of_n, mean_interval, paired_difference
 
 
 def test_interval_covers_about_as_often_as_it_says():
@@ -53,15 +53,15 @@ def test_bad_values_are_refused(bad):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
-def test_expected_maximum_is_the_mean_over_all_subsets(n):
+def test_expected_best_of_n_is_the_mean_over_all_subsets(n):
     values = np.array([[0.3, 0.9, 0.1, 0.5, 0.5, 0.2], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
     expected = [np.mean([max(subset) for subset in combinations(row, n)]) for row in values]
-    assert expected_maximum(values, n) == pytest.approx(expected)
+    assert expected_best_of_n(values, n) == pytest.approx(expected)
 
 
-def test_expected_maximum_of_a_large_pool_is_finite():
+def test_expected_best_of_n_of_a_large_pool_is_finite():
     values = np.random.default_rng(0).random((2, 128))
-    assert expected_maximum(values, 128) == pytest.approx(values.max(axis=1))
-    assert expected_maximum(values, 1) == pytest.approx(values.mean(axis=1))
+    assert expected_best_of_n(values, 128) == pytest.approx(values.max(axis=1))
+    assert expected_best_of_n(values, 1) == pytest.approx(values.mean(axis=1))
     with pytest.raises(ValueError, match="pool size"):
-        expected_maximum(values, 129)
+        expected_best_of_n(values, 129)

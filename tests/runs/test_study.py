@@ -12,9 +12,9 @@ from suite.training.loop import OptimConfig
 STUDY = Study(
     profile="test", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"), train_prompts=8,
     validation_prompts=4, test_prompts=6, max_new_tokens=8, pool_size=4, learning_rates={"dpo": 1e-5},
-    optim=OptimConfig(batch_size=16, warmup_steps=1, num_snapshots=2), reward_model=OptimConfig(num_snapshots=2),
+    optim=OptimConfig(batch_size=16, warmup_steps=1, num_snapshots=2), reward_model=OptimConfig(batch_size=16, num_snapshots=2),
 )  # fmt: skip
-GRID = {"dpo": [{"beta": 0.1}], "best_of_n": [{"n": 2}, {"n": 4}]}
+GRID = {"dpo": [{"beta": 0.1}], "best_of_n": [{"n": 2}], "best_of_n_gt": [{"n": 2}, {"n": 4}]}
 
 
 def keys(study, stage, grid=GRID):
@@ -128,12 +128,19 @@ def test_with_real_reviews_and_supervised_fine_tuning_first(tmp_path, reviews):
     assert [o.status for o in run_sweep(tmp_path, plan.targets, workers=1)] == ["done"] * len(closure(plan.targets))
     records, numbers = collect(tmp_path, plan, experiment="test")
     test = wide(records, "test")
-    assert list(test["method"]) == ["DPO", "DPO", REFERENCE, "Best-of-N", "Best-of-N"]
+    assert list(test["method"]) == ["DPO", "DPO", REFERENCE, "Best-of-N", "Best-of-N-GT", "Best-of-N-GT"]
     assert (test[test["method"] == "DPO"]["kl"] > 0).all()
     validation = wide(records, "validation")
     assert validation[validation["method"] == REFERENCE]["kl"].item() == pytest.approx(0, abs=1e-6)
-    best = test.set_index("setting")["reward"]
-    assert best["n = 4"] >= best["n = 2"] >= test[test["method"] == REFERENCE]["reward"].item()
+    best = test.set_index(["method", "setting"])["reward"]
+    by_gold = "Best-of-N-GT"
+    assert best[by_gold, "n = 4"] >= best[by_gold, "n = 2"] >= test[test["method"] == REFERENCE]["reward"].item()
+    assert best["Best-of-N", "n = 2"] <= best[by_gold, "n = 2"]  # no other score selects better than the gold reward itself
+    assert test.set_index("method")["privileged"].to_dict() == {
+        "DPO": False, REFERENCE: False, "Best-of-N": False, by_gold: True
+    }  # fmt: skip
+    costs = test.groupby("method")["compute"].max()
+    assert costs[REFERENCE] == costs[by_gold] == 0 < costs["Best-of-N"]
     assert set(numbers["split"]) == {"validation", "test"}
     original = plan_study(replace(STUDY, reviews=str(reviews)), GRID, [0])
     assert {s.key for s in closure(original.targets)}.isdisjoint(s.key for s in closure(plan.targets))

@@ -1,0 +1,75 @@
+"""What runs cost and how they went: tokens, compute, seconds, memory, and their training metrics.
+
+Compute is counted in forward tokens: one token through the model without gradient is 1, with gradient and backward pass 3
+(2 and 6 floating-point operations per parameter, Kaplan et al. 2020, arXiv:2001.08361, sec. 2.1). It includes what a method
+needs beforehand: the completions of the pairs, their reference log-probs, the reward model. Labelling is free.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.registry import load_method
+from suite.runs.run_store import RunSpec, facts
+from suite.runs.study import Plan, TrainedRun
+
+TRAINED = 3
+
+
+def training_metrics(root: Path, plan: Plan) -> pd.DataFrame:
+    """One row per (method, setting, seed, step): what each training run logged."""
+    parts = []
+    for run in plan.trained:
+        parts.append(_metrics(root, run.train).assign(method=run.method, setting=run.label, seed=run.seed))
+    if not parts:
+        return pd.DataFrame(columns=["method", "setting", "seed", "step"])
+    frame = pd.concat(parts, ignore_index=True)
+    first = ["method", "setting", "seed", "step"]
+    return frame[[*first, *(column for column in frame if column not in first)]]
+
+
+def cost_at(root: Path, plan: Plan, run: TrainedRun, step: int) -> dict[str, Any]:
+    """What it took to get to the snapshot at `step`.
+
+    Returns:
+        `tokens_sampled`, `tokens_scored` (without gradient), `tokens_trained` (with gradient), each with what the method
+        needed beforehand; `compute` [forward tokens]; `run_seconds` of the whole run on one worker and
+        `worker_peak_memory_mib`.
+    """
+    whole, needs = facts(root, run.train), load_method(run.train.config["method"]).needs
+    logged = _metrics(root, run.train)
+    row = dict(logged[logged["step"] <= step].iloc[-1]) if len(logged) else {}
+    sampled = row.get("tokens_sampled", whole["tokens_sampled"])
+    scored = row.get("tokens_scored", whole.get("tokens_scored", 0))
+    trained = row.get("tokens", whole["tokens_trained"])
+    of_pairs = _sampled_for_pairs(root, plan)
+    if needs & {"pairs", "rankings", "reward"}:
+        sampled += of_pairs
+    if needs & {"pairs", "rankings"}:
+        scored += of_pairs  # log π_ref
+    if "reward" in needs:
+        trained += facts(root, plan.reward_model)["tokens_trained"]
+    return {
+        "tokens_sampled": int(sampled), "tokens_scored": int(scored), "tokens_trained": int(trained),
+        "compute": int(sampled + scored + TRAINED * trained), "run_seconds": whole["seconds"],
+        "worker_peak_memory_mib": whole["worker_peak_memory_mib"],
+    }  # fmt: skip
+
+
+def reward_model_compute(root: Path, plan: Plan) -> int:
+    """Forward tokens that went into the reward model, the completions of the pairs included."""
+    return int(_sampled_for_pairs(root, plan) + TRAINED * facts(root, plan.reward_model)["tokens_trained"])
+
+
+def _sampled_for_pairs(root: Path, plan: Plan) -> int:
+    return sum(facts(root, spec)["tokens_sampled"] for spec in plan.pairs.inputs.values())
+
+
+def _metrics(root: Path, spec: RunSpec) -> pd.DataFrame:
+    path = spec.directory(root) / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"step": pd.Series(dtype=int)})
