@@ -131,7 +131,7 @@ def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], f
                  "entropy, nats/token": f"{late['entropy'].mean():.2f}", "clipped": f"{late['clip_fraction'].mean():.1%}",
                  "explained variance": f"{late['explained_variance'].mean():.2f}"}
             )  # fmt: skip
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else ""
 
 
 def reward_model_table(quality: Mapping[str, Any]) -> str:

@@ -8,9 +8,17 @@ import pytest
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from suite.figures.plots import reward_kl_frontier, styles_of
+from suite.figures.plots import reward_kl_frontier, reward_within_budget, styles_of
 from suite.figures.report import CAPTION_WIDTH
-from suite.figures.summary import budget_table, points_table, samples_page
+from suite.figures.summary import (
+    budget_table,
+    compute_budgets,
+    controller_table,
+    cost_table,
+    points_table,
+    samples_page,
+    with_reward_intervals,
+)
 from suite.runs.records import REFERENCE, _selected, over_seeds, wide
 
 # method, setting, seed, step, split, kl, reward
@@ -74,6 +82,51 @@ def test_no_difference_is_called_tied(tables):
 
 def test_a_budget_nobody_meets_says_so(tables):
     assert budget_table(*tables).count("none within the budget") == 2  # 1 nat: DPO and Other
+
+
+def test_within_a_compute_budget_the_kl_does_not_count_and_best_of_n_is_left_out(tables):
+    records, numbers = tables
+    assert compute_budgets(records) == [1e6, 2e6, 4e6, 8e6]  # DPO's whole run takes 2 million
+    pool = records[(records["method"] == "Other") & (records["seed"] == 0)].assign(method="Best", kl_is_bound=True, compute=0.0)
+    more = numbers[(numbers["method"] == "Other") & (numbers["seed"] == 0)].assign(method="Best")
+    both = pd.concat([records, pool]), pd.concat([numbers, more])
+    table = budget_table(*both, of="compute", budgets=[1.5e6])
+    assert "1.5 M" in table
+    assert "Best" not in table
+    other = next(row for row in table.splitlines() if "Other" in row)
+    assert "0.650" in other
+    assert "46.00" in other  # nats: (2 + 90) / 2
+    assert "Best" in budget_table(*both)
+
+
+@pytest.mark.parametrize("of", ["kl", "compute"])
+def test_the_budget_figure_draws_what_validation_chose(tables, of):
+    records, numbers = tables
+    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
+    _, ax = pyplot.subplots()
+    reward_within_budget(validation, with_reward_intervals(test, numbers), ax, of=of, reference=REFERENCE)
+    drawn = {c.get_label(): c.lines[0].get_xydata() for c in ax.containers}
+    assert list(drawn) == ["DPO", "Other"]
+    assert drawn["DPO"].tolist() == [[2.0 if of == "kl" else 1.0, pytest.approx(0.6)]]
+    pyplot.close("all")
+
+
+def test_costs_are_those_of_whole_runs(tables):
+    costs = {"tokens_sampled": 2000.0, "tokens_scored": 1000.0, "run_seconds": 10.0, "worker_peak_memory_mib": 500}
+    records = tables[0].assign(**costs, tokens_trained=1e4 * tables[0]["step"])
+    rows = {row.split("|")[1].strip(): row.split("|") for row in cost_table(records).splitlines()[2:]}
+    assert list(rows) == ["DPO", "Other"]
+    assert float(rows["DPO"][5]) == 20  # thousand tokens trained, of step 2
+    assert float(rows["Other"][2]) == 2  # runs
+
+
+def test_the_last_quarter_of_an_on_policy_run():
+    steps = pd.DataFrame({"step": range(1, 9), "kl": [0, 1, 2, 9, 9, 9, 4, 6], "method": "PPO", "setting": "t", "seed": 0})
+    steps = steps.assign(beta=0.1, reward=0.5, entropy=4.0, clip_fraction=0.01, explained_variance=0.2)
+    table = controller_table(steps, {("PPO", "t"): 4.0})
+    assert "5.00" in table
+    assert "+25%" in table
+    assert controller_table(steps, {}) == ""
 
 
 def test_only_frontier_points_are_selected(tables):

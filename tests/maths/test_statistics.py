@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from suite.maths.statistics import expected_best_of_n, mean_interval, paired_difference
+from suite.maths.statistics import clustered_mean_interval, expected_best_of_n, mean_interval, paired_difference
 
 
 def test_interval_covers_about_as_often_as_it_says():
@@ -46,6 +46,25 @@ def test_pairing_narrows_the_interval():
         paired_difference(a, b[:-1])
 
 
+def test_clusters_are_resampled_whole():
+    """Copies of one value are one observation: the interval is that of the clusters, not of the copies."""
+    rng = np.random.default_rng(0)
+    of_prompt = rng.random(60)
+    once = mean_interval(of_prompt, seed=0)
+    copied = clustered_mean_interval(np.repeat(of_prompt, 6), np.repeat(np.arange(60), 6), seed=0)
+    assert copied.mean == pytest.approx(once.mean)
+    assert copied.n == 60
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.1)
+    apart = clustered_mean_interval(rng.random(360), np.arange(360))
+    assert apart.high - apart.low < 0.6 * (copied.high - copied.low)
+    uneven = clustered_mean_interval([1, 1, 1, 0, 0, 1], list("aaabcd"))
+    assert uneven.mean == pytest.approx(4 / 6)  # of values, not of clusters
+    assert clustered_mean_interval([0.5] * 6, list("aaabcd")) == (0.5, 0.5, 0.5, 4)
+    for values, clusters in (([1.0], ["a", "b"]), ([], []), ([np.nan], ["a"])):
+        with pytest.raises(ValueError, match="values"):
+            clustered_mean_interval(values, clusters)
+
+
 @pytest.mark.parametrize("bad", [[], [[1.0]], [1.0, float("nan")]])
 def test_bad_values_are_refused(bad):
     with pytest.raises(ValueError, match="values"):
@@ -65,3 +84,17 @@ def test_expected_best_of_n_of_a_large_pool_is_finite():
     assert expected_best_of_n(values, 1) == pytest.approx(values.mean(axis=1))
     with pytest.raises(ValueError, match="pool size"):
         expected_best_of_n(values, 129)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_the_best_by_another_score_over_all_subsets(n):
+    rng = np.random.default_rng(2)
+    rewards, scores = rng.random((3, 7)), rng.random((3, 7))
+    expected = [
+        np.mean([row[max(group, key=lambda i: by[i])] for group in combinations(range(7), n)])
+        for row, by in zip(rewards, scores, strict=True)
+    ]
+    assert expected_best_of_n(rewards, n, scores=scores) == pytest.approx(expected)
+    assert expected_best_of_n(rewards, n, scores=rewards) == pytest.approx(expected_best_of_n(rewards, n))
+    with pytest.raises(ValueError, match="scores"):
+        expected_best_of_n(rewards, n, scores=scores[:2])
