@@ -88,7 +88,8 @@ def profiles() -> dict[str, Any]:
     )  # fmt: skip
     smoke = replace(
         embedded, profile="smoke", train_prompts=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,
-        pool_size=64, optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2), on_policy_samples=256,
+        pool_size=64, ideal_prompts=16, ideal_samples=128, on_policy_samples=256,
+        optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2),
         reward_model=replace(embedded.reward_model, num_epochs=1, batch_size=16, warmup_steps=2, num_snapshots=2),
     )  # fmt: skip
     paper = Study(

@@ -1,9 +1,14 @@
-"""The reward-KL frontier of one method: the points that none of its others beats, and the area under them. numpy only."""
+"""The reward-KL frontier as a statistic: hull, reward at matched KL, area, bootstrap over prompts and seeds. numpy only."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
 
 
 def pareto_indices(kl: ArrayLike, reward: ArrayLike) -> NDArray[np.int64]:
@@ -27,6 +32,49 @@ def pareto_indices(kl: ArrayLike, reward: ArrayLike) -> NDArray[np.int64]:
     return np.array(kept, dtype=np.int64)
 
 
+def hull_indices(kl: ArrayLike, reward: ArrayLike, *, reference_reward: float) -> NDArray[np.int64]:
+    """Indices of the points on the upper concave hull of all points and the reference (KL 0), by growing KL.
+
+    The hull is reached by real policies: drawing from policy a with probability 1 - w and from b with w has reward
+    (1 - w)·r_a + w·r_b, and KL(π‖π_ref) of at most (1 - w)·KL_a + w·KL_b, since KL is convex in π. Points below the line
+    between two others, or with less reward than the reference, are therefore never needed.
+
+    Raises:
+        ValueError: Shapes differ.
+    """
+    x, y = np.asarray(kl, dtype=float), np.asarray(reward, dtype=float)
+    kept: list[int] = []
+    corners = [(0.0, reference_reward)]
+    for index in pareto_indices(x, y):
+        if y[index] <= reference_reward:
+            continue
+        point = (max(float(x[index]), 0.0), float(y[index]))
+        while kept and _slope(corners[-2], point) >= _slope(corners[-2], corners[-1]):
+            kept.pop(), corners.pop()
+        kept.append(int(index)), corners.append(point)
+    return np.array(kept, dtype=np.int64)
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return np.inf if b[0] <= a[0] else (b[1] - a[1]) / (b[0] - a[0])
+
+
+def reward_at_kl(kl: ArrayLike, reward: ArrayLike, at: ArrayLike) -> Array:
+    """Reward at given KLs by linear interpolation between points, flat beyond the last: what a KL budget of `at` buys.
+
+    Args:
+        kl: Of the reference (0) and the hull's policies, nats. Shape (points,).
+        reward: Same shape.
+        at: Shape (budgets,), nats.
+
+    Returns:
+        Shape (budgets,).
+    """
+    x, y = np.asarray(kl, dtype=float), np.asarray(reward, dtype=float)
+    order = np.argsort(x, kind="stable")
+    return np.interp(np.asarray(at, dtype=float), x[order], y[order])
+
+
 def mean_frontier_reward(kl: ArrayLike, reward: ArrayLike, *, reference_reward: float, max_kl: float) -> float:
     """Best reward within a KL budget, averaged over budgets uniform in [0, max_kl]: one number for a whole frontier.
 
@@ -42,3 +90,93 @@ def mean_frontier_reward(kl: ArrayLike, reward: ArrayLike, *, reference_reward: 
     kept = [i for i in pareto_indices(np.maximum(x, 0), y) if x[i] <= max_kl]
     edges = np.append(np.maximum(x, 0)[kept], max_kl)
     return float(np.sum(np.diff(edges) * y[kept]) / max_kl)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """A method's frontier on test prompts, one entry per training seed, policy and prompt; the reference comes first.
+
+    Attributes:
+        reward: Shape (seeds, 1 + policies, prompts).
+        kl: KL(π‖π_ref) or its bound, nats; same shape, 0 for the reference.
+    """
+
+    reward: Array
+    kl: Array
+
+    def __post_init__(self) -> None:
+        if self.reward.ndim != 3 or self.reward.shape != self.kl.shape:
+            raise ValueError(f"kl: expected three axes and the shape of reward, {self.reward.shape}, got {self.kl.shape}")
+
+    def at(self, budgets: ArrayLike) -> Array:
+        """Mean reward at each KL budget, training seeds and prompts averaged. Shape (budgets,)."""
+        return reward_at_kl(self.kl.mean(axis=(0, 2)), self.reward.mean(axis=(0, 2)), budgets)
+
+    def by_seed(self, budgets: ArrayLike) -> Array:
+        """The same for each training seed alone. Shape (seeds, budgets)."""
+        of_seeds = zip(self.kl.mean(axis=2), self.reward.mean(axis=2), strict=True)
+        return np.array([reward_at_kl(kl, reward, budgets) for kl, reward in of_seeds])
+
+    def by_prompt(self, budget: float) -> Array:
+        """Each prompt's reward under the mixture of policies that spends `budget` on average. Shape (prompts,)."""
+        kl, reward = self.kl.mean(axis=(0, 2)), self.reward.mean(axis=0)
+        order = np.argsort(kl, kind="stable")
+        kl, reward = kl[order], reward[order]
+        right = int(np.searchsorted(kl, budget))
+        if right in (0, len(kl)):
+            return reward[min(right, len(kl) - 1)]
+        share = (budget - kl[right - 1]) / (kl[right] - kl[right - 1])
+        return (1 - share) * reward[right - 1] + share * reward[right]
+
+    def area(self, max_kl: float) -> float:
+        """Mean reward over KL budgets uniform in [0, max_kl]: the normalised area under the frontier, in reward units."""
+        return float(self.at(_area_grid(max_kl)).mean())
+
+
+def _area_grid(max_kl: float) -> Array:
+    """Midpoints of 200 equal parts of [0, max_kl]."""
+    return (np.arange(200) + 0.5) * max_kl / 200
+
+
+def bootstrap(
+    frontiers: Mapping[str, Frontier], budgets: Sequence[float], *, max_kl: float, resamples: int = 4000, seed: int = 0
+) -> dict[str, Array]:
+    """Bootstrap replications of every frontier's reward at `budgets` and, last, of its area up to `max_kl`.
+
+    Prompts are resampled once for all methods, so that differences of two methods' replications are paired; the training
+    seeds of each method are resampled on their own. With one seed the result is conditional on the trained policies; with two
+    it understates how much seeds matter.
+
+    Returns:
+        Method → shape (resamples, budgets + 1).
+
+    Raises:
+        ValueError: The frontiers differ in prompts.
+    """
+    sizes = {name: frontier.reward.shape[2] for name, frontier in frontiers.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"frontiers: expected the same prompts for all, got {sizes}")
+    rng = np.random.default_rng(seed)
+    prompts = next(iter(sizes.values()))
+    counts = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples) / prompts
+    grid = np.concatenate([np.asarray(budgets, dtype=float), _area_grid(max_kl)])
+    found = {}
+    for name, frontier in frontiers.items():
+        seeds = frontier.reward.shape[0]
+        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+        means = [np.einsum("spn,bn,bs->bp", values, counts, drawn, optimize=True) for values in (frontier.kl, frontier.reward)]
+        curves = np.array([reward_at_kl(kl, reward, grid) for kl, reward in zip(*means, strict=True)])
+        found[name] = np.column_stack([curves[:, : len(budgets)], curves[:, len(budgets) :].mean(axis=1)])
+    return found
+
+
+def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
+    """Share of prompts on which a's reward is above b's, ties counted half (Agarwal et al. 2021, arXiv:2108.13264, sec. 4.3).
+
+    Raises:
+        ValueError: Shapes differ.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if x.shape != y.shape:
+        raise ValueError(f"b: expected the same prompts as a, shape {x.shape}, got {y.shape}")
+    return float(np.mean(np.where(x == y, 0.5, x > y)))

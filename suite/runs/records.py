@@ -105,11 +105,13 @@ def _numbers(frame: pd.DataFrame, point: dict[str, Any]) -> pd.DataFrame:
 def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """The reference and every N of Best-of-N on test prompts, from the shared pool of reference samples."""
     table = pool_column([spec.directory(root) / "completions.parquet" for spec in plan.pool], "reward")
+    table = table.iloc[:, : plan.study.pool_size]
     rewards, scores = table.to_numpy(), None
     if plan.pool_scores:
         files = [spec.directory(root) / "scores.parquet" for spec in plan.pool_scores]
         scores = pool_column(files, "score").loc[table.index, table.columns].to_numpy()
-    tokens = sum(facts(root, spec)["tokens_sampled"] for spec in plan.pool) / rewards.size
+    drawn = sum((last - first) * spec.config["num_samples"] for spec in plan.pool for first, last in [spec.config["prompts"]])
+    tokens = sum(facts(root, spec)["tokens_sampled"] for spec in plan.pool) / drawn
     about = facts(root, plan.pool[0])
     estimator = f"order statistics of {rewards.shape[1]} reference samples per prompt"
     rows, numbers = [], []

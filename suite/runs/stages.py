@@ -142,13 +142,14 @@ def train_reward_model(run: Run) -> None:
 
 
 def score_completions(run: Run) -> None:
-    """The learned reward of completions that another run drew, in the order they lie there."""
+    """The learned reward of the first `num_samples` completions of each prompt that another run drew."""
     prompts = {p.id: p.text for p in read_prompts(run.input("prompts") / "prompts.parquet")}
     frame = pd.read_parquet(run.input("completions") / "completions.parquet", columns=["prompt_id", "sample", "text"])
+    frame = frame[frame["sample"] < run.spec.config["num_samples"]]
     model = RewardModel.load(run.input("reward_model") / "model", device=run.spec.where.get("device", "cpu"))
     with autocast(model.device, run.spec.config["precision"]):
-        frame["score"] = model(frame["prompt_id"].map(prompts).tolist(), frame["text"].tolist())
-    run.write_table("scores.parquet", frame.drop(columns="text"))
+        scores = model(frame["prompt_id"].map(prompts).tolist(), frame["text"].tolist())
+    run.write_table("scores.parquet", frame[["prompt_id", "sample"]].assign(score=scores))
 
 
 def train_policy(run: Run) -> None:
@@ -236,6 +237,6 @@ STAGES: dict[str, Stage] = {
 
 
 def pool_column(files: list[Path], column: str) -> pd.DataFrame:
-    """One number of the shared pool of reference samples: a table of prompts by samples."""
+    """One number of the shared pool of reference samples: prompts by samples, NaN where a prompt has fewer than others."""
     frame = pd.concat([pd.read_parquet(file, columns=["prompt_id", "sample", column]) for file in files])
     return frame.pivot(index="prompt_id", columns="sample", values=column)

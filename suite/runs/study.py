@@ -19,7 +19,7 @@ from suite.training.reward_modeling import RewardModelConfig
 ASSETS = Path(__file__).parent.parent / "assets"
 MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
 PROMPTS_PER_SHARD = 256
-POOL_PROMPTS_PER_SHARD = 32
+POOL_SAMPLES_PER_SHARD = 4096
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -70,6 +70,9 @@ class Study:
     """Completions per evaluation prompt and snapshot."""
     pool_size: int = 128
     """Reference samples per test prompt, shared by every N of Best-of-N."""
+    ideal_prompts: int = 64
+    """The first so many test prompts have `ideal_samples` reference samples, from which the ideal frontier is computed."""
+    ideal_samples: int = 512
     sampler_dtype: Precision = "float32"
     """Arithmetic in which prompts, preference completions and the pool are drawn; evaluation draws in float32."""
     seed: int = 0
@@ -157,10 +160,13 @@ class _Specs:
         candidates = size * {"train": 1.1, "validation": 33, "test": 14}[split]
         return self.spec("prompts", config, self.base, f"{split} prompts", 8.0 * candidates)
 
-    def completions(self, of: RunSpec, title: str, num_samples: int, shard: int, **more: Any) -> list[RunSpec]:
+    def completions(
+        self, of: RunSpec, title: str, num_samples: int, shard: int, prompts: tuple[int, int] | None = None, **more: Any
+    ) -> list[RunSpec]:
         """One run per `shard` prompts, so that workers share the work and an interruption loses little."""
         specs = []
-        for first, last in spans(of.config["size"], shard):
+        begin, end = prompts or (0, of.config["size"])
+        for first, last in ((begin + a, begin + b) for a, b in spans(end - begin, shard)):
             config = {**self.drawn, **self.gold, **more, "prompts": [first, last], "num_samples": num_samples}
             config["max_new_tokens"] = self.study.max_new_tokens
             cost = 2.0 * (last - first) * num_samples * self.study.max_new_tokens
@@ -181,7 +187,19 @@ class _Specs:
     def scores(self, prompts: RunSpec, completions: RunSpec, reward_model: RunSpec) -> RunSpec:
         inputs = {"prompts": prompts, "completions": completions, "reward_model": reward_model}
         title = completions.title.replace("pool", "scores of the pool")
-        return self.spec("scores", {"precision": self.study.sampler_dtype}, inputs, title, completions.cost / 2)
+        config = {"precision": self.study.sampler_dtype, "num_samples": self.study.pool_size}
+        return self.spec("scores", config, inputs, title, completions.cost / 2)
+
+    def pool(self, prompts: RunSpec) -> list[RunSpec]:
+        """Reference samples of test prompts: many for the first ones, from which the ideal frontier is computed."""
+        study, size = self.study, prompts.config["size"]
+        ideal = min(study.ideal_prompts, size)
+        parts = [(max(study.ideal_samples, study.pool_size), (0, ideal)), (study.pool_size, (ideal, size))]
+        return [
+            spec
+            for count, span in parts
+            for spec in self.completions(prompts, "pool", count, max(1, POOL_SAMPLES_PER_SHARD // count), prompts=span)
+        ]
 
     def num_pairs(self) -> int:
         """Pairs of all training prompts, those that will be dropped included."""
@@ -241,7 +259,7 @@ def plan_study(
     held_out = {"validation": make.prompts("validation", study.validation_prompts)}
     if test:
         held_out["test"] = make.prompts("test", study.test_prompts)
-    pool = make.completions(held_out["test"], "pool", study.pool_size, POOL_PROMPTS_PER_SHARD) if test else []
+    pool = make.pool(held_out["test"]) if test else []
     reward_model = make.reward_model(prompts, pairs)
     trained: list[TrainedRun] = []
     pool_settings: list[PoolSetting] = []

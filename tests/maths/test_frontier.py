@@ -1,6 +1,19 @@
-import pytest
+import math
 
-from suite.maths.frontier import mean_frontier_reward, pareto_indices
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.maths.frontier import (
+    Frontier,
+    bootstrap,
+    hull_indices,
+    mean_frontier_reward,
+    pareto_indices,
+    probability_of_improvement,
+    reward_at_kl,
+)
 
 
 def test_only_points_that_no_cheaper_point_beats():
@@ -23,3 +36,99 @@ def test_bad_arguments():
         mean_frontier_reward([1.0], [1.0], reference_reward=0.5, max_kl=0.0)
     with pytest.raises(ValueError, match="reward"):
         pareto_indices([1.0], [1.0, 2.0])
+
+
+def test_the_hull_by_hand():
+    """(0, .5) reference, (1, .7), (2, .72) below the line to (3, .9), (4, .8) beaten, (0.5, .4) worse than the reference."""
+    kl, reward = [1.0, 2.0, 3.0, 4.0, 0.5], [0.7, 0.72, 0.9, 0.8, 0.4]
+    assert hull_indices(kl, reward, reference_reward=0.5).tolist() == [0, 2]
+    assert hull_indices([1.0, 2.0], [0.55, 0.9], reference_reward=0.5).tolist() == [1]  # steeper later: the first is skipped
+    assert hull_indices([1.0], [0.4], reference_reward=0.5).tolist() == []
+    assert hull_indices([0.0, 1.0], [0.6, 0.7], reference_reward=0.5).tolist() == [0, 1]
+
+
+@given(
+    points=st.lists(st.tuples(st.floats(0, 20), st.floats(0, 1)), min_size=1, max_size=8),
+    at=st.floats(0, 25),
+)
+def test_the_hull_is_concave_and_no_pair_of_points_lies_above_it(points, at):
+    kl, reward = map(np.array, zip(*points, strict=True))
+    kept = hull_indices(kl, reward, reference_reward=0.5)
+    xs, ys = np.append(0.0, kl[kept]), np.append(0.5, reward[kept])
+    value = reward_at_kl(xs, ys, [at])[0]
+    slopes = np.diff(ys)[np.diff(xs) > 1e-9] / np.diff(xs)[np.diff(xs) > 1e-9]
+    assert (np.diff(slopes) <= 1e-6).all()
+    everyone = [(0.0, 0.5), *points]
+    for a in everyone:
+        for b in everyone:
+            if a[0] <= at <= b[0] and a[0] < b[0]:
+                share = (at - a[0]) / (b[0] - a[0])
+                assert value >= (1 - share) * a[1] + share * b[1] - 1e-9
+
+
+def test_a_mixture_of_two_policies_spends_no_more_kl_than_the_line_says():
+    """Why the hull may be drawn: KL(π‖π_ref) is convex in π."""
+    rng = np.random.default_rng(0)
+    a, b, reference = rng.dirichlet(np.ones(50), size=3)
+    kl = lambda p: float((p * np.log(p / reference)).sum())  # noqa: E731
+    for share in (0.1, 0.5, 0.8):
+        assert kl((1 - share) * a + share * b) <= (1 - share) * kl(a) + share * kl(b)
+
+
+@pytest.fixture
+def two():
+    """Two methods on 300 prompts: A has rewards .5, .7, .8 at KL 0, 1, 3; B, two seeds, .5, .72 ± .01 at KL 0, 2."""
+    rng = np.random.default_rng(0)
+    prompt = rng.normal(0, 0.1, 300)
+    make = lambda means: np.stack([prompt + m + rng.normal(0, 0.02, 300) for m in means])  # noqa: E731
+    exact = lambda values, means: values - values.mean(axis=-1, keepdims=True) + np.array(means)[..., None]  # noqa: E731
+    ones = np.ones(300)
+    a = Frontier(exact(make([0.5, 0.7, 0.8])[None], [[0.5, 0.7, 0.8]]), np.array([[0 * ones, 1 * ones, 3 * ones]]))
+    seeds = [[0.5, 0.71], [0.5, 0.73]]
+    b = Frontier(np.stack([exact(make(m), m) for m in seeds]), np.array([[0 * ones, 2 * ones]] * 2))
+    return {"A": a, "B": b}
+
+
+def test_reward_at_matched_kl_by_hand(two):
+    a, b = two["A"], two["B"]
+    assert a.at([0, 0.5, 1, 2, 3, 50]) == pytest.approx([0.5, 0.6, 0.7, 0.75, 0.8, 0.8])
+    assert b.at([1.0]) == pytest.approx([0.61])
+    assert b.by_seed([1.0])[:, 0] == pytest.approx([0.605, 0.615])
+    for budget, value in ((0.0, 0.5), (0.5, 0.6), (2.0, 0.75), (9.0, 0.8)):
+        assert a.by_prompt(budget).mean() == pytest.approx(value)
+    # trapezoids up to 4 nats: .6 + .75·2 + .8
+    assert a.area(4.0) == pytest.approx((0.6 + 1.5 + 0.8) / 4, abs=1e-4)
+
+
+def test_the_bootstrap_pairs_prompts(two):
+    """A - B at 2 nats is .03; prompts differ by .1, but alike for both: the paired interval is narrow, the single ones wide."""
+    one_seed = {**two, "B": Frontier(two["B"].reward.mean(axis=0)[None], two["B"].kl[:1])}
+    found = bootstrap(one_seed, [2.0], max_kl=4.0, resamples=2000)
+    assert found["A"].shape == (2000, 2)
+    difference = found["A"][:, 0] - found["B"][:, 0]
+    assert difference.mean() == pytest.approx(0.03, abs=0.002)
+    assert difference.std() < 0.5 * found["A"][:, 0].std()
+    alone = bootstrap({"A": two["A"]}, [2.0], max_kl=4.0, resamples=2000)["A"][:, 0]
+    assert alone.std() == pytest.approx(two["A"].by_prompt(2.0).std() / math.sqrt(300), rel=0.1)
+    assert np.array_equal(bootstrap(two, [2.0], max_kl=4.0)["B"], bootstrap(two, [2.0], max_kl=4.0)["B"])
+    assert not np.array_equal(bootstrap(two, [2.0], max_kl=4.0, seed=1)["B"], bootstrap(two, [2.0], max_kl=4.0)["B"])
+
+
+def test_the_bootstrap_resamples_training_seeds(two):
+    quiet = Frontier(np.repeat(two["B"].reward.mean(axis=0)[None], 2, axis=0), two["B"].kl)
+    apart = Frontier(quiet.reward + np.array([[[0.0], [-0.1]], [[0.0], [0.1]]]), two["B"].kl)
+    spread = [bootstrap({"B": f}, [2.0], max_kl=4.0)["B"][:, 0].std() for f in (quiet, apart)]
+    assert spread[1] > 5 * spread[0]
+
+
+def test_probability_of_improvement_by_hand():
+    assert probability_of_improvement([1, 2, 3, 4], [0, 2, 4, 0]) == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    with pytest.raises(ValueError, match="same prompts"):
+        probability_of_improvement([1.0], [1.0, 2.0])
+
+
+def test_frontiers_must_fit():
+    with pytest.raises(ValueError, match="three axes"):
+        Frontier(np.ones((2, 3)), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="same prompts"):
+        bootstrap({"A": Frontier(*[np.ones((1, 2, 3))] * 2), "B": Frontier(*[np.ones((1, 2, 4))] * 2)}, [1.0], max_kl=1.0)

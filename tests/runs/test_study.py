@@ -11,7 +11,8 @@ from suite.training.loop import OptimConfig
 
 STUDY = Study(
     profile="test", reference=str(ASSETS / "imdb-gpt2"), gold_reward=str(ASSETS / "imdb-sentiment"), train_prompts=8,
-    validation_prompts=4, test_prompts=6, max_new_tokens=8, pool_size=4, learning_rates={"dpo": 1e-5},
+    validation_prompts=4, test_prompts=6, max_new_tokens=8, pool_size=4, ideal_prompts=3, ideal_samples=16,
+    learning_rates={"dpo": 1e-5},
     optim=OptimConfig(batch_size=16, warmup_steps=1, num_snapshots=2), reward_model=OptimConfig(batch_size=16, num_snapshots=2),
 )  # fmt: skip
 GRID = {"dpo": [{"beta": 0.1}], "best_of_n": [{"n": 2}], "best_of_n_gt": [{"n": 2}, {"n": 4}]}
