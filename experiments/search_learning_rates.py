@@ -1,8 +1,10 @@
 """Choose every method's learning rate on validation prompts: the same candidates, data and snapshots for all.
 
 A rate's score is the mean best validation reward within a KL budget, over budgets from 0 to 10 nats
-(`suite.maths.frontier.mean_frontier_reward`), at the first setting of the default grid. No test prompt is touched. The
-chosen rates stand in LEARNING_RATES of run_imdb_frontier.py. Methods of an earlier search in the same folder stay in its
+(`suite.maths.frontier.mean_frontier_reward`), at the first setting of the default grid. A method that is steered to a target
+KL is scored by its reward at that KL instead (`reward_at_kl` on the hull of its snapshots); of its rates within 0.02 of the
+best, about the standard error, the largest is taken, which reaches the target soonest. No test prompt is touched. The chosen
+rates stand in LEARNING_RATES of run_imdb_frontier.py. Methods of an earlier search in the same folder stay in its
 tables; those searched again replace their rows.
 
 Examples:
@@ -18,16 +20,18 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import tyro
 from run_imdb_frontier import GRIDS, RESULTS, profiles
 
 from suite.errors import UserError, did_you_mean, one_line_errors
 from suite.figures.summary import with_interval
-from suite.maths.frontier import mean_frontier_reward
+from suite.maths.frontier import hull_indices, mean_frontier_reward, reward_at_kl
 from suite.runs.records import POINT, REFERENCE, wide
 
 MAX_KL = 10.0
+TIED = 0.02
 
 
 @dataclass(frozen=True)
@@ -98,19 +102,34 @@ def main() -> int:
     scores = score_table(records)
     if scores["score"].isna().all():
         return 1
-    best = scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]
-    chosen = {row["method"]: float(row["lr"]) for _, row in best.iterrows()}
+    chosen = choose(scores)
     write_atomically(path, lambda path: records.to_csv(path, index=False, float_format="%.6g"))
     write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
     page = (
         f"# Learning rates\n\nLast command: `{' '.join(['python experiments/search_learning_rates.py', *sys.argv[1:]])}`\n\n"
-        f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats. The same candidates and "
+        f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats; for a method steered to a "
+        f"target KL, the reward at that KL, and of the rates within {TIED} of the best the largest. The same candidates and "
         f"prompts for every method, one training seed. Scores are as uncertain as the rewards they are made of: "
         f"neighbouring rates are often tied.\n\n{scores.to_markdown(index=False, floatfmt='.4g')}\n\nChosen: {chosen}\n"
     )
     write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
     print(page)
     return 1 if failed else 0
+
+
+def target_of(method: str) -> float | None:
+    """The KL that the method's first setting steers to, nats."""
+    return {**GRIDS["variants"], **GRIDS["default"]}[method][0].get("target_kl")
+
+
+def choose(scores: pd.DataFrame) -> dict[str, float]:
+    """The rate of the best score; of a method with a target KL, the largest of those that are tied with it."""
+    chosen = {}
+    for method, rows in scores.dropna(subset="score").groupby("method", sort=False):
+        tied = TIED if target_of(str(method)) else 0.0
+        good = rows[rows["score"] >= rows["score"].max() - tied]
+        chosen[str(method)] = float(good["lr"].astype(float).max() if tied else good.iloc[0]["lr"])
+    return chosen
 
 
 def score_table(records: pd.DataFrame) -> pd.DataFrame:
@@ -124,9 +143,15 @@ def score_table(records: pd.DataFrame) -> pd.DataFrame:
         reference = table[table["method"] == REFERENCE].iloc[0]["reward"]
         points = table[table["method"] != REFERENCE]
         best = points.loc[points["reward"].idxmax()]
-        score = mean_frontier_reward(points["kl"], points["reward"], reference_reward=reference, max_kl=MAX_KL)
+        if target := target_of(method):
+            kept = hull_indices(points["kl"], points["reward"], reference_reward=reference)
+            kl, reward = (np.append(zero, points[name].iloc[kept]) for name, zero in (("kl", 0.0), ("reward", reference)))
+            score = float(reward_at_kl(kl, reward, [target])[0])
+        else:
+            score = mean_frontier_reward(points["kl"], points["reward"], reference_reward=reference, max_kl=MAX_KL)
         rows.append(
-            {"method": method, "lr": f"{rate:g}", "score": score, "reference reward": reference,
+            {"method": method, "lr": f"{rate:g}", "score": score,
+             "scored at": f"KL {target:g}" if target else f"KL 0–{MAX_KL:g}", "reference reward": reference,
              "best reward, 95 % over prompts": with_interval(best, "reward"), "its KL, nats": with_interval(best, "kl", 2),
              "n prompts": int(best["reward_n"])}
         )  # fmt: skip

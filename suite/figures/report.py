@@ -176,12 +176,13 @@ def _on_policy_sections(runs: Path, plan: Plan, training: pd.DataFrame) -> list[
     if targets:
         lines += ["## On-policy runs, means over the last quarter", "", summary.controller_table(training, targets), ""]
     if plan.reward_model in closure(plan.targets):
+        held_out = pd.read_parquet(plan.reward_model.directory(runs) / "held_out.parquet")
         quality = json.loads((plan.reward_model.directory(runs) / "quality.json").read_text())
         lines += [
             "## Reward model", "",
-            f"Calibration error {quality['calibration_error']:.3f}; kept: step {quality['step']}, of "
+            f"Calibration error {summary.calibration(held_out)[1]:.3f}; kept: step {quality['step']}, of "
             + ", ".join(f"{step} ({accuracy:.3f})" for step, accuracy in quality["accuracy_by_step"].items())
             + " by accuracy on these pairs, which therefore flatters it a little.",
-            "", summary.reward_model_table(quality), "",
+            "", summary.reward_model_table(held_out), "",
         ]  # fmt: skip
     return lines

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from suite.maths.statistics import Interval, mean_interval, paired_difference
+from suite.maths.statistics import Interval, clustered_mean_interval, mean_interval, paired_difference
 from suite.runs.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
 
 BUDGETS = (1.0, 3.0, 6.0, 10.0)
@@ -134,15 +134,35 @@ def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], f
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else ""
 
 
-def reward_model_table(quality: Mapping[str, Any]) -> str:
-    """Accuracy of the learned reward on held-out pairs, all and by thirds of the gold difference; 95 % over prompts."""
-    parts = [("all", quality), *((f"gold difference up to {part['gap_up_to']:.2f}", part) for part in quality["by_gap"])]
+def reward_model_table(held_out: pd.DataFrame) -> str:
+    """Accuracy of the learned reward on held-out pairs, all and by thirds of the gold difference; 95 % over prompts.
+
+    Args:
+        held_out: See `suite.rewards.reward_model.ranked`.
+    """
+    thirds = [held_out.iloc[index] for index in np.array_split(np.argsort(held_out["gold_gap"]), 3) if len(index)]
+    parts = [("all", held_out), *((f"gold difference up to {part['gold_gap'].max():.2f}", part) for part in thirds)]
     rows = []
     for name, part in parts:
-        interval = Interval(*(part[key] for key in ("accuracy", "low", "high", "prompts")))
-        count = {"n pairs": part["n"], "n prompts": part["prompts"]}
-        rows.append({"held-out pairs": name, "accuracy": _interval(interval, "{:.3f}"), **count})
+        interval = clustered_mean_interval(part["right"], part["prompt_id"])
+        rows.append(
+            {"held-out pairs": name, "accuracy": _interval(interval, "{:.3f}"), "n pairs": len(part), "n prompts": interval.n}
+        )  # fmt: skip
     return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def calibration(held_out: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """Per fifth of the predicted probability σ(|d|) of the likelier side: its mean, how often that side was chosen, n.
+
+    Returns:
+        The table and the calibration error, the mean absolute difference weighted by n.
+    """
+    confidence = 1 / (1 + np.exp(-held_out["difference"].abs()))
+    fifths = [index for index in np.array_split(np.argsort(confidence), 5) if len(index)]
+    table = pd.DataFrame(
+        [{"predicted": confidence.iloc[i].mean(), "observed": held_out["right"].iloc[i].mean(), "n": len(i)} for i in fifths]
+    )
+    return table, float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["n"]))
 
 
 def with_reward_intervals(test: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:

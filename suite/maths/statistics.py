@@ -1,12 +1,15 @@
-"""Means with intervals, paired differences and order statistics. numpy and scipy only; every draw comes from a passed seed."""
+"""Means with intervals, paired differences, tests and order statistics. No torch; every draw comes from a passed seed."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+from statsmodels.stats import multitest, proportion
+from statsmodels.stats.power import TTestPower
 
 
 class Interval(NamedTuple):
@@ -33,9 +36,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resa
     Raises:
         ValueError: Not one-dimensional, empty, or not finite.
     """
-    x = np.asarray(values, dtype=float)
-    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"values: expected finite numbers of shape (n,), got shape {x.shape}")
+    x = _finite(values)
     if np.ptp(x) == 0 or len(x) < 3:
         spread = 0.0 if np.ptp(x) == 0 else float("nan")
         return Interval(float(x.mean()), float(x.mean() - spread), float(x.mean() + spread), len(x))
@@ -95,6 +96,90 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, seed: 
     if x.shape != y.shape:
         raise ValueError(f"b: expected the same prompts as a, shape {x.shape}, got {y.shape}")
     return mean_interval(x - y, level=level, seed=seed)
+
+
+def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean over K training seeds and its t interval with K - 1 degrees of freedom; NaN bounds for K = 1.
+
+    Raises:
+        ValueError: Not one-dimensional, empty, or not finite.
+    """
+    x = _finite(values)
+    mean = float(x.mean())
+    if len(x) < 2:
+        return Interval(mean, float("nan"), float("nan"), len(x))
+    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(mean, mean - half, mean + half, len(x))
+
+
+def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
+    """Share of independent successes with Wilson's interval. Outcomes that come in clusters need `clustered_mean_interval`.
+
+    Raises:
+        ValueError: Not 0 ≤ successes ≤ n, or n < 1.
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"successes: expected 0 to n and n at least 1, got {successes} of {n}")
+    low, high = proportion.proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    return Interval(successes / n, float(low), float(high), n)
+
+
+def bootstrap_p_value(differences: ArrayLike) -> float:
+    """Two-sided p-value of "no difference" from bootstrap replications of a difference: twice the smaller tail beyond 0.
+
+    p = min(1, 2·(1 + min(#{d ≤ 0}, #{d ≥ 0}))/(1 + B)), never 0 with B replications.
+
+    Raises:
+        ValueError: As `t_interval`.
+    """
+    d = _finite(differences)
+    return min(1.0, 2 * (1 + min(int((d <= 0).sum()), int((d >= 0).sum()))) / (1 + len(d)))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's correction for several tests (Holm 1979): corrected p-values, to be compared with the level as they are."""
+    corrected: NDArray[np.float64] = multitest.multipletests(np.asarray(p_values, dtype=float), method="holm")[1]
+    return corrected
+
+
+def minimum_detectable_difference(differences: ArrayLike, *, level: float = 0.05, power: float = 0.8) -> float:
+    """The smallest mean paired difference that a two-sided t-test on as many prompts finds with the given power.
+
+    Raises:
+        ValueError: Fewer than three differences, or as `t_interval`.
+    """
+    d = _finite(differences)
+    if len(d) < 3:
+        raise ValueError(f"differences: expected at least 3, got {len(d)}")
+    return float(TTestPower().solve_power(nobs=len(d), alpha=level, power=power) * d.std(ddof=1))
+
+
+def prompts_needed(differences: ArrayLike, *, level: float = 0.05, power: float = 0.8) -> float:
+    """How many prompts a two-sided t-test needs to find a mean as large as the one of these paired differences.
+
+    NaN where the mean or the spread is 0. It takes the observed gap for the true one: an order of magnitude, not a promise.
+
+    Raises:
+        ValueError: Fewer than three differences, or as `t_interval`.
+    """
+    d = _finite(differences)
+    if len(d) < 3:
+        raise ValueError(f"differences: expected at least 3, got {len(d)}")
+    spread = d.std(ddof=1)
+    effect = abs(d.mean()) / spread if spread else 0.0
+    if not effect:
+        return float("nan")
+    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    if (rough := (z / effect) ** 2) > 1000 or rough < 4:  # the t-test's own answer differs by less than 1 %, or is below 4
+        return float(max(4, math.ceil(rough)))
+    return float(math.ceil(TTestPower().solve_power(effect_size=effect, alpha=level, power=power)))
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"values: expected finite numbers of shape (n,), got shape {x.shape}")
+    return x
 
 
 def expected_best_of_n(rewards: ArrayLike, n: int, *, scores: ArrayLike | None = None) -> NDArray[np.float64]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from suite.data.preference_data import PreferencePair
 from suite.errors import UserError
-from suite.maths.statistics import clustered_mean_interval
 from suite.policies.causal_lm import disable_dropout, refuse_missing_weights
 
 TOKENS_PER_BATCH = 8192
@@ -127,32 +127,20 @@ def texts_of(pairs: Sequence[PreferencePair]) -> tuple[list[str], list[str], lis
     return [p.chosen.prompt.text for p in pairs], [p.chosen.text for p in pairs], [p.rejected.text for p in pairs]
 
 
-def quality(model: RewardModel, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
-    """How well the reward model ranks pairs: accuracy (ties count half), by thirds of the gold gap, and its calibration.
+def ranked(model: RewardModel, pairs: Sequence[PreferencePair]) -> pd.DataFrame:
+    """How the reward model ranks pairs, one row each.
 
     Returns:
-        `accuracy` with `low`, `high` (95 % over prompts), `n` pairs and `prompts`; `by_gap`: the same per third of |gold
-        difference|, smallest first, each up to `gap_up_to`; `calibration`: per fifth of the predicted probability
-        max(σ(d), 1 - σ(d)) of the raw difference d, its mean and how often the likelier side was chosen; `calibration_error`:
-        their mean absolute difference, weighted by count.
+        `prompt_id`; `gold_gap` = |gold difference|; `difference` of the raw rewards, chosen less rejected (a logit); `right`: 1
+        where it is positive, ½ where it is 0.
     """
     prompts, chosen, rejected = texts_of(pairs)
     difference = (np.array(model(prompts, chosen)) - np.array(model(prompts, rejected))) * model.scale.std
-    right = np.where(difference == 0, 0.5, difference > 0)
-    of_prompt = np.array([p.chosen.prompt.id for p in pairs])
-    gap = np.abs([p.chosen_reward - p.rejected_reward for p in pairs])
-    confidence = 1 / (1 + np.exp(-np.abs(difference)))
-
-    def accuracy(index: np.ndarray) -> dict[str, Any]:
-        mean, low, high, prompts = clustered_mean_interval(right[index], of_prompt[index])
-        return {"accuracy": mean, "low": low, "high": high, "n": len(index), "prompts": prompts}
-
-    thirds = [index for index in np.array_split(np.argsort(gap), 3) if len(index)]
-    parts = [index for index in np.array_split(np.argsort(confidence), 5) if len(index)]
-    calibration = [{"predicted": float(confidence[i].mean()), "observed": float(right[i].mean()), "n": len(i)} for i in parts]
-    return {
-        **accuracy(np.arange(len(pairs))),
-        "by_gap": [{"gap_up_to": float(gap[index].max()), **accuracy(index)} for index in thirds],
-        "calibration": calibration,
-        "calibration_error": sum(row["n"] * abs(row["predicted"] - row["observed"]) for row in calibration) / len(pairs),
-    }
+    return pd.DataFrame(
+        {
+            "prompt_id": [p.chosen.prompt.id for p in pairs],
+            "gold_gap": np.abs([p.chosen_reward - p.rejected_reward for p in pairs]),
+            "difference": difference,
+            "right": np.where(difference == 0, 0.5, difference > 0),
+        }
+    )

@@ -134,8 +134,9 @@ def train_reward_model(run: Run) -> None:
     prompts = read_prompts(run.input("prompts") / "prompts.parquet")
     pairs = pairs_from_table(pd.read_parquet(run.input("pairs") / "pairs.parquet"), prompts)
     settings = TypeAdapter(RewardModelConfig).validate_python(config["config"])
-    model, found = fit_reward_model(pairs, reference, settings, run)
+    model, held_out, found = fit_reward_model(pairs, reference, settings, run)
     write_atomically(run.directory / "model", model.save)
+    run.write_table("held_out.parquet", held_out)
     write_atomically(run.directory / "quality.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
     run.costs["tokens_trained"] = model.tokens_trained
     run.costs["accuracy"] = found["accuracy"]

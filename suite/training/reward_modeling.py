@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from suite.data.preference_data import PreferencePair
 from suite.interfaces import Run
 from suite.maths.losses import bradley_terry_loss
-from suite.rewards.reward_model import RewardModel, RewardScale, quality, texts_of
+from suite.rewards.reward_model import RewardModel, RewardScale, ranked, texts_of
 from suite.training.loop import OptimConfig, fit
 
 
@@ -29,15 +30,15 @@ class RewardModelConfig:
 
 def fit_reward_model(
     pairs: Sequence[PreferencePair], reference: Any, config: RewardModelConfig, run: Run
-) -> tuple[RewardModel, dict[str, Any]]:
+) -> tuple[RewardModel, pd.DataFrame, dict[str, Any]]:
     """A scalar head on `reference`, fitted by `suite.maths.losses.bradley_terry_loss`; the best of its snapshots by validation
     accuracy, centred and scaled on the reference's samples in `pairs`.
 
     Logs, per step, `accuracies` (share of training pairs ranked right) beside the loop's metrics.
 
     Returns:
-        The model, and its `suite.rewards.reward_model.quality` on validation pairs with `step` (of the snapshot kept) and
-        `accuracy_by_step`.
+        The model; how it ranks the held-out pairs (`suite.rewards.reward_model.ranked`); and its `accuracy` on them, the `step`
+        of the snapshot kept and `accuracy_by_step`.
 
     Raises:
         ValueError: Too few prompts to hold some out.
@@ -53,14 +54,15 @@ def fit_reward_model(
 
     fit(RewardModel.from_policy(reference), training, loss_fn, config.optim, run)
     candidates = sorted((run.directory / "snapshots").glob("step-*"))
-    found = [(quality(RewardModel.load(folder, device=str(reference.device)), held_out), folder) for folder in candidates]
-    best, folder = max(found, key=lambda pair: pair[0]["accuracy"])
+    found = [(ranked(RewardModel.load(folder, device=str(reference.device)), held_out), folder) for folder in candidates]
+    best, folder = max(found, key=lambda pair: pair[0]["right"].mean())
     model = RewardModel.load(folder, device=str(reference.device))
     samples = {(c.prompt.text, c.text) for p in pairs for c in (p.chosen, p.rejected)}
     raw = np.array(model(*zip(*sorted(samples), strict=True)))
     model.scale = RewardScale(float(raw.mean()), float(raw.std()))
-    steps = {int(f.name.removeprefix("step-")): q["accuracy"] for q, f in found}
-    return model, {**best, "step": int(folder.name.removeprefix("step-")), "accuracy_by_step": steps}
+    by_step = {int(f.name.removeprefix("step-")): float(table["right"].mean()) for table, f in found}
+    step = int(folder.name.removeprefix("step-"))
+    return model, best, {"accuracy": by_step[step], "step": step, "accuracy_by_step": by_step}
 
 
 def split_by_prompt(

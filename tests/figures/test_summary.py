@@ -1,5 +1,7 @@
 """Tables and figures from made-up records: choice on validation, report on test, seeds averaged, runaways clipped."""
 
+import math
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -12,10 +14,12 @@ from suite.figures.plots import reward_kl_frontier, reward_within_budget, styles
 from suite.figures.report import CAPTION_WIDTH
 from suite.figures.summary import (
     budget_table,
+    calibration,
     compute_budgets,
     controller_table,
     cost_table,
     points_table,
+    reward_model_table,
     samples_page,
     with_reward_intervals,
 )
@@ -127,6 +131,21 @@ def test_the_last_quarter_of_an_on_policy_run():
     assert "5.00" in table
     assert "+25%" in table
     assert controller_table(steps, {}) == ""
+
+
+def test_the_reward_models_calibration_by_hand():
+    """Ten pairs at σ = ¾ of which 8 are right, twelve at ½ of which half are: errors .05 and 0."""
+    sure, unsure = math.log(3), 0.0
+    held_out = pd.DataFrame(
+        {"difference": [sure] * 8 + [-sure] * 2 + [unsure] * 15, "right": [1.0] * 8 + [0.0] * 2 + [0.5] * 15,
+         "gold_gap": np.linspace(0, 1, 25), "prompt_id": [f"p{i % 7}" for i in range(25)]}
+    )  # fmt: skip
+    table, error = calibration(held_out)
+    assert table["n"].tolist() == [5] * 5
+    assert error == pytest.approx(0.05 * 10 / 25, abs=0.15 * 10 / 25)
+    assert (table["predicted"][:3] == 0.5).all()
+    assert reward_model_table(held_out).count("\n") == 5
+    assert "0.620" in reward_model_table(held_out)
 
 
 def test_only_frontier_points_are_selected(tables):

@@ -7,7 +7,7 @@ from conftest import completion, make_pairs
 
 from suite.data.preference_data import PreferencePair, Prompt
 from suite.errors import UserError
-from suite.rewards.reward_model import RewardModel, RewardScale, quality
+from suite.rewards.reward_model import RewardModel, RewardScale, ranked
 from suite.runs.run_store import RunSpec
 from suite.training.loop import OptimConfig
 from suite.training.reward_modeling import RewardModelConfig, fit_reward_model, split_by_prompt
@@ -50,7 +50,7 @@ def test_save_and_load(policy, tmp_path):
         RewardModel.load(tmp_path)
 
 
-def test_quality_by_hand():
+def test_ranking_by_hand():
     """Four pairs with raw differences 2, -1, 0 and 3 (in units of the scale's std 1): two right, one tied, one wrong."""
     values = {"a": 2.0, "b": 0.0, "c": -1.0, "d": 3.0}
 
@@ -68,11 +68,11 @@ def test_quality_by_hand():
         sides = [replace(c, text=t) for c, t in zip(sides, (chosen, rejected), strict=True)]
         return PreferencePair(*sides, gap, 0.0, -1.0, -1.0)
 
-    found = quality(Fixed(), [pair("a", "b", 0.1), pair("c", "b", 0.2), pair("b", "b", 0.3), pair("d", "b", 0.9)])
-    assert found["accuracy"] == pytest.approx(2.5 / 4)
-    assert found["n"] == 4
-    assert [row["accuracy"] for row in found["by_gap"]] == [0.5, 0.5, 1.0]
-    assert found["calibration"][0] == {"predicted": 0.5, "observed": 0.5, "n": 1}
+    found = ranked(Fixed(), [pair("a", "b", 0.1), pair("c", "b", 0.2), pair("b", "b", 0.3), pair("d", "b", 0.9)])
+    assert found["right"].tolist() == [1, 0, 0.5, 1]
+    assert found["difference"].tolist() == [2, -1, 0, 3]
+    assert found["gold_gap"].tolist() == [0.1, 0.2, 0.3, 0.9]
+    assert set(found["prompt_id"]) == {"p"}
 
 
 def test_it_learns_what_the_pairs_say(gpt2, tmp_path):
@@ -84,11 +84,11 @@ def test_it_learns_what_the_pairs_say(gpt2, tmp_path):
     config = RewardModelConfig(
         validation_share=0.25, optim=OptimConfig(lr=1e-3, batch_size=16, num_epochs=10, warmup_steps=2, num_snapshots=4)
     )
-    model, found = fit_reward_model(pairs, gpt2, config, run)
+    model, held_out, found = fit_reward_model(pairs, gpt2, config, run)
     run._write_metrics()
     rows = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
-    assert found["accuracy"] > 0.8
+    assert found["accuracy"] == held_out["right"].mean() > 0.8
     assert found["accuracy"] == max(found["accuracy_by_step"].values())
     assert len(found["accuracy_by_step"]) == 4
     samples = sorted({(c.prompt.text, c.text) for p in pairs for c in (p.chosen, p.rejected)})

@@ -1,0 +1,109 @@
+"""Records → each method's frontier, and who is better at equal KL: chosen on validation prompts, measured on test prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from suite.maths.frontier import Frontier, bootstrap, hull_indices, probability_of_improvement
+from suite.maths.ideal_frontier import IdealFrontier, optimality
+from suite.maths.statistics import bootstrap_p_value, holm, prompts_needed, t_interval
+from suite.runs.records import POLICY, REFERENCE, over_seeds, wide
+
+BUDGETS = (1.0, 3.0, 6.0, 10.0)
+MAX_KL = 10.0
+AREA = "0–10, mean"
+
+
+def chosen_policies(records: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
+    """(setting, step) of each method's policies on its hull, by growing KL, as validation prompts see it, seeds averaged.
+
+    Methods without validation points (Best-of-N) are judged on test prompts, where nothing was trained or picked.
+    """
+    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
+    chosen = {}
+    for method in dict.fromkeys(test["method"]):
+        table = validation if (validation["method"] == method).any() else test
+        start = table[table["method"] == REFERENCE]
+        start = start if len(start) else test[test["method"] == REFERENCE]
+        rows = table[table["method"] == method]
+        if method != REFERENCE and len(start):
+            kept = hull_indices(rows["kl"], rows["reward"], reference_reward=float(start["reward"].iloc[0]))
+            chosen[method] = [(row["setting"], int(row["step"])) for _, row in rows.iloc[kept].iterrows()]
+    return chosen
+
+
+def frontiers(records: pd.DataFrame, numbers: pd.DataFrame) -> dict[str, Frontier]:
+    """Each method's frontier on test prompts, the reference first in each. Only training seeds that have all its policies."""
+    shown = numbers[numbers["split"] == "test"]
+    start = shown[shown["method"] == REFERENCE].groupby("prompt_id")["reward"].mean()
+    bounds = over_seeds(wide(records, "test")).set_index(POLICY)["kl"]
+    found = {}
+    for method, policies in chosen_policies(records).items():
+        rows = shown[shown["method"] == method]
+        means = rows.groupby(["seed", "setting", "step", "prompt_id"])[["reward", "kl_exact"]].mean()
+        known = set(map(tuple, means.index.droplevel("prompt_id").unique()))
+        seeds = [seed for seed in sorted(rows["seed"].unique()) if all((seed, *policy) in known for policy in policies)]
+        reward, kl = ([[column] for _ in seeds] for column in (start.to_numpy(), np.zeros(len(start))))
+        for seed_index, seed in enumerate(seeds):
+            for policy in policies:
+                of_policy = means.loc[(seed, *policy)].reindex(start.index)
+                reward[seed_index].append(of_policy["reward"].to_numpy())
+                kl[seed_index].append(of_policy["kl_exact"].fillna(bounds[(method, *policy)]).to_numpy())
+        if seeds:
+            found[method] = Frontier(np.array(reward), np.array(kl))
+    return found
+
+
+def compare(
+    found: Mapping[str, Frontier], *, against: str, budgets: Sequence[float] = BUDGETS, ideal: IdealFrontier | None = None
+) -> pd.DataFrame:
+    """Reward of every method at equal KL, and whether it differs from `against`.
+
+    Intervals and p-values come from one bootstrap over prompts (paired) and training seeds; p is corrected by Holm over all
+    comparisons of this table. What is not significant at 5 % then is "tied", with the prompts that would resolve a gap of
+    this size with 80 % power, if there is one.
+
+    Returns:
+        One row per budget (the last: the mean over budgets up to 10 nats) and method: `kl_budget`, `method`, `reach` [nats],
+        `reward`, `low`, `high`, `seeds`, `n`; `seed_low`, `seed_high` (t over training seeds, NaN for one);
+        `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `prompts_needed`,
+        `probability_of_improvement`; `optimality_low`, `optimality_high`.
+    """
+    draws = bootstrap(found, budgets, max_kl=MAX_KL)
+    base = found.get(against)
+    rows = []
+    for column, budget in enumerate([*budgets, None]):
+        for method, frontier in found.items():
+            value = frontier.area(MAX_KL) if budget is None else float(frontier.at([budget])[0])
+            low, high = np.quantile(draws[method][:, column], [0.025, 0.975])
+            row = {
+                "kl_budget": AREA if budget is None else f"{budget:g}", "method": method,
+                "reach": float(frontier.kl.mean(axis=(0, 2)).max()), "reward": value, "low": low, "high": high,
+                "seeds": frontier.reward.shape[0], "n": frontier.reward.shape[2],
+            }  # fmt: skip
+            if budget is not None:
+                of_seeds = t_interval(frontier.by_seed([budget])[:, 0])
+                row |= {"seed_low": of_seeds.low, "seed_high": of_seeds.high}
+                if ideal is not None:
+                    start = float(frontier.reward[:, 0].mean())
+                    row["optimality_low"], row["optimality_high"] = optimality(value, start, ideal.at(budget))
+            if base is not None and method != against:
+                gap = draws[method][:, column] - draws[against][:, column]
+                theirs = base.area(MAX_KL) if budget is None else float(base.at([budget])[0])
+                row |= {"difference": value - theirs, "p": bootstrap_p_value(gap)}
+                row["difference_low"], row["difference_high"] = np.quantile(gap, [0.025, 0.975])
+                if budget is not None:
+                    mine, other = frontier.by_prompt(budget), base.by_prompt(budget)
+                    row["prompts_needed"] = prompts_needed(mine - other)
+                    row["probability_of_improvement"] = probability_of_improvement(mine, other)
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    if "p" in table:
+        tested = table["p"].notna()
+        table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
+        better = np.where(table["difference"] > 0, "better", "worse")
+        table["verdict"] = np.where(~tested, "", np.where(table["p_holm"] < 0.05, better, "statistically tied"))
+    return table
