@@ -22,7 +22,6 @@ from suite.errors import UserError, one_line_errors
 RESULTS = Path(__file__).parent.parent / "results"
 SAMPLES = 64
 PAIRS = (4000, 16_000, 64_000, 256_000)
-SLOPE_FROM = 16_000
 BETAS = (0.5, 1.0, 2.0)
 
 
@@ -137,15 +136,10 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     if arguments.replications < 2 or arguments.seeds < 1:
         raise UserError("--replications: expected at least 2; --seeds: at least 1")
-    import matplotlib
-
-    matplotlib.use("agg")
-    import numpy as np
     import torch
-    from matplotlib.figure import Figure
 
     from suite.data.tasks.exact_world import ExactWorld
-    from suite.figures import exact_world as panels
+    from suite.figures.exact_world import draw_all, slopes
     from suite.runs.run_store import check_writable, write_atomically
 
     check_writable(arguments.out)
@@ -153,20 +147,10 @@ def main() -> int:
     world = ExactWorld()
     estimators, labels = kl_table(world, arguments.replications), labels_table(world)
     errors = error_table(world, arguments.seeds)
-    slopes = [
-        float(np.polyfit(np.log(rows["pairs"]), np.log(rows["kl_to_optimum"]), 1)[0])
-        for _, rows in errors[errors["pairs"] >= SLOPE_FROM].groupby("seed")
-    ]
     for name, table in (("kl_estimators", estimators), ("dpo_error_by_pairs", errors), ("labels", labels)):
         write_atomically(arguments.out / f"{name}.csv", lambda p, t=table: t.to_csv(p, index=False, float_format="%.6g"))
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    panels.kl_estimators(estimators, axes[0])
-    panels.error_by_pairs(errors, axes[1], slope=float(np.mean(slopes)))
-    panels.labels_matter(labels, axes[2])
-    for kind in ("png", "svg"):
-        write_atomically(arguments.out / f"exact_world.{kind}", lambda p, k=kind: figure.savefig(p, format=k, dpi=150))
-    page = summary(arguments, estimators, errors, labels, slopes)
+    draw_all(arguments.out)
+    page = summary(arguments, estimators, errors, labels, slopes(errors))
     write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
     print(page)
     return 0
@@ -211,7 +195,7 @@ at all and the exact sum does.
 ## DPO from sampled pairs
 
 KL(π‖π*) in nats, β = 1, mean over prompts; n = {arguments.seeds} data sets for each number of pairs per prompt, 95 % t
-intervals. Slope on log axes from {SLOPE_FROM:,} pairs up: {_mean_with_interval(pd.Series(slopes))}. Where a completion has
+intervals. Slope on log axes from 16,000 pairs up: {_mean_with_interval(pd.Series(slopes))}. Where a completion has
 never won or never lost, the likelihood has no finite maximum, and the error depends on how long one trains.
 
 {by_pairs.to_markdown(index=False)}

@@ -28,7 +28,7 @@ from run_imdb_frontier import GRIDS, RESULTS, profiles
 from suite.errors import UserError, did_you_mean, one_line_errors
 from suite.figures.summary import with_interval
 from suite.maths.frontier import hull_indices, mean_frontier_reward, reward_at_kl
-from suite.runs.records import POINT, REFERENCE, wide
+from suite.records import POINT, REFERENCE, wide
 
 MAX_KL = 10.0
 TIED = 0.02
@@ -58,7 +58,7 @@ class Arguments:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    from suite.runs.records import collect
+    from suite.runs.collect import collect
     from suite.runs.run_store import check_writable, write_atomically
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all

@@ -26,9 +26,12 @@ ALLOWED = {
         "suite.training",
         "suite.evaluation",
         "suite.registry",
+        "suite.records",
         "suite.errors",
     },
-    "suite.figures": {"suite.runs", "suite.maths"},
+    "suite.records": {"suite.maths"},
+    "suite.comparisons": {"suite.records", "suite.maths"},
+    "suite.figures": {"suite.runs", "suite.records", "suite.comparisons", "suite.maths"},
     "suite.trial": {"suite.data", "suite.interfaces", "suite.policies", "suite.runs", "suite.training"},
     "suite.check_method": {
         "suite.trial",

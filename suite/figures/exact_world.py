@@ -1,12 +1,37 @@
-"""The three panels of the exact world: tables → Axes. They write no files."""
+"""The figure of the exact world from its tables. No torch."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from suite.figures.results import figure_file
+
+SLOPE_FROM = 16_000
+"""Pairs from which on the slope is fitted."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+
+
+def draw_all(folder: Path, out: Path | None = None) -> list[Path]:
+    """`exact_world.png` and `.svg` from the folder's three tables, into `out` or the folder; returns what was written."""
+    estimators, errors, labels = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("kl_estimators", "dpo_error_by_pairs", "labels")
+    )
+    with figure_file((out or folder) / "exact_world", (13, 4), columns=3) as (figure, axes, written):
+        kl_estimators(estimators, axes[0])
+        error_by_pairs(errors, axes[1], slope=float(np.mean(slopes(errors))))
+        labels_matter(labels, axes[2])
+        figure.set_layout_engine("constrained")
+    return written
+
+
+def slopes(errors: pd.DataFrame) -> list[float]:
+    """Of log KL(π‖π*) on log pairs, from `SLOPE_FROM` pairs up, for each data set seed."""
+    far = errors[errors["pairs"] >= SLOPE_FROM]
+    return [float(np.polyfit(np.log(rows["pairs"]), np.log(rows["kl_to_optimum"]), 1)[0]) for _, rows in far.groupby("seed")]
 
 
 def kl_estimators(table: pd.DataFrame, ax: Any) -> None:

@@ -35,24 +35,29 @@ def styles_of(methods: list[str]) -> dict[str, tuple[str, str]]:
     return {m: STYLES.get(m) or OTHERS[unknown.index(m) % len(OTHERS)] for m in methods}
 
 
-def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: float = 25.0) -> list[str]:
+def reward_kl_frontier(
+    table: pd.DataFrame, ax: Any, *, reference: str, ideal: Any = None, health: pd.DataFrame | None = None, max_kl: float = 25.0
+) -> list[str]:
     """Fig. 2 (left) of Rafailov et al. 2023: gold reward against KL(π‖π_ref), one point per evaluated policy.
 
     Args:
-        table: One row per policy (`suite.runs.records.wide`): `method`, `kl`, `reward`, their `_low` and `_high`, `selected`,
+        table: One row per policy (`suite.records.wide`): `method`, `kl`, `reward`, their `_low` and `_high`, `selected`,
             `privileged`, `kl_is_bound`.
         ax: Where to draw.
         reference: Name of the reference in `method`; drawn as a star with a horizontal line.
+        ideal: The limit that no policy can pass (`suite.maths.ideal_frontier.IdealFrontier`).
+        health: Per policy, `alarms` (`suite.runs.health.health_table`); points with one are crossed out.
         max_kl: The KL axis ends here at the latest.
 
     Returns:
-        What the caption must say: points beyond the axis, and how privileged methods are drawn.
+        What the caption must say: points beyond the axis, how privileged methods are drawn, the ideal, alarms.
     """
-    notes = []
+    notes: list[str] = []
     start = table[table["method"] == reference]
     rest = table[table["method"] != reference]
     styles = styles_of(list(dict.fromkeys(rest["method"])))
     limit = min(max_kl, 1.08 * max(rest["kl"].max() if len(rest) else 1.0, 1.0))
+    bounds: list[str] = []
     for method, (colour, marker) in styles.items():
         rows = rest[rest["method"] == method].sort_values("kl")
         privileged = bool(rows["privileged"].any())
@@ -72,7 +77,17 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
         if privileged:
             notes.append(f"{method} (hollow) selects by the gold reward itself.")
         if len(rows) and rows["kl_is_bound"].all():
-            notes.append(f"{method}: the KL is an upper bound.")
+            bounds.append(method)
+    if bounds:
+        notes.append(f"{' and '.join(bounds)}: the KL is an upper bound.")
+    if ideal is not None:
+        notes.append(_draw_ideal(ideal, ax, limit))
+    if health is not None:
+        sick = set(map(tuple, health[health["alarms"] != ""][["method", "setting", "seed", "step"]].itertuples(index=False)))
+        marked = rest[rest[["method", "setting", "seed", "step"]].apply(tuple, axis=1).isin(sick)] if len(rest) else rest
+        if len(marked):
+            ax.plot(marked["kl"], marked["reward"], "x", color="black", ms=9, mew=1.2, zorder=5)
+            notes.append(f"Crossed out: {len(marked)} policies whose completions degenerate (health.csv).")
     if len(start):
         row = start.iloc[0]
         ax.axhline(row["reward"], color="0.6", lw=0.8, ls=":", zorder=1)
@@ -81,8 +96,58 @@ def reward_kl_frontier(table: pd.DataFrame, ax: Any, *, reference: str, max_kl: 
     ax.set_xlabel("KL(π ‖ π_ref), nats per completion")
     ax.set_ylabel("gold reward, P(positive)")
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=8, loc="best")
+    ax.legend(fontsize=7, loc="lower right")
     return notes
+
+
+def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:
+    ax.plot(ideal.kl, ideal.reward, "-", color="black", lw=1.1, label="ideal, π* of the gold reward", zorder=2)
+    ax.fill_between(ideal.kl, ideal.low, ideal.high, color="black", alpha=0.12, lw=0)
+    if limit > ideal.limit:
+        ax.fill_between([ideal.limit, limit], ideal.reward[-1], ideal.maximum, color="black", alpha=0.06, lw=0)
+    return (
+        "Black: no policy can pass it (importance weights on reference samples, 95 % over prompts); beyond "
+        f"{ideal.limit:.1f} nats it is known only to lie in the grey band."
+    )
+
+
+DIAGNOSTICS = {
+    "loss": "loss", "rewards/accuracies": "implicit reward accuracy", "rewards/margins": "implicit reward margin",
+    "logps/chosen": "log π(chosen), nats", "logps/rejected": "log π(rejected), nats",
+    "grad_norm": "gradient norm before clipping", "kl": "sequence KL of the rollout, nats", "reward": "reward learned from",
+}  # fmt: skip
+"""Metric → title of a panel, in the order in which they are drawn; the first so many as there are panels."""
+
+
+def training_diagnostics(training: pd.DataFrame, axes: Any) -> None:
+    """One panel per diagnostic, one line per run: what `docs/training_diagnostics.md` explains.
+
+    Args:
+        training: `suite.runs.costs.training_metrics` of one seed.
+        axes: As many Axes as `DIAGNOSTICS`.
+    """
+    runs = list(training.groupby(["method", "setting"], sort=False))
+    styles = styles_of(list(dict.fromkeys(method for (method, _), _ in runs)))
+    seen: dict[str, int] = {}
+    for (method, setting), rows in runs:
+        shade = seen[method] = seen.get(method, 0) + 1
+        share = rows["step"] / rows["step"].max()
+        for ax, (metric, title) in zip(axes, DIAGNOSTICS.items(), strict=True):
+            ax.set_title(title, fontsize=9)
+            ax.tick_params(labelsize=7)
+            ax.grid(alpha=0.25)
+            if metric == "loss" or metric not in rows or rows[metric].isna().all():
+                if metric == "loss":  # an empty line carries the label, whether the method logs a loss or not
+                    ax.plot([], [], ls=LINES[(shade - 1) % 4], color=styles[method][0], label=f"{method} {setting}".strip())
+                if metric not in rows or rows[metric].isna().all():
+                    continue
+            smooth = rows[metric].rolling(max(1, len(rows) // 10), min_periods=1).mean()
+            ax.plot(share, smooth, ls=LINES[(shade - 1) % 4], color=styles[method][0], lw=1.1)
+    for ax in axes:
+        ax.set_xlabel("share of the run", fontsize=8)
+
+
+LINES = ("-", "--", "-.", ":")
 
 
 def reward_within_budget(
@@ -94,7 +159,7 @@ def reward_within_budget(
     (Best-of-N) it is chosen on test prompts.
 
     Args:
-        validation: One row per policy, mean over training seeds (`suite.runs.records.over_seeds`): `method`, `reward`, `of`.
+        validation: One row per policy, mean over training seeds (`suite.records.over_seeds`): `method`, `reward`, `of`.
         test: The same on test prompts, with `reward_low` and `reward_high`, 95 % over prompts of the mean over seeds.
         ax: Where to draw.
         of: "kl" [nats] or "compute" [forward tokens].

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -13,106 +12,79 @@ from typing import Any
 
 import pandas as pd
 
-from suite.figures import plots, summary
-from suite.runs import records as records_module
+from suite.comparisons import compare, frontiers
+from suite.figures import summary
+from suite.figures.results import IDEAL_COLUMNS, Results, draw_all
+from suite.runs import collect
 from suite.runs.costs import training_metrics
 from suite.runs.deviations import deviations
-from suite.runs.records import REFERENCE
+from suite.runs.health import degenerate_samples, health_table
 from suite.runs.run_store import facts, write_atomically
 from suite.runs.study import Plan
 from suite.runs.sweep import closure
 
-CAPTION_WIDTH = 125
-"""Characters of a caption line that fit on the figure."""
+EQUAL_KL = (
+    "Each method's policies on the hull of its *validation* points (mixtures of two policies reach the line between them), "
+    "measured on *test* prompts; beyond what a method reaches, its best. Brackets: 95 % bootstrap percentiles over prompts and "
+    "training seeds; with one seed they are conditional on the trained policies, with two they understate how much seeds "
+    "matter. p-values: the same bootstrap, paired by prompt, Holm over the {comparisons} comparisons of this table; tied means "
+    "p > 0.05. The prompts that would resolve a gap (80 % power) take it at its observed size. The ideal gain is that of the "
+    "black line of the figure, a bracket where the ideal is one."
+)
+EQUAL_COMPUTE = (
+    "Each method's policy with the most validation reward, whatever the KL, measured on test prompts; 95 % over prompts for "
+    "the trained policies at hand, not corrected for multiple comparisons. Compute in forward tokens: a token through the "
+    "model is 1, with its backward pass 3; the completions of the pairs, log π_ref and the reward model are included where "
+    "a method needs them; labels are free. Best-of-N, which costs N completions each time it is asked, is left out."
+)
 
 
 def write_report(
     runs: Path, plan: Plan, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int],
     *, out: Path, workers: int, command: str,
 ) -> str:  # fmt: skip
-    """Write `records.csv`, `per_prompt.parquet`, `training.parquet`, `frontier.png|svg`, `budgets.png|svg`, `samples.md`,
-    `deviations.md` and `summary.md` to `out`.
+    """Write to `out` the tables (`records.csv`, `per_prompt.parquet`, `training.parquet`, `health.csv`, `ideal.csv`,
+    `comparisons.csv`, `about.json`), the figures drawn from them, `samples.md`, `deviations.md` and `summary.md`.
 
     Returns:
         The summary, to be printed.
     """
-    records, numbers = records_module.collect(runs, plan, experiment="imdb_frontier")
-    records_module.write_records(out, records, numbers)
-    training = training_metrics(runs, plan)
+    records, numbers = collect.collect(runs, plan, experiment="imdb_frontier")
+    collect.write_records(out, records, numbers)
+    training, health = training_metrics(runs, plan), health_table(runs, plan)
     write_atomically(out / "training.parquet", lambda path: training.to_parquet(path, index=False))
-    draw(out, records, plan)
-    draw_budgets(out, records, numbers)
-    samples = records_module.sample_completions_of(runs, plan, prompts=4)
-    write_atomically(out / "samples.md", lambda path: path.write_text(summary.samples_page(samples)))
+    write_table(out / "health.csv", health)
+    about = {
+        "profile": plan.study.profile, "seeds": sorted({run.seed for run in plan.trained}), "labels": plan.study.labels,
+        "test_prompts": plan.study.test_prompts, "samples_per_prompt": plan.study.samples_per_prompt,
+        "max_new_tokens": plan.study.max_new_tokens, "pool_size": plan.study.pool_size,
+    }  # fmt: skip
+    write_atomically(out / "about.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+    ideal = collect.ideal_of(runs, plan)
+    if ideal is not None:
+        write_table(out / "ideal.csv", pd.DataFrame({name: getattr(ideal, name) for name in IDEAL_COLUMNS}))
+    comparison = compare(frontiers(records, numbers), against="DPO", ideal=ideal)
+    write_table(out / "comparisons.csv", comparison)
+    draw_all(out)
+    samples = collect.sample_completions_of(runs, plan, prompts=4)
+    degenerate = degenerate_samples(runs, plan, health)
+    write_atomically(out / "samples.md", lambda path: path.write_text(summary.samples_page(samples, degenerate)))
     table = deviations(plan.study, grid, seeds)
     text = "# Deviations from the paper's protocol\n\nWritten by the run itself.\n\n" + table.to_markdown(index=False) + "\n"
     write_atomically(out / "deviations.md", lambda path: path.write_text(text))
-    page = summary_page(runs, plan, records, numbers, training, command=command, workers=workers)
+    page = summary_page(runs, plan, Results(out), comparison, command=command, workers=workers)
     write_atomically(out / "summary.md", lambda path: path.write_text(page))
     return page
 
 
-def draw(out: Path, records: pd.DataFrame, plan: Plan) -> None:
-    """`frontier.png` and `frontier.svg`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    matplotlib.rcParams["svg.hashsalt"] = "frontier"  # the same figure gives the same file
-    table = records_module.wide(records, "test")
-    figure, ax = pyplot.subplots(figsize=(7.2, 5.4))
-    notes = plots.reward_kl_frontier(table, ax, reference=REFERENCE)
-    study = plan.study
-    seeds = sorted({run.seed for run in plan.trained})
-    caption = [
-        f"Profile {study.profile}: n = {study.test_prompts} test prompts, {study.samples_per_prompt} completion(s) each, "
-        f"at most {study.max_new_tokens} tokens; {study.labels} labels; training seed(s) {', '.join(map(str, seeds)) or '–'}.",
-        f"SFT and Best-of-N: {study.pool_size} reference samples per prompt.",
-        "Bars: 95 % over prompts. Lines: frontier chosen on validation prompts, drawn at test values.",
-        *notes,
-    ]
-    caption = [line for text in caption for line in textwrap.wrap(text, width=CAPTION_WIDTH)]
-    figure.suptitle("Gold reward against KL to the reference", fontsize=11)
-    figure.text(0.02, 0.01, "\n".join(caption), fontsize=7, va="bottom")
-    figure.subplots_adjust(left=0.1, right=0.97, top=0.92, bottom=0.13 + 0.025 * len(caption))
-    write_atomically(out / "frontier.png", lambda path: figure.savefig(path, format="png", dpi=160))
-    write_atomically(out / "frontier.svg", lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
-    pyplot.close(figure)
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """CSV with six significant digits, replaced in one step."""
+    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))
 
 
-def draw_budgets(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> None:
-    """`budgets.png` and `budgets.svg`: reward at equal KL beside reward at equal compute."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    matplotlib.rcParams["svg.hashsalt"] = "budgets"
-    validation, test = (records_module.over_seeds(records_module.wide(records, split)) for split in ("validation", "test"))
-    test = summary.with_reward_intervals(test, numbers)
-    figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4.9), sharey=True)
-    for ax, of in zip(axes, ("kl", "compute"), strict=True):
-        plots.reward_within_budget(validation, test, ax, of=of, reference=REFERENCE)
-    axes[0].legend(fontsize=7, loc="lower right")
-    axes[1].set_ylabel("")
-    figure.suptitle("Best policy within a KL budget (left) and within a compute budget (right)", fontsize=11)
-    figure.text(
-        0.02, 0.01, "Chosen by validation reward, drawn at test reward; bars: 95 % over prompts, training seeds averaged. "
-        "Compute includes the completions of the pairs and the reward model;\nBest-of-N, which costs N completions each time "
-        "it is asked, is left out on the right.", fontsize=7, va="bottom",
-    )  # fmt: skip
-    figure.subplots_adjust(left=0.07, right=0.98, top=0.91, bottom=0.19, wspace=0.06)
-    write_atomically(out / "budgets.png", lambda path: figure.savefig(path, format="png", dpi=160))
-    write_atomically(out / "budgets.svg", lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
-    pyplot.close(figure)
-
-
-def summary_page(
-    runs: Path, plan: Plan, records: pd.DataFrame, numbers: pd.DataFrame, training: pd.DataFrame, *, command: str, workers: int
-) -> str:
+def summary_page(runs: Path, plan: Plan, results: Results, comparison: pd.DataFrame, *, command: str, workers: int) -> str:
     """The Markdown summary, also printed."""
-    study = plan.study
+    study, records, numbers = plan.study, results.records, results.numbers
     counts = json.loads((plan.pairs.directory(runs) / "counts.json").read_text())
     measured = [facts(runs, spec).get("sampler_kl", 0.0) for spec in closure(plan.targets)]
     sampler = max(records[records["metric"] == "sampler_kl"]["value"].max(), *measured)
@@ -134,21 +106,17 @@ def summary_page(
         "",
         "![frontier](frontier.png)",
         "",
-        "## Reward within a KL budget",
+        "## Reward at equal KL",
         "",
-        "Each method's policy with the most *validation* reward among those whose validation KL is within the budget; "
-        "numbers are from *test* prompts, brackets are 95 % over prompts for the trained policies at hand (not over "
-        "training seeds; not corrected for multiple comparisons).",
+        EQUAL_KL.format(comparisons=comparison["p"].notna().sum() if "p" in comparison else 0),
         "",
-        summary.budget_table(records, numbers),
+        summary.matched_kl_table(comparison),
         "",
         "## Reward within a compute budget",
         "",
-        "As above, whatever the KL. Compute in forward tokens: a token through the model is 1, with its backward pass 3; the "
-        "completions of the pairs, log π_ref and the reward model are included where a method needs them; labels are free. "
-        "Best-of-N, which costs N completions each time it is asked, is left out.",
+        EQUAL_COMPUTE,
         "",
-        summary.budget_table(records, numbers, of="compute", budgets=summary.compute_budgets(records)),
+        summary.compute_table(records, numbers, summary.compute_budgets(records)),
         "",
         "![budgets](budgets.png)",
         "",
@@ -156,7 +124,15 @@ def summary_page(
         "",
         summary.cost_table(records),
         "",
-        *_on_policy_sections(runs, plan, training),
+        *_on_policy_sections(runs, plan, results.training),
+        "## Generation health",
+        "",
+        "First completion per test prompt; alarms are judged beside the reference (`suite/evaluation/generation_health.py`).",
+        "",
+        summary.health_page_table(results.health),
+        "",
+        "![training](training.png)",
+        "",
         "## Every point (test prompts)",
         "",
         summary.points_table(records),

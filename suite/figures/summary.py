@@ -8,10 +8,7 @@ import numpy as np
 import pandas as pd
 
 from suite.maths.statistics import Interval, clustered_mean_interval, mean_interval, paired_difference
-from suite.runs.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
-
-BUDGETS = (1.0, 3.0, 6.0, 10.0)
-BUDGET_COLUMN = {"kl": "KL budget, nats", "compute": "compute budget, forward tokens"}
+from suite.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
 
 
 def with_interval(row: pd.Series, metric: str, digits: int = 3) -> str:
@@ -46,40 +43,82 @@ def _name(row: pd.Series) -> str:
     return row["method"] + (" (privileged)" if row["privileged"] else "")
 
 
-def budget_table(
-    records: pd.DataFrame, numbers: pd.DataFrame, *, of: str = "kl", budgets: Sequence[float] = BUDGETS, against: str = "DPO"
-) -> str:
-    """The policy of each method with the most validation reward within a budget of KL or of compute, with its test reward.
+def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
+    """Who is better at equal KL (`suite.comparisons.compare`), for reading."""
+    rows = []
+    for _, row in comparison.iterrows():
+        entry = {
+            "KL, nats": row["kl_budget"], "method": row["method"], "reaches": f"{row['reach']:.1f}",
+            "reward": _bounds(row, "reward", "low", "high"),
+        }  # fmt: skip
+        if "seed_low" in row and comparison["seeds"].max() > 1:
+            entry["over training seeds (t)"] = _bounds(row, "reward", "seed_low", "seed_high") + f", K = {row['seeds']:.0f}"
+        if "optimality_low" in row and pd.notna(row["optimality_low"]):
+            low, high = row["optimality_low"], row["optimality_high"]
+            entry["of the ideal gain"] = f"{high:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%}–{high:.0%}"
+        if "p" in row and pd.notna(row["p"]):
+            entry[f"minus {against}"] = _bounds(row, "difference", "difference_low", "difference_high", "+")
+            entry["p (Holm)"] = f"{row['p_holm']:.3f}"
+            entry["verdict"] = row["verdict"]
+            if row["verdict"] == "statistically tied" and pd.notna(row["prompts_needed"]):
+                entry["verdict"] += f"; {row['prompts_needed']:,.0f} prompts would resolve it"
+            if pd.notna(row["probability_of_improvement"]):
+                entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
+        rows.append(entry)
+    return pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)
+
+
+def _bounds(row: pd.Series, value: str, low: str, high: str, sign: str = "") -> str:
+    if pd.isna(row[low]):
+        return f"{row[value]:{sign}.3f}, no interval"
+    return f"{row[value]:{sign}.3f} [{row[low]:{sign}.3f}, {row[high]:{sign}.3f}]"
+
+
+def health_page_table(health: pd.DataFrame) -> str:
+    """Generation health, for reading: the reference, every setting's last policy and every policy with an alarm."""
+    last = health.groupby(["method", "setting", "seed"], sort=False)["step"].transform("max") == health["step"]
+    rows = [
+        {
+            "method": row["method"], "setting": row["setting"], "seed": row["seed"], "step": row["step"],
+            "tokens": f"{row['tokens']:.1f}", "EOS": f"{row['eos_rate']:.0%}",
+            **{f"distinct-{n}": f"{row[f'distinct_{n}']:.2f}" for n in (1, 2, 3)},
+            "repeated 3-grams": f"{row['repetition']:.1%}", "identical": f"{row['identical']:.1%}",
+            "perplexity under π_ref": f"{row['reference_perplexity']:.0f}", "alarms": row["alarms"],
+        }
+        for _, row in health[last | (health["alarms"] != "")].iterrows()
+    ]  # fmt: skip
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def compute_table(records: pd.DataFrame, numbers: pd.DataFrame, budgets: Sequence[float], *, against: str = "DPO") -> str:
+    """The policy of each method with the most validation reward within a budget of compute, with its test reward.
 
     Choice on validation prompts, report on test prompts, both averaged over training seeds; differences from `against` are
-    paired by prompt. Intervals hold for the trained policies at hand (no correction for multiple comparisons).
+    paired by prompt. Intervals hold for the trained policies at hand (no correction for multiple comparisons). Best-of-N is
+    left out: it is paid for when it is asked.
 
     Args:
-        records: See `suite.runs.records.collect`.
+        records: See `suite.runs.collect.collect`.
         numbers: Its per-prompt numbers.
-        of: "kl" [nats] or "compute" [forward tokens].
-        budgets: In those units.
+        budgets: Forward tokens.
         against: Whom the others are compared with.
     """
     validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
+    test = test[test["kl_is_bound"] == 0]
     shown = numbers[numbers["split"] == "test"].groupby([*POLICY, "prompt_id"])[["reward", "kl_exact"]].mean()
+    methods = [method for method in dict.fromkeys(test["method"]) if method != REFERENCE]
     rows = []
     for budget in budgets:
-        best = {method: _best_within(validation, test, method, of, budget) for method in dict.fromkeys(test["method"])}
-        del best[REFERENCE]
-        if of == "compute":  # Best-of-N is paid for when it is asked
-            best = {method: row for method, row in best.items() if row is None or not row["kl_is_bound"]}
+        best = {method: _best_within(validation, test, method, budget) for method in methods}
         for method, row in best.items():
-            entry = {BUDGET_COLUMN[of]: budget if of == "kl" else f"{budget / 1e6:.2g} M", "method": method}
+            entry = {"compute, forward tokens": f"{budget / 1e6:.2g} M", "method": method}
             if row is None:
                 rows.append({**entry, "setting": "none within the budget", "reward, P(positive)": "–", "KL, nats": "–"})
                 continue
             values = shown.loc[tuple(row[POLICY])]
-            entry["method"] = _name(row)
-            entry["setting"] = f"{row['setting']} step {int(row['step'])}".strip() if row["step"] else row["setting"]
+            entry["setting"] = f"{row['setting']} step {int(row['step'])}".strip()
             entry["reward, P(positive)"] = _interval(mean_interval(values["reward"]), "{:.3f}")
-            bound = values["kl_exact"].isna().any()
-            entry["KL, nats"] = f"≤ {row['kl']:.2f}" if bound else _interval(mean_interval(values["kl_exact"]), "{:.2f}")
+            entry["KL, nats"] = _interval(mean_interval(values["kl_exact"]), "{:.2f}")
             if (other := best.get(against)) is not None and method != against:
                 theirs = shown.loc[tuple(other[POLICY])]["reward"].reindex(values.index)
                 difference = paired_difference(values["reward"], theirs)
@@ -165,44 +204,47 @@ def calibration(held_out: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     return table, float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["n"]))
 
 
-def with_reward_intervals(test: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """`reward_low`, `reward_high` of each row of `over_seeds`: 95 % over test prompts of the mean over seeds."""
-    per_prompt = numbers[numbers["split"] == "test"].groupby([*POLICY, "prompt_id"])["reward"].mean()
-    intervals = [mean_interval(per_prompt.loc[tuple(row[POLICY])]) for _, row in test.iterrows()]
-    return test.assign(reward_low=[i.low for i in intervals], reward_high=[i.high for i in intervals])
-
-
 def _interval(interval: Interval, form: str) -> str:
     mean, low, high = (form.format(value) for value in interval[:3])
     return f"{mean} [{low}, {high}]" if interval.low == interval.low else f"{mean}, too few for an interval"
 
 
-def _best_within(validation: pd.DataFrame, test: pd.DataFrame, method: str, of: str, budget: float) -> pd.Series | None:
-    """The test row of the method's best policy within the budget, as validation prompts see it."""
-    source = validation if (validation["method"] == method).any() else test
-    allowed = source[(source["method"] == method) & (source[of] <= budget)]
+def _best_within(validation: pd.DataFrame, test: pd.DataFrame, method: str, budget: float) -> pd.Series | None:
+    """The test row of the method's best policy within the budget of compute, as validation prompts see it."""
+    allowed = validation[(validation["method"] == method) & (validation["compute"] <= budget)]
     if allowed.empty:
         return None
     chosen = allowed.loc[allowed["reward"].idxmax()]
     return test[(test[POLICY] == chosen[POLICY].to_numpy()).all(axis=1)].iloc[0]
 
 
-def samples_page(samples: pd.DataFrame) -> str:
-    """A few completions of every policy on the same prompts."""
-    lines = [
-        "# Sample completions",
-        "",
-        "First test prompts, first sample, last snapshot of each setting. **Bold**: the prompt.",
-        "",
-    ]
+def samples_page(samples: pd.DataFrame, degenerate: pd.DataFrame | None = None) -> str:
+    """A few completions of every policy on the same prompts, and of the policies that degenerate most."""
+    about = "First test prompts, first sample, last snapshot of each setting. **Bold**: the prompt."
+    lines = ["# Sample completions", "", about, ""]
     for prompt_id, group in samples.groupby("prompt_id", sort=False):
-        lines += [f"## {prompt_id}", ""]
-        for _, row in group.iterrows():
-            name = f"{row['method']} {row['setting']}".strip()
-            prompt, text = (_one_line(row[column]) for column in ("prompt", "text"))
-            lines.append(f"- *{name}* (reward {row['reward']:.3f}, KL {row['kl_exact']:.1f} nats): **{prompt}**{text}")
-        lines.append("")
+        lines += [f"## {prompt_id}", "", *_sample_lines(group), ""]
+    if degenerate is not None:
+        lines += [
+            "## Degenerate policies",
+            "",
+            "The paper's Table 3 shows unlikelihood's; here those with the most repetition.",
+            "",
+        ]
+        for (setting, step), group in degenerate.groupby(["setting", "step"], sort=False):
+            lines += [f"### {group['method'].iloc[0]} {setting}, step {step}".replace("  ", " "), "", *_sample_lines(group), ""]
+        if degenerate.empty:
+            lines += ["None: no policy of this run has an alarm.", ""]
     return "\n".join(lines)
+
+
+def _sample_lines(group: pd.DataFrame) -> list[str]:
+    lines = []
+    for _, row in group.iterrows():
+        name = f"{row['method']} {row['setting']}".strip()
+        prompt, text = (_one_line(row[column]) for column in ("prompt", "text"))
+        lines.append(f"- *{name}* (reward {row['reward']:.3f}, KL {row['kl_exact']:.1f} nats): **{prompt}**{text}")
+    return lines
 
 
 def _one_line(text: str) -> str:

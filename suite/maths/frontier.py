@@ -50,8 +50,10 @@ def hull_indices(kl: ArrayLike, reward: ArrayLike, *, reference_reward: float) -
             continue
         point = (max(float(x[index]), 0.0), float(y[index]))
         while kept and _slope(corners[-2], point) >= _slope(corners[-2], corners[-1]):
-            kept.pop(), corners.pop()
-        kept.append(int(index)), corners.append(point)
+            kept.pop()
+            corners.pop()
+        kept.append(int(index))
+        corners.append(point)
     return np.array(kept, dtype=np.int64)
 
 
@@ -72,7 +74,8 @@ def reward_at_kl(kl: ArrayLike, reward: ArrayLike, at: ArrayLike) -> Array:
     """
     x, y = np.asarray(kl, dtype=float), np.asarray(reward, dtype=float)
     order = np.argsort(x, kind="stable")
-    return np.interp(np.asarray(at, dtype=float), x[order], y[order])
+    rewards: Array = np.interp(np.asarray(at, dtype=float), x[order], y[order])
+    return rewards
 
 
 def mean_frontier_reward(kl: ArrayLike, reward: ArrayLike, *, reference_reward: float, max_kl: float) -> float:
@@ -123,10 +126,11 @@ class Frontier:
         order = np.argsort(kl, kind="stable")
         kl, reward = kl[order], reward[order]
         right = int(np.searchsorted(kl, budget))
-        if right in (0, len(kl)):
-            return reward[min(right, len(kl) - 1)]
-        share = (budget - kl[right - 1]) / (kl[right] - kl[right - 1])
-        return (1 - share) * reward[right - 1] + share * reward[right]
+        left = max(right - 1, 0)
+        right = min(right, len(kl) - 1)
+        share = 0.0 if kl[right] == kl[left] else min((budget - kl[left]) / (kl[right] - kl[left]), 1.0)
+        mixed: Array = (1 - share) * reward[left] + share * reward[right]
+        return mixed
 
     def area(self, max_kl: float) -> float:
         """Mean reward over KL budgets uniform in [0, max_kl]: the normalised area under the frontier, in reward units."""

@@ -72,7 +72,13 @@ class IdealFrontier:
 
 
 def ideal_frontier(
-    rewards: ArrayLike, *, maximum: float, points: int = 40, resamples: int = 500, seed: int = 0
+    rewards: ArrayLike,
+    *,
+    maximum: float,
+    start: float | None = None,
+    points: int = 40,
+    resamples: int = 500,
+    seed: int = 0,
 ) -> IdealFrontier:
     """The ideal frontier up to KL ≤ log N - 2 nats, as long as the mean effective sample size is at least 5.
 
@@ -81,6 +87,8 @@ def ideal_frontier(
     Args:
         rewards: Of N samples of the reference for each prompt. Shape (prompts, N).
         maximum: The largest possible reward.
+        start: The reference's mean reward on the prompts that methods are measured on, if those are more: what is estimated
+            is the gain over the reference, and it is added to `start`. Default: the mean of `rewards`.
         points: How many KLs.
         resamples: Bootstrap replications.
         seed: Of the resampling.
@@ -104,15 +112,17 @@ def ideal_frontier(
     limit = min(largest, float(kl.mean(axis=1)[enough].max()))
     grid = limit * np.linspace(0, 1, points) ** 2  # reward rises as the root of a small KL
 
+    start = float(r.mean()) if start is None else start
+
     def curve(weights: Array) -> Array:
-        return np.interp(grid, kl @ weights, reward @ weights)
+        gain = np.interp(grid, kl @ weights, reward @ weights) - r.mean(axis=1) @ weights
+        return start + np.where(grid == 0, 0.0, gain)
 
     everyone = np.full(r.shape[0], 1 / r.shape[0])
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(r.shape[0], everyone, size=resamples) / r.shape[0]
     low, high = np.quantile([curve(weights) for weights in draws], [0.025, 0.975], axis=0)
     middle = curve(everyone)
-    middle[0] = r.mean()
     sizes = np.interp(grid, kl @ everyone, samples @ everyone)
     return IdealFrontier(grid, middle, low, high, sizes, limit, maximum)
 

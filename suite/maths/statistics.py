@@ -165,10 +165,9 @@ def prompts_needed(differences: ArrayLike, *, level: float = 0.05, power: float 
     d = _finite(differences)
     if len(d) < 3:
         raise ValueError(f"differences: expected at least 3, got {len(d)}")
-    spread = d.std(ddof=1)
-    effect = abs(d.mean()) / spread if spread else 0.0
-    if not effect:
+    if np.ptp(d) == 0 or d.mean() == 0:
         return float("nan")
+    effect = abs(d.mean()) / d.std(ddof=1)
     z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
     if (rough := (z / effect) ** 2) > 1000 or rough < 4:  # the t-test's own answer differs by less than 1 %, or is below 4
         return float(max(4, math.ceil(rough)))

@@ -11,19 +11,19 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from suite.figures.plots import reward_kl_frontier, reward_within_budget, styles_of
-from suite.figures.report import CAPTION_WIDTH
+from suite.figures.results import CAPTION_WIDTH
 from suite.figures.summary import (
-    budget_table,
     calibration,
     compute_budgets,
+    compute_table,
     controller_table,
     cost_table,
     points_table,
     reward_model_table,
     samples_page,
-    with_reward_intervals,
 )
-from suite.runs.records import REFERENCE, _selected, over_seeds, wide
+from suite.records import REFERENCE, over_seeds, wide, with_reward_intervals
+from suite.runs.collect import _selected
 
 # method, setting, seed, step, split, kl, reward
 POINTS = [
@@ -60,8 +60,12 @@ def tables():
     return records.assign(selected=_selected(records)), pd.DataFrame(numbers)
 
 
+def line_of(tables, method, budget=2e6):
+    return next(row for row in compute_table(*tables, [budget]).splitlines() if f"| {method} " in row)
+
+
 def test_the_choice_is_made_on_validation_and_reported_on_test(tables):
-    line = next(row for row in budget_table(*tables).splitlines() if "DPO" in row and "|                 3 |" in row)
+    line = line_of(tables, "DPO")
     assert "step 1" in line
     assert "0.600" in line
     assert "0.900" not in line
@@ -71,8 +75,9 @@ def test_seeds_are_averaged_not_picked(tables):
     records, _ = tables
     validation = over_seeds(wide(records, "validation"))
     assert validation[validation["method"] == "Other"]["reward"].tolist() == [pytest.approx(0.7)]
-    line = next(row for row in budget_table(*tables).splitlines() if "Other" in row and "|                 3 |" in row)
+    line = line_of(tables, "Other")
     assert "0.650" in line  # (0.55 + 0.75) / 2
+    assert "46.00" in line  # nats, whatever they are: (2 + 90) / 2
     assert "+0.050 [+0.050, +0.050]" in line
     assert "tied" not in line
 
@@ -80,27 +85,19 @@ def test_seeds_are_averaged_not_picked(tables):
 def test_no_difference_is_called_tied(tables):
     records, numbers = tables
     numbers.loc[numbers["method"] == "Other", "reward"] = np.random.default_rng(0).normal(0.6, 0.1, 80)
-    line = next(row for row in budget_table(records, numbers).splitlines() if "Other" in row and "|                 3 |" in row)
-    assert "statistically tied" in line
+    assert "statistically tied" in line_of((records, numbers), "Other")
 
 
 def test_a_budget_nobody_meets_says_so(tables):
-    assert budget_table(*tables).count("none within the budget") == 2  # 1 nat: DPO and Other
+    assert compute_table(*tables, [0.5e6]).count("none within the budget") == 2
 
 
-def test_within_a_compute_budget_the_kl_does_not_count_and_best_of_n_is_left_out(tables):
+def test_compute_budgets_are_multiples_of_dpos_and_best_of_n_is_left_out(tables):
     records, numbers = tables
     assert compute_budgets(records) == [1e6, 2e6, 4e6, 8e6]  # DPO's whole run takes 2 million
     pool = records[(records["method"] == "Other") & (records["seed"] == 0)].assign(method="Best", kl_is_bound=True, compute=0.0)
     more = numbers[(numbers["method"] == "Other") & (numbers["seed"] == 0)].assign(method="Best")
-    both = pd.concat([records, pool]), pd.concat([numbers, more])
-    table = budget_table(*both, of="compute", budgets=[1.5e6])
-    assert "1.5 M" in table
-    assert "Best" not in table
-    other = next(row for row in table.splitlines() if "Other" in row)
-    assert "0.650" in other
-    assert "46.00" in other  # nats: (2 + 90) / 2
-    assert "Best" in budget_table(*both)
+    assert "Best" not in compute_table(pd.concat([records, pool]), pd.concat([numbers, more]), [2e6])
 
 
 @pytest.mark.parametrize("of", ["kl", "compute"])

@@ -76,6 +76,15 @@ def test_with_few_samples_the_limit_is_near_and_beyond_it_there_is_a_band(refere
     assert few.at(3.0) == (few.reward[-1], 9.0)
 
 
+def test_what_is_estimated_is_the_gain(reference):
+    """Prompts of other difficulty than those that methods are measured on move the curve as a whole."""
+    rewards = samples(reference, 512)
+    plain, moved = (ideal_frontier(rewards, maximum=9.0, start=start) for start in (None, 5.0))
+    assert moved.reward[0] == moved.low[0] == moved.high[0] == 5.0
+    assert moved.reward - 5.0 == pytest.approx(plain.reward - rewards.mean())
+    assert (moved.high - moved.low)[1:] == pytest.approx((plain.high - plain.low)[1:])
+
+
 def test_optimality_by_hand():
     assert optimality(0.7, 0.5, (0.9, 0.9)) == pytest.approx((0.5, 0.5))
     assert optimality(0.7, 0.5, (0.8, 1.0)) == pytest.approx((0.4, 2 / 3))

@@ -2,8 +2,20 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from suite.maths.statistics import clustered_mean_interval, expected_best_of_n, mean_interval, paired_difference
+from suite.maths.statistics import (
+    bootstrap_p_value,
+    clustered_mean_interval,
+    expected_best_of_n,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    paired_difference,
+    prompts_needed,
+    t_interval,
+    wilson_interval,
+)
 
 
 def test_interval_covers_about_as_often_as_it_says():
@@ -98,3 +110,43 @@ def test_the_best_by_another_score_over_all_subsets(n):
     assert expected_best_of_n(rewards, n, scores=rewards) == pytest.approx(expected_best_of_n(rewards, n))
     with pytest.raises(ValueError, match="scores"):
         expected_best_of_n(rewards, n, scores=scores[:2])
+
+
+def test_t_interval_by_hand():
+    assert t_interval([1.0, 3.0]) == (2.0, pytest.approx(2 - 12.7062), pytest.approx(2 + 12.7062), 2)
+    assert np.isnan(t_interval([1.0]).low)
+    with pytest.raises(ValueError, match="values"):
+        t_interval([])
+
+
+def test_wilson_by_hand():
+    """8 of 10 at 95 %: 0.4902 to 0.9433 (Wilson 1927)."""
+    found = wilson_interval(8, 10)
+    assert (found.mean, found.n) == (0.8, 10)
+    assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson_interval(0, 5).low == 0
+    with pytest.raises(ValueError, match="successes"):
+        wilson_interval(6, 5)
+
+
+def test_bootstrap_p_value_and_holm_by_hand():
+    assert bootstrap_p_value(np.append(np.ones(95), -np.ones(4))) == pytest.approx(2 * 5 / 100)
+    assert bootstrap_p_value(np.ones(999)) == pytest.approx(0.002)
+    assert bootstrap_p_value(np.zeros(99)) == 1
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_the_prompts_that_are_needed_find_the_gap_four_times_in_five():
+    rng = np.random.default_rng(0)
+    seen = rng.normal(0.03, 0.2, 500)
+    n = int(prompts_needed(seen))
+    gap, spread = seen.mean(), seen.std(ddof=1)
+    found = sum(stats.ttest_1samp(rng.normal(gap, spread, n), 0).pvalue < 0.05 for _ in range(2000))
+    assert found / 2000 == pytest.approx(0.8, abs=0.03)
+    assert minimum_detectable_difference(rng.normal(0, spread, n)) == pytest.approx(abs(gap), rel=0.15)
+    assert np.isnan(prompts_needed([0.1, 0.1, 0.1]))
+    assert prompts_needed([1.0, 1.01, 1.02]) == 4
+    assert prompts_needed(rng.normal(1e-4, 0.2, 500)) > 1000
+    for few in ([0.1], [0.1, 0.2]):
+        with pytest.raises(ValueError, match="at least 3"):
+            minimum_detectable_difference(few)

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from suite.errors import UserError
-from suite.runs.records import REFERENCE, collect, wide
+from suite.records import REFERENCE, wide
+from suite.runs.collect import collect
 from suite.runs.study import ASSETS, Study, SupervisedSettings, data_digest, method_config, plan_study, resolve_model, spans
 from suite.runs.sweep import closure, run_sweep
 from suite.training.loop import OptimConfig

@@ -1,7 +1,4 @@
-"""Finished evaluations → tidy records (one row = one measurement) and per-prompt numbers.
-
-Figures and summaries are computed from these two tables alone.
-"""
+"""Finished evaluations → tidy records (one row = one measurement) and per-prompt numbers; `suite.records` reads them."""
 
 from __future__ import annotations
 
@@ -11,19 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from suite.maths.frontier import pareto_indices
+from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier
 from suite.maths.kl import best_of_n_kl_bound
 from suite.maths.statistics import expected_best_of_n, mean_interval
+from suite.records import POINT, POLICY, REFERENCE, chosen_policies
 from suite.runs.costs import cost_at, reward_model_compute
 from suite.runs.run_store import RunSpec, facts, write_atomically
 from suite.runs.stages import pool_column
 from suite.runs.study import Plan, PoolSetting
 
-SCHEMA = 1
-REFERENCE = "SFT (reference)"
-POINT = ["method", "setting", "seed", "step"]
-POLICY = ["method", "setting", "step"]
-ABOUT = ("privileged", "kl_is_bound", "compute")
+SCHEMA = 2
 
 # metric → (column of the samples, unit, estimator)
 MEASURED = {
@@ -135,33 +129,19 @@ def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.
 
 
 def _selected(records: pd.DataFrame) -> pd.Series:
-    """True on every row of a policy on its method's frontier, judged on validation prompts where there are any.
-
-    Training seeds are averaged first: more seeds are not more chances.
-    """
-    chosen: set[tuple[Any, ...]] = set()
-    for _, rows in records.groupby("method"):
-        table = over_seeds(wide(rows, "validation" if (rows["split"] == "validation").any() else "test"))
-        chosen.update(tuple(table.iloc[i][POLICY]) for i in pareto_indices(table["kl"], table["reward"]))
-    return records[POLICY].apply(tuple, axis=1).isin(chosen)
+    """True on every row of the reference and of a policy on its method's hull."""
+    chosen = {(method, *policy) for method, policies in chosen_policies(records).items() for policy in policies}
+    return records[POLICY].apply(tuple, axis=1).isin(chosen) | (records["method"] == REFERENCE)
 
 
-def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over training seeds of `kl`, `reward` and `compute`: one row per (method, setting, step)."""
-    columns = [name for name in ("kl", "reward", *ABOUT) if name in table]
-    return table.groupby(POLICY, sort=False, as_index=False)[columns].mean()
-
-
-def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
-    """One row per policy evaluated on `split`: its metrics as columns, with `_low`, `_high` and `_n`."""
-    rows = records[records["split"] == split]
-    keys = [*POINT, *(name for name in (*ABOUT, "selected") if name in rows)]
-    table = rows.pivot_table(
-        index=keys, columns="metric", values=["value", "ci_low", "ci_high", "n"], sort=False, observed=True
-    )
-    suffix = {"value": "", "ci_low": "_low", "ci_high": "_high", "n": "_n"}
-    table.columns = [f"{metric}{suffix[kind]}" for kind, metric in table.columns]
-    return table.reset_index()
+def ideal_of(root: Path, plan: Plan) -> IdealFrontier | None:
+    """The ideal frontier from the pool's first prompts, which have the most samples; None without a pool of 16 or more."""
+    if not plan.pool:
+        return None
+    everyone = pool_column([spec.directory(root) / "completions.parquet" for spec in plan.pool], "reward")
+    start = float(everyone.iloc[:, : plan.study.pool_size].to_numpy().mean())  # the reference's reward in the records
+    table = everyone.dropna()
+    return ideal_frontier(table.to_numpy(), maximum=1.0, start=start) if table.shape[1] >= 16 else None
 
 
 def write_records(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> None:

@@ -7,32 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from suite.maths.frontier import Frontier, bootstrap, hull_indices, probability_of_improvement
+from suite.maths.frontier import Frontier, bootstrap, probability_of_improvement
 from suite.maths.ideal_frontier import IdealFrontier, optimality
 from suite.maths.statistics import bootstrap_p_value, holm, prompts_needed, t_interval
-from suite.runs.records import POLICY, REFERENCE, over_seeds, wide
+from suite.records import POLICY, REFERENCE, chosen_policies, over_seeds, wide
 
 BUDGETS = (1.0, 3.0, 6.0, 10.0)
 MAX_KL = 10.0
 AREA = "0–10, mean"
-
-
-def chosen_policies(records: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
-    """(setting, step) of each method's policies on its hull, by growing KL, as validation prompts see it, seeds averaged.
-
-    Methods without validation points (Best-of-N) are judged on test prompts, where nothing was trained or picked.
-    """
-    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
-    chosen = {}
-    for method in dict.fromkeys(test["method"]):
-        table = validation if (validation["method"] == method).any() else test
-        start = table[table["method"] == REFERENCE]
-        start = start if len(start) else test[test["method"] == REFERENCE]
-        rows = table[table["method"] == method]
-        if method != REFERENCE and len(start):
-            kept = hull_indices(rows["kl"], rows["reward"], reference_reward=float(start["reward"].iloc[0]))
-            chosen[method] = [(row["setting"], int(row["step"])) for _, row in rows.iloc[kept].iterrows()]
-    return chosen
 
 
 def frontiers(records: pd.DataFrame, numbers: pd.DataFrame) -> dict[str, Frontier]:

@@ -1,0 +1,52 @@
+"""Redraw every committed figure from its records: no models, no torch, seconds.
+
+Examples:
+  python experiments/make_figures.py                       each figure where it lies, in results/
+  python experiments/make_figures.py --out /tmp/figures    into folders of the same names
+  python experiments/make_figures.py --results my/results  of your own runs
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from suite.errors import UserError, one_line_errors
+from suite.figures import exact_world, results
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the redrawing."""
+
+    results: Path = RESULTS
+    """Folder of results folders."""
+    out: Path | None = None
+    """Where the figures go; default: beside their records."""
+
+
+@one_line_errors
+def main() -> int:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    drawers = {"comparisons.csv": results.draw_all, "kl_estimators.csv": exact_world.draw_all}
+    found = [
+        (folder, draw)
+        for folder in sorted(path for path in arguments.results.glob("*") if path.is_dir())
+        for table, draw in drawers.items()
+        if (folder / table).exists()
+    ]
+    if not found:
+        raise UserError(f"--results {arguments.results}: no results folder there; run an experiment first, see README.md")
+    for folder, draw in found:
+        for path in draw(folder, arguments.out / folder.name if arguments.out else None):
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
