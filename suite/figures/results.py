@@ -79,8 +79,8 @@ def draw_frontier(results: Results, out: Path) -> list[Path]:
         )
         seeds = ", ".join(map(str, about["seeds"])) or "–"
         caption = [
-            f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, {about['samples_per_prompt']} completion(s) "
-            f"each of at most {about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",
+            f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, {about['samples_per_prompt']} "
+            f"completion(s) each of at most {about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",
             f"SFT and Best-of-N: {about['pool_size']} reference samples per prompt.",
             "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values, over training seeds.",
             *notes,
