@@ -80,9 +80,10 @@ def draw_frontier(results: Results, out: Path) -> list[Path]:
         seeds = ", ".join(map(str, about["seeds"])) or "–"
         caption = [
             f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, {about['samples_per_prompt']} "
-            f"completion(s) each of at most {about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",
+            f"completion(s) each of at most {about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) "
+            f"{seeds}.",
             f"SFT and Best-of-N: {about['pool_size']} reference samples per prompt.",
-            "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values, over training seeds.",
+            "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values.",
             *notes,
         ]
         lines = [line for text in caption for line in textwrap.wrap(text, width=CAPTION_WIDTH)]

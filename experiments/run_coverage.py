@@ -1,0 +1,151 @@
+"""Do the intervals hold the truth as often as they say? Simulated data whose truth is known, at the sizes that are reported.
+
+Examples:
+  python experiments/run_coverage.py                       the committed table, about ten minutes on one core
+  python experiments/run_coverage.py --replications 200    roughly, in a minute
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from tqdm import tqdm
+
+from suite.errors import UserError, one_line_errors
+from suite.maths.frontier import Frontier, bootstrap
+from suite.maths.statistics import (
+    Interval,
+    clustered_mean_interval,
+    mean_interval,
+    paired_difference,
+    t_interval,
+    wilson_interval,
+)
+from suite.runs.run_store import check_writable, write_atomically
+
+RESULTS = Path(__file__).parent.parent / "results"
+SIZES = (64, 256, 512)
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the coverage simulation."""
+
+    replications: int = 1000
+    """Simulated data sets per case and size."""
+    out: Path = RESULTS / "statistics"
+    """Where coverage.csv and summary.md go."""
+
+
+Case = Callable[[np.random.Generator, int], tuple[Interval, float]]
+
+
+def mid_rewards(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """P(positive) of a middling policy: piled up near 0 and 1, Beta(0.4, 0.6)."""
+    return mean_interval(rng.beta(0.4, 0.6, n), resamples=RESAMPLES), 0.4
+
+
+def high_rewards(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """Of a policy near the top: most near 1 with a long tail, Beta(1.8, 0.2)."""
+    return mean_interval(rng.beta(1.8, 0.2, n), resamples=RESAMPLES), 0.9
+
+
+def paired(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """Difference of two policies on the same prompts that share their difficulty, one a little better."""
+    shared, own = rng.random(n) < 0.7, rng.beta(0.4, 0.6, (2, n))
+    a, b = own[0], np.where(shared, own[0], own[1])
+    return paired_difference(np.minimum(1, a + 0.03 * (1 - a)), b), 0.03 * 0.6
+
+
+def independent_wins(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """Win rate of 0.61, one verdict per prompt: Wilson."""
+    return wilson_interval(int(rng.binomial(n, 0.61)), n), 0.61
+
+
+def wins_in_both_orders(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """Win rate of 0.61, two verdicts per prompt that agree on 80 % of them: clustered bootstrap."""
+    first = rng.random(n) < 0.61
+    again = np.where(rng.random(n) < 0.8, first, rng.random(n) < 0.61)
+    return clustered_mean_interval(np.concatenate([first, again]), np.tile(np.arange(n), 2), resamples=RESAMPLES), 0.61
+
+
+def seeds_and_prompts(seeds: int) -> Case:
+    """A frontier's reward at a KL, bootstrapped over prompts and `seeds` training seeds that scatter by 0.01."""
+
+    def case(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+        of_seed = rng.normal(0, 0.01, (seeds, 1))
+        difficulty = rng.beta(0.4, 0.6, n)
+        reward = np.clip(difficulty + of_seed + rng.normal(0, 0.02, (seeds, n)), -1, 2)
+        frontier = Frontier(np.stack([np.zeros_like(reward), reward], axis=1), np.stack([0 * reward, 1 + 0 * reward], axis=1))
+        draws = bootstrap({"a": frontier}, [1.0], max_kl=1.0, resamples=RESAMPLES, seed=int(rng.integers(2**31)))["a"][:, 0]
+        return Interval(float(frontier.at([1.0])[0]), *np.quantile(draws, [0.025, 0.975]), n), 0.4
+
+    case.__doc__ = f"A frontier's reward, percentiles over prompts and {seeds} training seeds that scatter by 0.01."
+    return case
+
+
+def seeds_alone(seeds: int) -> Case:
+    """Mean over `seeds` training seeds by t; n plays no part."""
+
+    def case(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+        return t_interval(rng.normal(0.8, 0.01, seeds)), 0.8
+
+    case.__doc__ = f"Mean over {seeds} training seeds, t with {seeds - 1} degrees of freedom; prompts play no part."
+    return case
+
+
+CASES: dict[str, Case] = {
+    "mean reward, middling policy": mid_rewards, "mean reward, policy near the top": high_rewards, "paired difference": paired,
+    "win rate, Wilson": independent_wins, "win rate, both orders, clustered": wins_in_both_orders,
+    "frontier, 2 seeds": seeds_and_prompts(2), "frontier, 5 seeds": seeds_and_prompts(5),
+    "over 2 seeds, t": seeds_alone(2), "over 5 seeds, t": seeds_alone(5),
+}  # fmt: skip
+
+
+def simulate(case: Case, n: int, replications: int) -> dict[str, float]:
+    """Share of intervals that hold the truth, with its own Wilson interval, and their mean width."""
+    rng = np.random.default_rng([n, replications])
+    found = [case(rng, n) for _ in range(replications)]
+    share = wilson_interval(sum(i.low <= truth <= i.high for i, truth in found), replications)
+    width = float(np.mean([i.high - i.low for i, _ in found]))
+    return {"coverage": share.mean, "low": share.low, "high": share.high, "width": width}
+
+
+@one_line_errors
+def main() -> int:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    if arguments.replications < 10:
+        raise UserError(f"--replications {arguments.replications}: expected at least 10")
+    check_writable(arguments.out)
+    jobs = [(name, n) for name in CASES for n in SIZES]
+    rows = [{"case": name, "n": n, **simulate(CASES[name], n, arguments.replications)} for name, n in tqdm(jobs, unit="case")]
+    table = pd.DataFrame(rows)
+    write_atomically(arguments.out / "coverage.csv", lambda path: table.to_csv(path, index=False, float_format="%.4g"))
+    shown = [
+        {"case": row["case"], "data": CASES[row["case"]].__doc__.splitlines()[0], "n prompts": row["n"],
+         "coverage": f"{row['coverage']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", "mean width": f"{row['width']:.4f}"}
+        for row in rows
+    ]  # fmt: skip
+    page = (
+        "# Coverage of the intervals\n\n"
+        f"`{' '.join(['python experiments/run_coverage.py', *sys.argv[1:]])}`  \n{date.today()}, {platform.machine()}\n\n"
+        f"Share of {arguments.replications} simulated data sets whose nominal 95 % interval holds the truth, with the 95 % "
+        "Wilson interval of that share.\n\n"
+        f"{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}\n"
+    )
+    write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
