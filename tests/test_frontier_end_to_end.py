@@ -1,7 +1,9 @@
 """The README's smoke command, whole; then started again; then killed in the middle and started again."""
 
+import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,12 +60,18 @@ def test_it_leaves_everything_it_promises(finished):
         "budgets.png",
         "budgets.svg",
         "training.parquet",
+        "training.png",
+        "training.svg",
+        "about.json",
+        "health.csv",
+        "ideal.csv",
+        "comparisons.csv",
         "summary.md",
         "samples.md",
         "deviations.md",
     }
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
-    assert "Reward within a KL budget" in printed
+    assert "Reward at equal KL" in printed
     for method in ("DPO", "Unlikelihood", "Preferred-FT", "PPO", "PPO-GT", "Best-of-N"):
         assert method in (out / "summary.md").read_text()
     assert (out / "frontier.svg").read_text().count('<g id="PolyCollection') + (out / "frontier.svg").read_text().count(
@@ -86,6 +94,40 @@ def test_every_mean_has_an_interval_and_an_n(finished):
     assert (table[table["method"] == "Best-of-N-GT"]["privileged"]).all()
     assert not (table[table["method"] == "Best-of-N"]["privileged"]).any()
     assert set(table[(table["method"] == "Best-of-N") & (table["metric"] == "kl")]["estimator"]) == {"upper_bound"}
+
+
+def test_every_figure_is_redrawn_from_the_records_without_torch(finished, tmp_path):
+    folder, _ = finished
+    (tmp_path / "results").mkdir()
+    shutil.copytree(folder / "out", tmp_path / "results" / "smoke")
+    arguments = ["make_figures.py", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "figures")]
+    code = (
+        f"import runpy, sys; sys.argv = {arguments!r}\n"
+        f"try: runpy.run_path({str(ROOT / 'experiments' / 'make_figures.py')!r}, run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("frontier", "budgets", "training"):
+        assert (tmp_path / "figures" / "smoke" / f"{name}.png").read_bytes() == (folder / "out" / f"{name}.png").read_bytes()
+
+
+def test_health_and_the_ideal_are_there_for_every_policy(finished):
+    out = finished[0] / "out"
+    health = pd.read_csv(out / "health.csv", keep_default_na=False)
+    assert health["method"].iloc[0] == "SFT (reference)"
+    assert len(health) == 1 + 7 * 2
+    assert (health["distinct_1"] <= health["distinct_2"]).all()
+    assert health["reference_perplexity"].between(10, 1000).all()
+    ideal = pd.read_csv(out / "ideal.csv")
+    assert ideal["kl"].iloc[0] == 0
+    assert ideal["kl"].iloc[-1] <= math.log(128) - 2 + 1e-9
+    assert (ideal["reward"].diff().dropna() > 0).all()
+    comparisons = pd.read_csv(out / "comparisons.csv", keep_default_na=False)
+    assert set(comparisons["verdict"]) <= {"", "better", "worse", "statistically tied"}
+    bests = comparisons[comparisons["method"] == "Best-of-N-GT"].set_index("kl_budget")
+    assert float(bests.loc["1", "optimality_high"]) < 1.1  # selecting by the gold reward comes near the ideal, not past it
 
 
 def test_per_prompt_numbers_hold_no_text_and_give_the_records_back(finished):

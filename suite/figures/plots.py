@@ -113,7 +113,7 @@ def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:
 
 DIAGNOSTICS = {
     "loss": "loss", "rewards/accuracies": "implicit reward accuracy", "rewards/margins": "implicit reward margin",
-    "logps/chosen": "log π(chosen), nats", "logps/rejected": "log π(rejected), nats",
+    "displacement/chosen": "log π/π_ref of chosen, nats", "displacement/rejected": "log π/π_ref of rejected, nats",
     "grad_norm": "gradient norm before clipping", "kl": "sequence KL of the rollout, nats", "reward": "reward learned from",
 }  # fmt: skip
 """Metric → title of a panel, in the order in which they are drawn; the first so many as there are panels."""

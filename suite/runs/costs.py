@@ -21,10 +21,18 @@ TRAINED = 3
 
 
 def training_metrics(root: Path, plan: Plan) -> pd.DataFrame:
-    """One row per (method, setting, seed, step): what each training run logged."""
+    """One row per (method, setting, seed, step): what each training run logged.
+
+    And `displacement/chosen`, `displacement/rejected` [nats] = log π/π_ref, the implicit rewards over the run's β (1 if it has
+    none), which can be compared between settings.
+    """
     parts = []
     for run in plan.trained:
-        parts.append(_metrics(root, run.train).assign(method=run.method, setting=run.label, seed=run.seed))
+        rows = _metrics(root, run.train).assign(method=run.method, setting=run.label, seed=run.seed)
+        for side in ("chosen", "rejected"):
+            if f"rewards/{side}" in rows:
+                rows[f"displacement/{side}"] = rows[f"rewards/{side}"] / run.train.config["config"].get("beta", 1.0)
+        parts.append(rows)
     if not parts:
         return pd.DataFrame(columns=["method", "setting", "seed", "step"])
     frame = pd.concat(parts, ignore_index=True)
