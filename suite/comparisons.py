@@ -9,7 +9,7 @@ import pandas as pd
 
 from suite.maths.frontier import Frontier, bootstrap, probability_of_improvement
 from suite.maths.ideal_frontier import IdealFrontier, optimality
-from suite.maths.statistics import bootstrap_p_value, holm, prompts_needed, t_interval
+from suite.maths.statistics import bootstrap_p_value, holm, minimum_detectable_difference, prompts_needed, t_interval
 from suite.records import POLICY, REFERENCE, chosen_policies, over_seeds, wide
 
 BUDGETS = (1.0, 3.0, 6.0, 10.0)
@@ -51,8 +51,8 @@ def compare(
     Returns:
         One row per budget (the last: the mean over budgets up to 10 nats) and method: `kl_budget`, `method`, `reach` [nats],
         `reward`, `low`, `high`, `seeds`, `n`; `seed_low`, `seed_high` (t over training seeds, NaN for one);
-        `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `prompts_needed`,
-        `probability_of_improvement`; `optimality_low`, `optimality_high`.
+        `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `prompts_needed`, `detectable` (the gap
+        that these prompts would show with 80 % power), `probability_of_improvement`; `optimality_low`, `optimality_high`.
     """
     draws = bootstrap(found, budgets, max_kl=MAX_KL)
     base = found.get(against)
@@ -80,6 +80,7 @@ def compare(
                 if budget is not None:
                     mine, other = frontier.by_prompt(budget), base.by_prompt(budget)
                     row["prompts_needed"] = prompts_needed(mine - other)
+                    row["detectable"] = minimum_detectable_difference(mine - other)
                     row["probability_of_improvement"] = probability_of_improvement(mine, other)
             rows.append(row)
     table = pd.DataFrame(rows)

@@ -92,6 +92,7 @@ def test_verdicts(comparison):
     assert same["difference_low"] < 0 < same["difference_high"]
     # sd of the paired difference is .05·√2; (1.96 + .84)²·sd²/.005² ≈ 1,570
     assert same["prompts_needed"] == pytest.approx(1570, rel=0.2)
+    assert same["detectable"] == pytest.approx(2.8 * 0.05 * math.sqrt(2 / 200), rel=0.1)
 
 
 def test_difficulty_of_prompts_cancels(comparison):
@@ -123,7 +124,7 @@ def test_p_values_are_corrected_upwards(comparison):
 
 def test_the_table_for_reading(comparison):
     page = matched_kl_table(comparison.reset_index())
-    assert "statistically tied; " in page
+    assert "statistically tied: " in page
     assert "prompts would resolve it" in page
     assert "20%" in page
     assert "7%–9%" in page

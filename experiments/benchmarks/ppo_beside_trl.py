@@ -83,9 +83,10 @@ def main() -> int:
     reward = ClassifierReward.load(GOLD)
     sizes = {"train": 768, "test": arguments.test_prompts}
     train, test = (prompts_from_model(reference, split, size, seed=0) for split, size in sizes.items())
+    steps = max(1, arguments.samples // PPOConfig.samples_per_step)
     config = PPOConfig(
-        target_kl=TARGET_KL, num_steps=arguments.samples // PPOConfig.samples_per_step,
-        optim=OptimConfig(lr=arguments.lr, num_snapshots=SNAPSHOTS, precision=precision),
+        target_kl=TARGET_KL, num_steps=steps,
+        optim=OptimConfig(lr=arguments.lr, num_snapshots=min(SNAPSHOTS, steps), precision=precision),
     )  # fmt: skip
     runs = {f"ours, {precision}": time_ours(config, train, reference, reward, arguments.work / "ours")}
     for name, job in peer_jobs(config, train, arguments).items():

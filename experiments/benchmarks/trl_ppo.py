@@ -3,9 +3,6 @@
 The environment (PPOTrainer left TRL; this is its last home):
   python -m venv ENV && ENV/bin/pip install "trl==0.11.4" "transformers==4.46.*" "accelerate==1.2.*" "datasets==3.2.*" \
       "numpy<2.3" "torch>=2.10,<2.14"
-
-examples:
-  ENV/bin/python experiments/benchmarks/trl_ppo.py JOB.json
 """
 
 import json

@@ -104,6 +104,11 @@ def summary_page(runs: Path, plan: Plan, results: Results, comparison: pd.DataFr
         f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (training data and pool drawn in "
         f"{study.sampler_dtype}, evaluation in float32)",
         "",
+        *(
+            f"- **alarm**: {row['method']} {row['setting']} seed {row['seed']} step {row['step']}: {row['alarms']}"
+            for _, row in results.health[results.health["alarms"] != ""].iterrows()
+        ),
+        "",
         "![frontier](frontier.png)",
         "",
         "## Reward at equal KL",

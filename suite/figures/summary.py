@@ -61,7 +61,9 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
             entry["p (Holm)"] = f"{row['p_holm']:.3f}"
             entry["verdict"] = row["verdict"]
             if row["verdict"] == "statistically tied" and pd.notna(row["prompts_needed"]):
-                entry["verdict"] += f"; {row['prompts_needed']:,.0f} prompts would resolve it"
+                entry["verdict"] += (
+                    f": {row['prompts_needed']:,.0f} prompts would resolve it, these would show {row['detectable']:.3f}"
+                )
             if pd.notna(row["probability_of_improvement"]):
                 entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
         rows.append(entry)
