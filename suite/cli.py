@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from suite.errors import one_line_errors
+from suite.errors import UserError, one_line_errors
+
+TOKENIZER = Path(__file__).parent / "assets" / "imdb-gpt2"
+ROWS_SHOWN = 5
 
 
 def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
@@ -37,9 +41,59 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
     return 1 if failed else 0
 
 
+def doctor(
+    source: Annotated[str, tyro.conf.Positional],
+    tokenizer: str = str(TOKENIZER),
+    max_length: int = 512,
+    max_prompt_length: int = 256,
+) -> int:
+    """Say what is wrong with preference data before anything is trained on them. Exit code 1 if there are errors.
+
+    Reads every format that TRL documents: chosen and rejected, with or without prompt, as text or as conversations.
+
+    Examples:
+      suite doctor pairs.jsonl
+      suite doctor my_data/ --tokenizer gpt2               a folder with train.jsonl and test.jsonl: leaks are found too
+      suite doctor trl-lib/ultrafeedback_binarized --tokenizer Qwen/Qwen3-0.6B
+
+    Args:
+        source: JSONL, CSV or parquet file, folder of them or of save_to_disk, or Hub name.
+        tokenizer: Folder or Hub name of the model that will be trained; default: the embedded model's.
+        max_length: Tokens of prompt and completion that the trainer keeps.
+        max_prompt_length: Tokens of the prompt that the trainer keeps.
+    """
+    from transformers import AutoTokenizer
+
+    from suite.data.doctor import examine
+    from suite.data.preference_tables import read_pairs
+    from suite.runs.sweep import quiet_libraries
+
+    quiet_libraries()
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    pairs, form = read_pairs(source, loaded)
+    report = examine(pairs, loaded, max_length=max_length, max_prompt_length=max_prompt_length)
+    rows = ", ".join(f"{split} {count:,}" for split, count in report.rows.items())
+    print(f"{source}: {form}; rows: {rows}")
+    print("tokens: " + ", ".join(f"{name} {value:,.0f}" for name, value in report.tokens.items()))
+    if report.chosen_longer:
+        share, low, high, prompts = report.chosen_longer
+        print(f"chosen is longer in {share:.1%} of pairs [{low:.1%}, {high:.1%}], {prompts:,} prompts")
+    for finding in report.findings:
+        where = finding.rows or ()
+        count = f"{len(where):,} of {len(pairs):,} rows: " if where else ""
+        examples = f" ({', '.join(where[:ROWS_SHOWN])}{', …' if len(where) > ROWS_SHOWN else ''})" if where else ""
+        print(f"{finding.level:<8} {count}{finding.what}{examples}\n         → {finding.advice}")
+    print("errors found" if not report.ok else "no errors")
+    return 0 if report.ok else 1
+
+
 @one_line_errors
 def main() -> int:
-    return tyro.extras.subcommand_cli_from_dict({"check-method": check_method}, prog="suite", description=__doc__)
+    commands = {"check-method": check_method, "doctor": doctor}
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="suite", description=__doc__)
 
 
 if __name__ == "__main__":

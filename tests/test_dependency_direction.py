@@ -41,7 +41,7 @@ ALLOWED = {
         "suite.registry",
         "suite.runs",
     },
-    "suite.cli": {"suite.check_method", "suite.runs", "suite.errors"},
+    "suite.cli": {"suite.check_method", "suite.data", "suite.runs", "suite.errors"},
     "baselines": {
         "suite.maths",
         "suite.data",

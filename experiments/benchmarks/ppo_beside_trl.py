@@ -139,7 +139,7 @@ def peer_jobs(config: PPOConfig, train: list[Prompt], arguments: Arguments) -> d
     ours = {
         "learning_rate": config.optim.lr, "batch_size": config.samples_per_step, "mini_batch_size": config.minibatch_size,
         "ppo_epochs": config.epochs_per_step, "init_kl_coef": config.beta, "target": TARGET_KL,
-        "horizon": config.horizon * samples, "use_score_scaling": True, "use_score_norm": True,
+        "horizon": config.horizon * samples,
         "max_grad_norm": config.optim.max_grad_norm,
     }  # fmt: skip
     defaults = {"batch_size": 256, "mini_batch_size": 16, "ppo_epochs": 4, "target": TARGET_KL, "horizon": 0.4 * samples}
@@ -154,7 +154,7 @@ def peer_jobs(config: PPOConfig, train: list[Prompt], arguments: Arguments) -> d
         steps = max(1, samples // size)
         chosen = [prompts_of_step(train, size, 0, step)[0] for step in range(steps)]
         jobs[name] = {
-            "model": str(MODEL), "gold_reward": str(GOLD), "logit_rewards": logits, "config": settings_of_run, "seed": 0,
+            "model": str(MODEL), "gold_reward": str(GOLD), "logit_rewards": logits, "normalise": not logits, "config": settings_of_run, "seed": 0,
             "prompts": [[list(prompt.ids) for prompt in some] for some in chosen], "max_new_tokens": NEW_TOKENS,
             "snapshots": snapshot_steps(steps, min(SNAPSHOTS, steps)), "threads": arguments.threads,
             "out": str(arguments.work / name.replace(", ", "-").replace(" ", "-")),

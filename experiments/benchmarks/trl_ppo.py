@@ -2,10 +2,11 @@
 
 The environment (PPOTrainer left TRL; this is its last home):
   python -m venv ENV && ENV/bin/pip install "trl==0.11.4" "transformers==4.46.*" "accelerate==1.2.*" "datasets==3.2.*" \
-      "numpy<2.3" "torch>=2.10,<2.14"
+      "numpy<2.3" "torch>=2.10,<2.14" rich
 """
 
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -52,7 +53,7 @@ def main() -> int:
     models = [AutoModelForCausalLMWithValueHead.from_pretrained(job["model"], torch_dtype=torch.float32) for _ in range(2)]
     trainer = PPOTrainer(PPOConfig(**job["config"]), *models, tokenizer)
     reward = load_reward(job["gold_reward"], job["logit_rewards"])
-    rows = []
+    rows, seen = [], []
     for step, prompts in enumerate(job["prompts"], start=1):
         began = time.perf_counter()
         queries = [torch.tensor(ids) for ids in prompts]
@@ -67,7 +68,9 @@ def main() -> int:
         ]
         scores = reward(texts)
         scored = time.perf_counter()
-        stats = trainer.step(queries, responses, [torch.tensor(score) for score in scores])
+        seen += scores  # PPOConfig(use_score_scaling=True) would normalise them, but it fails in 0.11.4
+        mean, spread = (statistics.fmean(seen), statistics.pstdev(seen)) if job["normalise"] else (0.0, 1.0)
+        stats = trainer.step(queries, responses, [torch.tensor((score - mean) / max(spread, 1e-8)) for score in scores])
         done = time.perf_counter()
         rows.append(
             {"step": step, "reward": sum(scores) / len(scores), "kl": float(stats["objective/kl"]),

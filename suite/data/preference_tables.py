@@ -1,0 +1,194 @@
+"""Other people's preference data: every format that TRL documents, from a file, a folder or the Hub, as plain text pairs.
+
+Standard or conversational, with an explicit prompt or one that chosen and rejected share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+from suite.errors import UserError
+
+LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+LAST_TURN = "\n\nAssistant:"
+"""Where a dialogue written as one string splits: after its last occurrence (the format of Anthropic's HH)."""
+
+Format = Literal["explicit prompt", "implicit prompt", "explicit prompt, conversations", "implicit prompt, conversations"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """One row: the text a policy continues, and what was preferred to what.
+
+    Attributes:
+        row: Number in its split, from 0.
+        split: Name of the split.
+        prompt: Shared text, with the chat template applied if it was a conversation.
+        chosen, rejected: What follows it.
+        fault: Why the row cannot be used, empty if it can; then the texts are empty too.
+        scores: (chosen, rejected) where the data give them.
+    """
+
+    row: int
+    split: str
+    prompt: str
+    chosen: str
+    rejected: str
+    fault: str = ""
+    scores: tuple[float, float] | None = None
+
+
+def load_splits(source: str) -> dict[str, Any]:
+    """Split → `datasets.Dataset` of a local file, a folder of files or of `save_to_disk`, or a Hub name.
+
+    Raises:
+        UserError: Nothing there, unreadable, or the Hub cannot be reached; says what to do.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
+            found = datasets.load_from_disk(str(path))
+        elif path.is_dir():
+            files = {f.name.split(".")[0]: f for f in sorted(path.iterdir()) if _kind(f)}
+            if not files:
+                raise UserError(f"{path}: no {', '.join(LOADERS)} file in it")
+            kind = _kind(next(iter(files.values())))
+            found = datasets.load_dataset(kind, data_files={name: str(file) for name, file in files.items()})
+        elif path.is_file():
+            if not (kind := _kind(path)):
+                raise UserError(f"{path}: unknown ending; use one of {', '.join(LOADERS)}, gzipped or not")
+            found = datasets.load_dataset(kind, data_files=str(path))
+        elif source.startswith((".", "/", "~")):
+            raise UserError(f"{source}: does not exist")
+        else:
+            found = datasets.load_dataset(source)
+    except UserError:
+        raise
+    except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(
+            f"preference data {source!r} could not be read ({type(error).__name__}: {reason}). If it is a Hub name and this "
+            f"machine is offline: where there is a network, run hf download {source} --repo-type dataset --local-dir data; "
+            f"copy the folder here and pass its path"
+        ) from error
+    return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+
+
+def _kind(file: Path) -> str | None:
+    """Which loader of `datasets` reads the file."""
+    suffixes = [suffix for suffix in file.suffixes if suffix != ".gz"]
+    return LOADERS.get(suffixes[-1]) if suffixes and file.is_file() else None
+
+
+def detect_format(columns: Sequence[str], first: Mapping[str, Any], where: str) -> Format:
+    """Which of TRL's preference formats a table has, by its columns and its first row.
+
+    Raises:
+        UserError: It is no preference table; names what is missing.
+    """
+    missing = {"chosen", "rejected"} - set(columns)
+    if missing:
+        raise UserError(
+            f"{where}: no column {' and '.join(sorted(missing))} (it has {', '.join(columns)}); expected chosen and rejected, "
+            f"with or without prompt"
+        )
+    conversation = isinstance(first["chosen"], list)
+    if "prompt" in columns:
+        return "explicit prompt, conversations" if conversation else "explicit prompt"
+    return "implicit prompt, conversations" if conversation else "implicit prompt"
+
+
+def read_pairs(source: str, tokenizer: Any = None) -> tuple[list[TextPair], Format]:
+    """All rows of all splits as text. A row that makes no pair is kept, with its `fault`.
+
+    Args:
+        source: See `load_splits`.
+        tokenizer: With a chat template, if the data are conversations.
+
+    Raises:
+        UserError: As `load_splits` and `detect_format`; no rows; conversations without a chat template.
+    """
+    splits = load_splits(source)
+    pairs: list[TextPair] = []
+    form: Format | None = None
+    for split, table in splits.items():
+        if not len(table):
+            continue
+        form = detect_format(table.column_names, table[0], f"{source} [{split}]")
+        if form.endswith("conversations") and getattr(tokenizer, "chat_template", None) is None:
+            raise UserError(
+                f"{source}: these are conversations, and the tokenizer has no chat template; pass --tokenizer with one that has"
+            )
+        for index, row in enumerate(table):
+            pairs.append(_pair(row, index, split, form, tokenizer))
+    if form is None:
+        raise UserError(f"{source}: no rows")
+    return pairs, form
+
+
+def _pair(row: Mapping[str, Any], index: int, split: str, form: Format, tokenizer: Any) -> TextPair:
+    kind = list if form.endswith("conversations") else str
+    for name in ("prompt", "chosen", "rejected") if form.startswith("explicit") else ("chosen", "rejected"):
+        value = row[name]
+        if not isinstance(value, kind) and not (name == "prompt" and isinstance(value, str)):
+            return TextPair(index, split, "", "", "", f"{name} is {type(value).__name__}, not {kind.__name__}")
+    try:
+        prompt, chosen, rejected = _texts(row, form, tokenizer)
+    except ValueError as error:
+        return TextPair(index, split, "", "", "", str(error))
+    scores = [row.get(name) for name in ("score_chosen", "score_rejected")]
+    given = tuple(map(float, scores)) if all(isinstance(score, (int, float)) for score in scores) else None
+    return TextPair(index, split, prompt, chosen, rejected, "", given)  # type: ignore[arg-type]
+
+
+def _texts(row: Mapping[str, Any], form: Format, tokenizer: Any) -> tuple[str, str, str]:
+    """Prompt, chosen, rejected. Raises ValueError where the two sides do not continue one prompt."""
+    if form == "explicit prompt":
+        return row["prompt"], row["chosen"], row["rejected"]
+    if form == "implicit prompt":
+        return split_shared_prompt(row["chosen"], row["rejected"])
+    sides = {name: [dict(message) for message in row[name]] for name in ("chosen", "rejected")}
+    if form == "implicit prompt, conversations":
+        turns = sides["chosen"][:-1]
+        if turns != sides["rejected"][:-1]:
+            raise ValueError("chosen and rejected differ before their last message")
+        sides = {name: messages[-1:] for name, messages in sides.items()}
+    else:
+        given = row["prompt"]
+        turns = [{"role": "user", "content": given}] if isinstance(given, str) else [dict(message) for message in given]
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    texts = []
+    for messages in sides.values():
+        whole = tokenizer.apply_chat_template(turns + messages, tokenize=False)
+        if not whole.startswith(prompt):
+            raise ValueError("the chat template writes the prompt differently once an answer follows")
+        texts.append(whole[len(prompt) :])
+    return prompt, texts[0], texts[1]
+
+
+def split_shared_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """Prompt and the two continuations of texts that share their beginning.
+
+    Dialogues split after the last assistant turn, whose prompts must then be equal; other texts at the last blank of the
+    longest common prefix, so that no word is torn.
+
+    Raises:
+        ValueError: Dialogues that differ before their last turn.
+    """
+    at = chosen.rfind(LAST_TURN)
+    if at >= 0:
+        end = at + len(LAST_TURN)
+        if rejected.rfind(LAST_TURN) != at or rejected[:end] != chosen[:end]:
+            raise ValueError("chosen and rejected differ before their last assistant turn")
+        return chosen[:end], chosen[end:], rejected[end:]
+    length = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(chosen, rejected, strict=False)))
+    if length < max(len(chosen), len(rejected)):
+        length = max(chosen.rfind(" ", 0, length), chosen.rfind("\n", 0, length), 0)
+    return chosen[:length], chosen[length:], rejected[length:]
