@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -92,7 +93,7 @@ def doctor(
 
 @one_line_errors
 def main() -> int:
-    commands = {"check-method": check_method, "doctor": doctor}
+    commands: dict[str, Callable[..., int]] = {"check-method": check_method, "doctor": doctor}
     return tyro.extras.subcommand_cli_from_dict(commands, prog="suite", description=__doc__)
 
 

@@ -154,10 +154,10 @@ def peer_jobs(config: PPOConfig, train: list[Prompt], arguments: Arguments) -> d
         steps = max(1, samples // size)
         chosen = [prompts_of_step(train, size, 0, step)[0] for step in range(steps)]
         jobs[name] = {
-            "model": str(MODEL), "gold_reward": str(GOLD), "logit_rewards": logits, "normalise": not logits, "config": settings_of_run, "seed": 0,
-            "prompts": [[list(prompt.ids) for prompt in some] for some in chosen], "max_new_tokens": NEW_TOKENS,
-            "snapshots": snapshot_steps(steps, min(SNAPSHOTS, steps)), "threads": arguments.threads,
-            "out": str(arguments.work / name.replace(", ", "-").replace(" ", "-")),
+            "model": str(MODEL), "gold_reward": str(GOLD), "logit_rewards": logits, "normalise": not logits, "seed": 0,
+            "config": settings_of_run, "prompts": [[list(prompt.ids) for prompt in some] for some in chosen],
+            "max_new_tokens": NEW_TOKENS, "snapshots": snapshot_steps(steps, min(SNAPSHOTS, steps)),
+            "threads": arguments.threads, "out": str(arguments.work / name.replace(", ", "-").replace(" ", "-")),
         }  # fmt: skip
     return jobs
 

@@ -92,7 +92,8 @@ class _Tokens:
         prompts = encode([pair.prompt for pair in pairs])
         self.prompt = [len(ids) for ids in prompts]
         self.merged = [False] * len(pairs)
-        self.chosen, self.rejected = [], []
+        self.chosen: list[int] = []
+        self.rejected: list[int] = []
         for side, counts in (("chosen", self.chosen), ("rejected", self.rejected)):
             wholes = encode([pair.prompt + getattr(pair, side) for pair in pairs])
             for k, (prompt, whole) in enumerate(zip(prompts, wholes, strict=True)):

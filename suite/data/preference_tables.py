@@ -143,9 +143,9 @@ def _pair(row: Mapping[str, Any], index: int, split: str, form: Format, tokenize
         prompt, chosen, rejected = _texts(row, form, tokenizer)
     except ValueError as error:
         return TextPair(index, split, "", "", "", str(error))
-    scores = [row.get(name) for name in ("score_chosen", "score_rejected")]
-    given = tuple(map(float, scores)) if all(isinstance(score, (int, float)) for score in scores) else None
-    return TextPair(index, split, prompt, chosen, rejected, "", given)  # type: ignore[arg-type]
+    scores = row.get("score_chosen"), row.get("score_rejected")
+    given = None if None in scores else (float(scores[0]), float(scores[1]))  # type: ignore[arg-type]
+    return TextPair(index, split, prompt, chosen, rejected, "", given)
 
 
 def _texts(row: Mapping[str, Any], form: Format, tokenizer: Any) -> tuple[str, str, str]:
