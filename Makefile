@@ -1,4 +1,4 @@
-.PHONY: install check format test slow smoke frontier learning-rates exact-world assets
+.PHONY: install check format test slow smoke frontier learning-rates exact-world figures assets
 
 install:            ## everything a contributor needs
 	pip install ".[dev]"
@@ -30,6 +30,9 @@ learning-rates:     ## results/learning_rates
 
 exact-world:        ## results/exact_world, a few minutes
 	python experiments/run_exact_world.py
+
+figures:            ## every committed figure again, from its records
+	python experiments/make_figures.py
 
 assets:             ## suite/assets, about an hour and a half on 2 cores
 	python experiments/train_assets.py language-model
