@@ -34,12 +34,11 @@ class Arguments:
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     drawers = {"comparisons.csv": results.draw_all, "kl_estimators.csv": exact_world.draw_all}
-    found = [
-        (folder, draw)
-        for folder in sorted(path for path in arguments.results.glob("*") if path.is_dir())
-        for table, draw in drawers.items()
-        if (folder / table).exists()
-    ]
+    folders = sorted(path for path in arguments.results.glob("*") if path.is_dir())
+    found = [(folder, draw) for folder in folders for table, draw in drawers.items() if (folder / table).exists()]
+    for folder in set(folders) - {folder for folder, _ in found}:
+        if any(folder.glob("*.png")):
+            print(f"{folder}: skipped, its records are of an older version; run its experiment again", file=sys.stderr)
     if not found:
         raise UserError(f"--results {arguments.results}: no results folder there; run an experiment first, see README.md")
     for folder, draw in found:

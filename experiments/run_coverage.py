@@ -23,6 +23,7 @@ from suite.errors import UserError, one_line_errors
 from suite.maths.frontier import Frontier, bootstrap
 from suite.maths.statistics import (
     Interval,
+    bootstrap_p_value,
     clustered_mean_interval,
     mean_interval,
     paired_difference,
@@ -93,6 +94,31 @@ def seeds_and_prompts(seeds: int) -> Case:
     return case
 
 
+def paired_at_equal_kl(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """Difference of two frontiers at a KL, one seed each, paired bootstrap percentiles: the comparison table's interval."""
+    draws, gap = _two_frontiers(rng, n, better=0.02)
+    return Interval(gap, *np.quantile(draws, [0.025, 0.975]), n), 0.02
+
+
+def no_difference(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
+    """The comparison table's p-value where there is no difference: coverage is the share of p above 0.05."""
+    draws, gap = _two_frontiers(rng, n, better=0.0)
+    inside = bootstrap_p_value(draws) > 0.05
+    return Interval(gap, -1.0 if inside else 2.0, 1.0 if inside else 3.0, n), 0.0
+
+
+def _two_frontiers(rng: np.random.Generator, n: int, *, better: float) -> tuple[np.ndarray, float]:
+    """Replications of the difference at 1 nat of two methods that share the prompts' difficulty, and the difference."""
+    difficulty = rng.beta(0.4, 0.6, n)
+    found = {}
+    for name, shift in (("a", better), ("b", 0.0)):
+        reward = (difficulty + shift + rng.normal(0, 0.2, n))[None]
+        frontier = np.stack([np.zeros((1, n)), reward], axis=1)
+        found[name] = Frontier(frontier, np.stack([np.zeros((1, n)), np.ones((1, n))], axis=1))
+    draws = bootstrap(found, [1.0], max_kl=1.0, resamples=RESAMPLES, seed=int(rng.integers(2**31)))
+    return draws["a"][:, 0] - draws["b"][:, 0], float(found["a"].at([1.0])[0] - found["b"].at([1.0])[0])
+
+
 def seeds_alone(seeds: int) -> Case:
     """Mean over `seeds` training seeds by t; n plays no part."""
 
@@ -106,6 +132,7 @@ def seeds_alone(seeds: int) -> Case:
 CASES: dict[str, Case] = {
     "mean reward, middling policy": mid_rewards, "mean reward, policy near the top": high_rewards, "paired difference": paired,
     "win rate, Wilson": independent_wins, "win rate, both orders, clustered": wins_in_both_orders,
+    "difference at equal KL": paired_at_equal_kl, "p-value without a difference": no_difference,
     "frontier, 2 seeds": seeds_and_prompts(2), "frontier, 5 seeds": seeds_and_prompts(5),
     "over 2 seeds, t": seeds_alone(2), "over 5 seeds, t": seeds_alone(5),
 }  # fmt: skip

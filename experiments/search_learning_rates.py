@@ -90,7 +90,7 @@ def main() -> int:
     tables = []
     for (method, rate), plan in plans.items():
         if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
-            tables.append(pd.DataFrame([{"searched": method, "lr": rate}]))
+            tables.append(pd.DataFrame([{"searched": method, "lr": rate, "metric": None}]))
             continue
         records, _ = collect(arguments.runs, plan, experiment="learning_rates")
         tables.append(records.assign(searched=method, lr=rate, train_prompts=arguments.train_prompts))
@@ -101,7 +101,7 @@ def main() -> int:
         records = pd.concat([earlier[~earlier["searched"].isin(records["searched"])], records], ignore_index=True)
     scores = score_table(records)
     if scores["score"].isna().all():
-        return 1
+        raise UserError("no rate of any method gave a policy: all diverged or failed; see error.log of the runs named above")
     chosen = choose(scores)
     write_atomically(path, lambda path: records.to_csv(path, index=False, float_format="%.6g"))
     write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))

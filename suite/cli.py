@@ -73,7 +73,7 @@ def doctor(
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
-        raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).partition(chr(10))[0]})") from error
     pairs, form = read_pairs(source, loaded)
     report = examine(pairs, loaded, max_length=max_length, max_prompt_length=max_prompt_length)
     rows = ", ".join(f"{split} {count:,}" for split, count in report.rows.items())

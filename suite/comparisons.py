@@ -46,7 +46,7 @@ def compare(
 
     Intervals and p-values come from one bootstrap over prompts (paired) and training seeds; p is corrected by Holm over all
     comparisons of this table. What is not significant at 5 % then is "tied", with the prompts that would resolve a gap of
-    this size with 80 % power, if there is one.
+    this size with 80 % power at Bonferroni's level (infinity where the training seeds scatter too much for any number).
 
     Returns:
         One row per budget (the last: the mean over budgets up to 10 nats) and method: `kl_budget`, `method`, `reach` [nats],
@@ -54,8 +54,11 @@ def compare(
         `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `prompts_needed`, `detectable` (the gap
         that these prompts would show with 80 % power), `probability_of_improvement`; `optimality_low`, `optimality_high`.
     """
+    if not found:
+        return pd.DataFrame(columns=["kl_budget", "method", "reach", "reward", "low", "high", "seeds", "n"])
     draws = bootstrap(found, budgets, max_kl=MAX_KL)
     base = found.get(against)
+    level = 0.05 / max(1, (len(found) - 1) * (len(budgets) + 1))  # Bonferroni's, which Holm's is at least as good as
     rows = []
     for column, budget in enumerate([*budgets, None]):
         for method, frontier in found.items():
@@ -79,8 +82,10 @@ def compare(
                 row["difference_low"], row["difference_high"] = np.quantile(gap, [0.025, 0.975])
                 if budget is not None:
                     mine, other = frontier.by_prompt(budget), base.by_prompt(budget)
-                    row["prompts_needed"] = prompts_needed(mine - other)
-                    row["detectable"] = minimum_detectable_difference(mine - other)
+                    of_seeds_alone = max(0.0, float(gap.var() - (mine - other).var(ddof=1) / len(mine)))
+                    keywords = {"level": level, "seed_variance": of_seeds_alone}
+                    row["prompts_needed"] = prompts_needed(mine - other, **keywords)
+                    row["detectable"] = minimum_detectable_difference(mine - other, **keywords)
                     row["probability_of_improvement"] = probability_of_improvement(mine, other)
             rows.append(row)
     table = pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from suite.records import REFERENCE, chosen_policies
 PROMPTS = [f"p{i:03d}" for i in range(200)]
 # method → (setting, step) → (KL, validation reward, test reward) of its seeds
 POINTS = {
-    "DPO": {("b", 1): [(1.0, 0.7, 0.70)], ("b", 2): [(2.0, 0.9, 0.80)], ("b", 3): [(1.5, 0.72, 0.99)]},
+    "DPO": {("b", 1): [(1.0, 0.75, 0.70)], ("b", 2): [(2.0, 0.9, 0.80)], ("b", 3): [(1.5, 0.72, 0.99)]},
     "Same": {("", 1): [(2.0, 0.8, 0.795)]},
     "Worse": {
         ("", 1): [
@@ -56,8 +56,7 @@ def tables():
 
 def test_the_hull_is_chosen_on_validation_prompts(tables):
     """DPO's step 3 is best on test prompts and below the hull on validation prompts: it must not be used."""
-    assert chosen_policies(tables[0])["DPO"] == [("b", 1), ("b", 2)] or chosen_policies(tables[0])["DPO"] == [("b", 2)]
-    assert ("b", 3) not in chosen_policies(tables[0])["DPO"]
+    assert chosen_policies(tables[0])["DPO"] == [("b", 1), ("b", 2)]
 
 
 def test_frontiers_hold_the_reference_and_the_chosen_policies(tables):
@@ -90,9 +89,9 @@ def test_verdicts(comparison):
     same = comparison.loc[("2", "Same")]
     assert same["difference"] == pytest.approx(-0.005)
     assert same["difference_low"] < 0 < same["difference_high"]
-    # sd of the paired difference is .05·√2; (1.96 + .84)²·sd²/.005² ≈ 1,570
-    assert same["prompts_needed"] == pytest.approx(1570, rel=0.2)
-    assert same["detectable"] == pytest.approx(2.8 * 0.05 * math.sqrt(2 / 200), rel=0.1)
+    # sd of the paired difference is .05·√2; at Bonferroni's level .05/9 (2.77 + .84)²·sd²/.005² ≈ 2,600
+    assert same["prompts_needed"] == pytest.approx(2600, rel=0.2)
+    assert same["detectable"] == pytest.approx(3.61 * 0.05 * math.sqrt(2 / 200), rel=0.1)
 
 
 def test_difficulty_of_prompts_cancels(comparison):

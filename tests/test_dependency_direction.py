@@ -30,6 +30,7 @@ ALLOWED = {
         "suite.errors",
     },
     "suite.records": {"suite.maths"},
+    "suite.metrics": {"suite.maths", "suite.rewards"},
     "suite.comparisons": {"suite.records", "suite.maths"},
     "suite.figures": {"suite.runs", "suite.records", "suite.comparisons", "suite.maths"},
     "suite.trial": {"suite.data", "suite.interfaces", "suite.policies", "suite.runs", "suite.training"},

@@ -2,7 +2,7 @@
 
 Same model, prompts, ground-truth reward, number of completions, batch sizes, passes and threads, one after the other on the
 same machine; both policies are measured by our evaluation on the same test prompts. TRL runs in an environment of its own
-(see trl_ppo.py), twice: with our settings, and with its defaults.
+(see trl_ppo.py): with our settings in fp32 and in bf16, and with its defaults.
 
 examples:
   python experiments/benchmarks/ppo_beside_trl.py --peer-python ENV/bin/python
@@ -124,6 +124,7 @@ def time_ours(
         PPOGT().train(data, reference, config, run)
     seconds["score"] = seconds["rollout"] - seconds["sample"] - seconds["reward_model"]
     seconds["all"] = seconds.pop("rollout") + seconds["update"]
+    seconds["completions"] = config.num_steps * config.samples_per_step
     return seconds, run.directory / "snapshots"
 
 
@@ -171,9 +172,9 @@ def time_peer(job: dict[str, Any], arguments: Arguments) -> tuple[dict[str, floa
     script = Path(__file__).with_name("trl_ppo.py")
     done = subprocess.run([arguments.peer_python, script, out / "job.json"], stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise UserError(f"{script.name} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"{script.name} failed ({done.returncode}): {done.stderr.strip().rpartition(chr(10))[2] or 'killed'}")
     steps = pd.DataFrame(json.loads((out / "steps.json").read_text()))
-    return steps[[*PARTS, "all"]].sum().to_dict(), out
+    return {**steps[[*PARTS, "all"]].sum().to_dict(), "completions": sum(map(len, job["prompts"]))}, out
 
 
 def evaluate(policy: CausalLMPolicy, reference: CausalLMPolicy, reward: ClassifierReward, test: list[Prompt]) -> pd.DataFrame:
@@ -214,9 +215,9 @@ def report(
     mine = names[0]
     speed = []
     for name, (seconds, _) in runs.items():
-        rate = arguments.samples / seconds["all"]
+        rate = seconds["completions"] / seconds["all"]
         shares = {part: f"{seconds[part] / seconds['all']:.0%}" for part in PARTS}
-        ratio = arguments.samples / runs[mine][0]["all"] / rate
+        ratio = runs[mine][0]["completions"] / runs[mine][0]["all"] / rate
         speed.append({"run": name, "completions/s": f"{rate:.1f}", "seconds": f"{seconds['all']:.0f}", **shares,
                       "ours is faster by": f"{ratio:.1f}×"})  # fmt: skip
     rows, matched = [], []

@@ -196,9 +196,9 @@ def _tokens(
             "shorten prompts or raise --max-length", rows([p >= max_length for p in ids.prompt]),
         ),
         Finding(
-            "warning", f"longer than max_length = {max_length} tokens: the end of a completion is cut, its EOS with it",
+            "warning", f"no room for EOS within max_length = {max_length} tokens: the end of a completion is cut",
             "drop them or raise --max-length",
-            rows([p < max_length < p + c for p, c in zip(ids.prompt, longest, strict=True)]),
+            rows([p < max_length <= p + c for p, c in zip(ids.prompt, longest, strict=True)]),
         ),
         Finding(
             "warning", f"the prompt is longer than max_prompt_length = {max_prompt_length} tokens and is cut",

@@ -5,11 +5,14 @@ Standard or conversational, with an explicit prompt or one that chosen and rejec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
+
+from jinja2 import TemplateError
 
 from suite.errors import UserError
 
@@ -56,11 +59,9 @@ def load_splits(source: str) -> dict[str, Any]:
         if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
             found = datasets.load_from_disk(str(path))
         elif path.is_dir():
-            files = {f.name.split(".")[0]: f for f in sorted(path.iterdir()) if _kind(f)}
-            if not files:
-                raise UserError(f"{path}: no {', '.join(LOADERS)} file in it")
-            kind = _kind(next(iter(files.values())))
-            found = datasets.load_dataset(kind, data_files={name: str(file) for name, file in files.items()})
+            files = _files_by_split(path)
+            kind = _kind(Path(next(iter(files.values()))[0]))
+            found = datasets.load_dataset(kind, data_files=files)
         elif path.is_file():
             if not (kind := _kind(path)):
                 raise UserError(f"{path}: unknown ending; use one of {', '.join(LOADERS)}, gzipped or not")
@@ -73,12 +74,28 @@ def load_splits(source: str) -> dict[str, Any]:
         raise
     except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(
-            f"preference data {source!r} could not be read ({type(error).__name__}: {reason}). If it is a Hub name and this "
-            f"machine is offline: where there is a network, run hf download {source} --repo-type dataset --local-dir data; "
-            f"copy the folder here and pass its path"
-        ) from error
+        advice = "" if path.exists() else (
+            f". If it is a Hub name and this machine is offline: where there is a network, run hf download {source} "
+            f"--repo-type dataset --local-dir pairs; copy the folder here and pass its path"
+        )  # fmt: skip
+        raise UserError(f"preference data {source!r} could not be read ({type(error).__name__}: {reason}){advice}") from error
     return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+
+
+def _files_by_split(folder: Path) -> dict[str, list[str]]:
+    """Split → files of a folder, or of the `data` folder in it, as on the Hub: `train-00000-of-00002.parquet` is of `train`.
+
+    Raises:
+        UserError: None there.
+    """
+    files: dict[str, list[str]] = {}
+    for place in (folder, folder / "data"):
+        for file in sorted(place.iterdir()) if place.is_dir() and not files else ():
+            if _kind(file):
+                files.setdefault(re.split(r"[^a-zA-Z_]", file.name)[0] or "train", []).append(str(file))
+    if not files:
+        raise UserError(f"{folder}: no {', '.join(LOADERS)} file in it")
+    return files
 
 
 def _kind(file: Path) -> str | None:
@@ -121,7 +138,8 @@ def read_pairs(source: str, tokenizer: Any = None) -> tuple[list[TextPair], Form
     for split, table in splits.items():
         if not len(table):
             continue
-        form = detect_format(table.column_names, table[0], f"{source} [{split}]")
+        first = next((row for row in table if row.get("chosen") is not None), table[0])
+        form = detect_format(table.column_names, first, f"{source} [{split}]")
         if form.endswith("conversations") and getattr(tokenizer, "chat_template", None) is None:
             raise UserError(
                 f"{source}: these are conversations, and the tokenizer has no chat template; pass --tokenizer with one that has"
@@ -141,10 +159,11 @@ def _pair(row: Mapping[str, Any], index: int, split: str, form: Format, tokenize
             return TextPair(index, split, "", "", "", f"{name} is {type(value).__name__}, not {kind.__name__}")
     try:
         prompt, chosen, rejected = _texts(row, form, tokenizer)
-    except ValueError as error:
-        return TextPair(index, split, "", "", "", str(error))
+    except (ValueError, LookupError, TypeError, TemplateError) as error:
+        return TextPair(index, split, "", "", "", " ".join(str(error).split()) or type(error).__name__)
     scores = row.get("score_chosen"), row.get("score_rejected")
-    given = None if None in scores else (float(scores[0]), float(scores[1]))  # type: ignore[arg-type]
+    numbers = all(isinstance(score, (int, float)) for score in scores)
+    given = (float(scores[0]), float(scores[1])) if numbers else None  # type: ignore[arg-type]
     return TextPair(index, split, prompt, chosen, rejected, "", given)
 
 

@@ -116,7 +116,7 @@ DIAGNOSTICS = {
     "displacement/chosen": "log π/π_ref of chosen, nats", "displacement/rejected": "log π/π_ref of rejected, nats",
     "grad_norm": "gradient norm before clipping", "kl": "sequence KL of the rollout, nats", "reward": "reward learned from",
 }  # fmt: skip
-"""Metric → title of a panel, in the order in which they are drawn; the first so many as there are panels."""
+"""Metric → title of its panel."""
 
 
 def training_diagnostics(training: pd.DataFrame, axes: Any) -> None:

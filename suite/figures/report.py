@@ -25,7 +25,7 @@ from suite.runs.sweep import closure
 
 EQUAL_KL = (
     "Each method's policies on the hull of its *validation* points (mixtures of two policies reach the line between them), "
-    "measured on *test* prompts; beyond what a method reaches, its best. Brackets: 95 % bootstrap percentiles over prompts and "
+    "measured on *test* prompts; beyond what a method reaches, its last. Brackets: 95 % bootstrap percentiles over prompts and "
     "training seeds; with one seed they are conditional on the trained policies, with two they understate how much seeds "
     "matter. p-values: the same bootstrap, paired by prompt, Holm over the {comparisons} comparisons of this table; tied means "
     "p > 0.05. The prompts that would resolve a gap (80 % power) take it at its observed size. The ideal gain is that of the "
@@ -61,6 +61,7 @@ def write_report(
     }  # fmt: skip
     write_atomically(out / "about.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
     ideal = collect.ideal_of(runs, plan)
+    (out / "ideal.csv").unlink(missing_ok=True)  # of another run in the same folder
     if ideal is not None:
         write_table(out / "ideal.csv", pd.DataFrame({name: getattr(ideal, name) for name in IDEAL_COLUMNS}))
     comparison = compare(frontiers(records, numbers), against="DPO", ideal=ideal)

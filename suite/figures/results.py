@@ -52,7 +52,8 @@ class Results:
     @cached_property
     def health(self) -> pd.DataFrame:
         """See `suite.runs.health.health_table`."""
-        return pd.read_csv(self.folder / "health.csv", keep_default_na=False).fillna({"setting": "", "alarms": ""})
+        table = pd.read_csv(self.folder / "health.csv", keep_default_na=False, na_values=[""])
+        return table.fillna({"setting": "", "alarms": ""})
 
     @cached_property
     def ideal(self) -> IdealFrontier | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,9 +62,10 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
             entry["p (Holm)"] = f"{row['p_holm']:.3f}"
             entry["verdict"] = row["verdict"]
             if row["verdict"] == "statistically tied" and pd.notna(row["prompts_needed"]):
-                entry["verdict"] += (
-                    f": {row['prompts_needed']:,.0f} prompts would resolve it, these would show {row['detectable']:.3f}"
-                )
+                more = f"{row['prompts_needed']:,.0f} prompts would resolve it"
+                if row["prompts_needed"] == float("inf"):
+                    more = "more training seeds might resolve it, more prompts not"
+                entry["verdict"] += f": {more}; these would show {row['detectable']:.3f}"
             if pd.notna(row["probability_of_improvement"]):
                 entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
         rows.append(entry)
@@ -83,7 +85,7 @@ def health_page_table(health: pd.DataFrame) -> str:
         {
             "method": row["method"], "setting": row["setting"], "seed": row["seed"], "step": row["step"],
             "tokens": f"{row['tokens']:.1f}", "EOS": f"{row['eos_rate']:.0%}",
-            **{f"distinct-{n}": f"{row[f'distinct_{n}']:.2f}" for n in (1, 2, 3)},
+            **{f"distinct-{n}": _number(row[f"distinct_{n}"], ".2f") for n in (1, 2, 3)},
             "repeated 3-grams": f"{row['repetition']:.1%}", "identical": f"{row['identical']:.1%}",
             "perplexity under π_ref": f"{row['reference_perplexity']:.0f}", "alarms": row["alarms"],
         }
@@ -139,6 +141,8 @@ def compute_budgets(records: pd.DataFrame, *, against: str = "DPO") -> list[floa
 
 def cost_table(records: pd.DataFrame) -> str:
     """What one whole run took, mean over the runs of each method; of tokens, with what the method needs beforehand."""
+    if "tokens_trained" not in records:
+        return "Nothing was trained."
     runs = records[records["step"] > 0].sort_values("step").groupby(["method", "setting", "seed"], sort=False).last()
     means = runs.groupby("method", sort=False)
     table = pd.DataFrame(
@@ -153,6 +157,12 @@ def cost_table(records: pd.DataFrame) -> str:
     return table.reset_index().to_markdown(index=False, floatfmt=",.4g")
 
 
+ON_POLICY = (
+    ("β", "beta", ".3f"), ("reward it learns from", "reward", ".3f"), ("entropy, nats/token", "entropy", ".2f"),
+    ("clipped", "clip_fraction", ".1%"), ("explained variance", "explained_variance", ".2f"),
+)  # fmt: skip
+
+
 def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], float]) -> str:
     """Where on-policy runs settled: means over the last quarter of their steps.
 
@@ -164,14 +174,12 @@ def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], f
     for (method, setting, seed), steps in training.groupby(["method", "setting", "seed"], sort=False):
         if (method, setting) in targets:
             late, target = steps.tail(max(1, len(steps) // 4)), targets[method, setting]
+            if "kl" not in late or late["kl"].isna().all():
+                continue
             kl = late["kl"].mean()
-            rows.append(
-                {"method": method, "target KL, nats": target, "seed": seed, "KL": f"{kl:.2f}",
-                 "off target": f"{kl / target - 1:+.0%}", "β": f"{late['beta'].mean():.3f}",
-                 "reward it learns from": f"{late['reward'].mean():.3f}",
-                 "entropy, nats/token": f"{late['entropy'].mean():.2f}", "clipped": f"{late['clip_fraction'].mean():.1%}",
-                 "explained variance": f"{late['explained_variance'].mean():.2f}"}
-            )  # fmt: skip
+            shown = {title: _number(late[name].mean() if name in late else None, form) for title, name, form in ON_POLICY}
+            point = {"method": method, "target KL, nats": target, "seed": seed}
+            rows.append({**point, "KL": f"{kl:.2f}", "off target": f"{kl / target - 1:+.0%}", **shown})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else ""
 
 
@@ -206,6 +214,10 @@ def calibration(held_out: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     return table, float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["n"]))
 
 
+def _number(value: Any, form: str) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:{form}}"
+
+
 def _interval(interval: Interval, form: str) -> str:
     mean, low, high = (form.format(value) for value in interval[:3])
     return f"{mean} [{low}, {high}]" if interval.low == interval.low else f"{mean}, too few for an interval"
@@ -233,8 +245,9 @@ def samples_page(samples: pd.DataFrame, degenerate: pd.DataFrame | None = None) 
             "The paper's Table 3 shows unlikelihood's; here those with the most repetition.",
             "",
         ]
-        for (setting, step), group in degenerate.groupby(["setting", "step"], sort=False):
-            lines += [f"### {group['method'].iloc[0]} {setting}, step {step}".replace("  ", " "), "", *_sample_lines(group), ""]
+        for point, group in degenerate.groupby(POINT, sort=False):
+            method, setting, seed, step = point
+            lines += [f"### {method} {setting}, seed {seed}, step {step}".replace(" ,", ","), "", *_sample_lines(group), ""]
         if degenerate.empty:
             lines += ["None: no policy of this run has an alarm.", ""]
     return "\n".join(lines)

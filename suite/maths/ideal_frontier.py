@@ -49,7 +49,7 @@ class IdealFrontier:
     Attributes:
         kl: Nats, growing from 0. Shape (points,).
         reward: Shape (points,).
-        low, high: 95 % bootstrap interval of the reward over prompts at that KL. Shape (points,).
+        low, high: `reward` with the 95 % bootstrap interval over prompts of the gain over the reference. Shape (points,).
         effective_samples: Mean effective sample size over prompts. Shape (points,).
         limit: Largest KL up to which this holds, nats; beyond it the ideal lies between the last reward and `maximum`.
         maximum: The largest reward there is.
@@ -138,5 +138,7 @@ def optimality(reward: float, start: float, ideal: tuple[float, float]) -> tuple
     Returns:
         Smallest and largest value, NaN where there is nothing to gain.
     """
-    low, high = ((reward - start) / (limit - start) if limit > start else float("nan") for limit in reversed(ideal))
+    if not ideal[0] > start:
+        return float("nan"), float("nan")
+    low, high = sorted((reward - start) / (limit - start) for limit in ideal)
     return low, high

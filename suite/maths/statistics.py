@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 from statsmodels.stats import multitest, proportion
-from statsmodels.stats.power import TTestPower
+
+MANY = 2000
+"""Units beyond which the normal interval is used: it agrees with BCa there, whose cost grows with the square."""
 
 
 class Interval(NamedTuple):
@@ -22,7 +25,7 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resamples: int = 2000) -> Interval:
-    """Mean of per-prompt values and its BCa bootstrap interval over prompts (Efron 1987).
+    """Mean of per-prompt values and its BCa bootstrap interval over prompts (Efron 1987); normal beyond `MANY` of them.
 
     Prompts are the independent units: several samples of one prompt must be averaged before they come here. The interval is
     conditional on the trained policy; it says nothing about training seeds.
@@ -40,6 +43,9 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resa
     if np.ptp(x) == 0 or len(x) < 3:
         spread = 0.0 if np.ptp(x) == 0 else float("nan")
         return Interval(float(x.mean()), float(x.mean() - spread), float(x.mean() + spread), len(x))
+    if len(x) > MANY:
+        half = float(stats.norm.ppf((1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
+        return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
     interval = stats.bootstrap(
         (x,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa", rng=np.random.default_rng(seed)
     ).confidence_interval
@@ -47,15 +53,16 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resa
 
 
 def clustered_mean_interval(
-    values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, seed: int = 0, resamples: int = 2000
+    values: ArrayLike, clusters: Iterable[Any], *, level: float = 0.95, seed: int = 0, resamples: int = 2000
 ) -> Interval:
     """Mean of values that come in clusters (pairs of one prompt) and its BCa bootstrap interval over clusters.
 
-    The mean is over values, Σ values / their number; clusters may differ in size and are resampled whole.
+    The mean is over values, Σ values / their number; clusters may differ in size and are resampled whole. Beyond `MANY`
+    clusters the interval is the normal one.
 
     Args:
         values: Shape (values,).
-        clusters: The cluster of each value, any labels. Same shape.
+        clusters: The cluster of each value, labels that can be sorted. Same length.
         level: Coverage.
         seed: Seed of the resampling.
         resamples: Bootstrap replications.
@@ -66,7 +73,7 @@ def clustered_mean_interval(
     Raises:
         ValueError: Shapes differ, nothing there, or not finite.
     """
-    x, labels = np.asarray(values, dtype=float), np.asarray(clusters)
+    x, labels = np.asarray(values, dtype=float), np.fromiter(clusters, dtype=object)  # type: ignore[arg-type]
     if x.ndim != 1 or x.shape != labels.shape or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"values: expected finite numbers and one cluster each, got shapes {x.shape} and {labels.shape}")
     _, index = np.unique(labels, return_inverse=True)
@@ -75,6 +82,11 @@ def clustered_mean_interval(
     if np.ptp(x) == 0 or len(sums) < 3:
         spread = 0.0 if np.ptp(x) == 0 else float("nan")
         return Interval(mean, mean - spread, mean + spread, len(sums))
+
+    if len(sums) > MANY:  # linearised ratio
+        residuals = sums - mean * counts
+        half = float(stats.norm.ppf((1 + level) / 2) * residuals.std(ddof=1) * math.sqrt(len(sums)) / counts.sum())
+        return Interval(mean, mean - half, mean + half, len(sums))
 
     def ratio(s: NDArray[np.float64], c: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.asarray(s.sum(axis=axis) / c.sum(axis=axis))
@@ -142,36 +154,52 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-def minimum_detectable_difference(differences: ArrayLike, *, level: float = 0.05, power: float = 0.8) -> float:
-    """The smallest mean paired difference that a two-sided t-test on as many prompts finds with the given power.
+def minimum_detectable_difference(
+    differences: ArrayLike, *, level: float = 0.05, power: float = 0.8, seed_variance: float = 0.0
+) -> float:
+    """The smallest mean paired difference that a two-sided test on as many prompts finds with the given power.
+
+    (z_{1-level/2} + z_power)·√(s²/n + seed variance), a normal approximation.
+
+    Args:
+        differences: Per prompt. Shape (n,).
+        level: Of the test; divided by the number of tests for Bonferroni's bound on Holm's.
+        power: Probability of finding it.
+        seed_variance: Of the mean difference, from training seeds: what more prompts do not lower.
 
     Raises:
         ValueError: Fewer than three differences, or as `t_interval`.
     """
-    d = _finite(differences)
-    if len(d) < 3:
-        raise ValueError(f"differences: expected at least 3, got {len(d)}")
-    return float(TTestPower().solve_power(nobs=len(d), alpha=level, power=power) * d.std(ddof=1))
+    d = _at_least_three(differences)
+    return float(_z(level, power) * math.sqrt(d.var(ddof=1) / len(d) + seed_variance))
 
 
-def prompts_needed(differences: ArrayLike, *, level: float = 0.05, power: float = 0.8) -> float:
-    """How many prompts a two-sided t-test needs to find a mean as large as the one of these paired differences.
+def prompts_needed(differences: ArrayLike, *, level: float = 0.05, power: float = 0.8, seed_variance: float = 0.0) -> float:
+    """How many prompts find a mean as large as that of these paired differences: n = z²·s²/(mean² - z²·seed variance).
 
-    NaN where the mean or the spread is 0. It takes the observed gap for the true one: an order of magnitude, not a promise.
+    It takes the observed gap for the true one: an order of magnitude, not a promise. Arguments and errors as
+    `minimum_detectable_difference`.
 
-    Raises:
-        ValueError: Fewer than three differences, or as `t_interval`.
+    Returns:
+        A whole number; infinity where no number of prompts is enough; NaN where the mean or the spread is 0.
     """
-    d = _finite(differences)
-    if len(d) < 3:
-        raise ValueError(f"differences: expected at least 3, got {len(d)}")
+    d = _at_least_three(differences)
     if np.ptp(d) == 0 or d.mean() == 0:
         return float("nan")
-    effect = abs(d.mean()) / d.std(ddof=1)
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
-    if (rough := (z / effect) ** 2) > 1000 or rough < 4:  # the t-test's own answer differs by less than 1 %, or is below 4
-        return float(max(4, math.ceil(rough)))
-    return float(math.ceil(TTestPower().solve_power(effect_size=effect, alpha=level, power=power)))
+    z = _z(level, power)
+    left = float(d.mean() ** 2 - z**2 * seed_variance)
+    return math.inf if left <= 0 else float(math.ceil(z**2 * d.var(ddof=1) / left))
+
+
+def _z(level: float, power: float) -> float:
+    return float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
+
+
+def _at_least_three(differences: ArrayLike) -> NDArray[np.float64]:
+    d = _finite(differences)
+    if len(d) < 3:
+        raise ValueError(f"differences: expected at least 3, got {len(d)}")
+    return d
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

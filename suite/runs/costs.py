@@ -2,7 +2,8 @@
 
 Compute is counted in forward tokens: one token through the model without gradient is 1, with gradient and backward pass 3
 (2 and 6 floating-point operations per parameter, Kaplan et al. 2020, arXiv:2001.08361, sec. 2.1). It includes what a method
-needs beforehand: the completions of the pairs, their reference log-probs, the reward model. Labelling is free.
+needs beforehand: the completions of the pairs and, for methods that learn from pairs, log π_ref of them (completion tokens);
+the training of the reward model. Labels are free, but PPO-GT's calls of the gold reward count like those of a learned one.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ def training_metrics(root: Path, plan: Plan) -> pd.DataFrame:
     """One row per (method, setting, seed, step): what each training run logged.
 
     And `displacement/chosen`, `displacement/rejected` [nats] = log π/π_ref, the implicit rewards over the run's β (1 if it has
-    none), which can be compared between settings.
+    none), which can be compared between settings; of IPO by mean they are per token.
     """
     parts = []
     for run in plan.trained:
         rows = _metrics(root, run.train).assign(method=run.method, setting=run.label, seed=run.seed)
         for side in ("chosen", "rejected"):
             if f"rewards/{side}" in rows:
-                rows[f"displacement/{side}"] = rows[f"rewards/{side}"] / run.train.config["config"].get("beta", 1.0)
+                rows[f"displacement/{side}"] = rows[f"rewards/{side}"] / (run.train.config["config"].get("beta") or 1.0)
         parts.append(rows)
     if not parts:
         return pd.DataFrame(columns=["method", "setting", "seed", "step"])
@@ -50,15 +51,18 @@ def cost_at(root: Path, plan: Plan, run: TrainedRun, step: int) -> dict[str, Any
     """
     whole, needs = facts(root, run.train), load_method(run.train.config["method"]).needs
     logged = _metrics(root, run.train)
-    row = dict(logged[logged["step"] <= step].iloc[-1]) if len(logged) else {}
-    sampled = row.get("tokens_sampled", whole["tokens_sampled"])
-    scored = row.get("tokens_scored", whole.get("tokens_scored", 0))
-    trained = row.get("tokens", whole["tokens_trained"])
-    of_pairs = _sampled_for_pairs(root, plan)
+    logged = logged[logged["step"] <= step].ffill()
+
+    def so_far(logged_as: str, fact: str) -> float:
+        known = logged_as in logged and len(logged) and not pd.isna(logged[logged_as].iloc[-1])
+        return float(logged[logged_as].iloc[-1]) if known else float(whole.get(fact, 0))
+
+    sampled, scored = so_far("tokens_sampled", "tokens_sampled"), so_far("tokens_scored", "tokens_scored")
+    trained = so_far("tokens", "tokens_trained")
     if needs & {"pairs", "rankings", "reward"}:
-        sampled += of_pairs
+        sampled += _sampled_for_pairs(root, plan)
     if needs & {"pairs", "rankings"}:
-        scored += of_pairs  # log π_ref
+        scored += _sampled_for_pairs(root, plan)  # log π_ref
     if "reward" in needs:
         trained += facts(root, plan.reward_model)["tokens_trained"]
     return {

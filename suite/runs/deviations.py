@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite.data.tasks.imdb_sentiment import MAX_PREFIX, MIN_PREFIX
 from suite.registry import load_method
-from suite.runs.study import Study
+from suite.runs.study import Study, method_config
 
 UNSPECIFIED = "not specified"
 
@@ -28,8 +28,8 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
     methods = {name: load_method(name) for name in grid}
 
     def ppo(key: str, unit: str = "") -> str:
-        configs = {name: method.Config() for name, method in methods.items() if hasattr(method.Config, key)}
-        return "; ".join(f"{name} {getattr(config, key)}{unit}" for name, config in configs.items()) or "not run"
+        configs = {n: method_config(m, n, {}, study) for n, m in methods.items() if key in m.Config.__dataclass_fields__}
+        return "; ".join(f"{name} {config[key]}{unit}" for name, config in configs.items()) or "not run"
 
     rates = {
         name: f"{study.learning_rates.get(name, method.Config().optim.lr):g}"
@@ -39,7 +39,7 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
     name = Path(study.reference).name if Path(study.reference).exists() else study.reference
     judge = Path(study.gold_reward).name if Path(study.gold_reward).exists() else study.gold_reward
     own = [method for method in rates if method not in study.learning_rates]
-    choice = "equal-size search on validation prompts" + (
+    choice = "equal-size search on validation prompts, PPO's at its target KL" + (
         f"; not for {', '.join(own)}, which have their own default" if own else ""
     )
     if len(own) == len(rates):
@@ -69,8 +69,13 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
         ("PPO target KL, ground-truth reward, TRL's defaults", "3, 6, 9, 12", values("ppo_gt_trl", "target_kl")),
         ("PPO optimizer", UNSPECIFIED, "Adam; share of the rate left at the end: " + ppo("final_lr")),
         ("PPO completions per run", UNSPECIFIED, str(study.on_policy_samples)),
+        ("PPO rewards normalised", "yes (ground truth, tuned)", ppo("normalise_rewards")),
+        ("PPO rewards as logits", "yes (TRL's defaults)", ppo("logit_rewards")),
+        ("PPO passes over a rollout", "4 (TRL's defaults)", ppo("epochs_per_step")),
+        ("PPO minibatch, completions", "16 (TRL's defaults)", ppo("minibatch_size")),
         ("PPO completions per step", "1024 (ground truth, tuned), 256 (TRL's defaults)", ppo("samples_per_step")),
         ("PPO controller's horizon", "10000 samples (TRL's defaults)", ppo("horizon", " of the run's samples")),
+        ("PPO controller's gain on the KL at hand", "none (TRL's defaults)", ppo("gain")),
         ("reward model", "gpt2-large, 3 epochs, best validation accuracy", f"the reference, {study.reward_model.num_epochs} epochs, best validation accuracy"),
         ("evaluation", "every 100 steps", f"{optim.num_snapshots} evenly spaced snapshots per run"),
         ("completion length, tokens", UNSPECIFIED, str(study.max_new_tokens)),

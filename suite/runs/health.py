@@ -28,7 +28,7 @@ def health_table(root: Path, plan: Plan) -> pd.DataFrame:
 
 
 def degenerate_samples(root: Path, plan: Plan, health: pd.DataFrame, *, policies: int = 3, prompts: int = 3) -> pd.DataFrame:
-    """First test completions of the policies with the most repetition and of the reference: method, setting, step, text."""
+    """First test completions of the policies with alarms that repeat themselves most: `POINT`, prompt, text."""
     prompt_texts = pd.read_parquet(plan.reference_evaluation.inputs["test"].directory(root) / "prompts.parquet")
     texts = prompt_texts.set_index("prompt_id")["prompt_text"]
     worst = health[(health["alarms"] != "")].sort_values("repetition", ascending=False).head(policies)

@@ -231,7 +231,7 @@ STAGES: dict[str, Stage] = {
     "reward_model": Stage(
         train_reward_model, ("suite.data.tables", "suite.policies.causal_lm", "suite.training.reward_modeling")
     ),
-    "scores": Stage(score_completions, ("suite.data.tables", "suite.rewards.reward_model")),
+    "scores": Stage(score_completions, ("suite.data.tables", "suite.rewards.reward_model", "suite.training.loop")),
     "train": Stage(train_policy, ("suite.data.tables", "suite.policies.causal_lm")),
     "evaluation": Stage(evaluate_policy, MEASUREMENT),
 }

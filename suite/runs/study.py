@@ -118,9 +118,12 @@ class Plan:
     reward_model: RunSpec
 
     def without(self, failed: set[str]) -> Plan:
-        """The plan less the trained runs of which a part failed (by key)."""
+        """The plan less the trained runs of which a part failed (by key), and less what selects by scores that failed."""
         whole = [r for r in self.trained if failed.isdisjoint(spec.key for spec in (r.train, *r.evaluations))]
-        return replace(self, trained=whole)
+        scores, settings = self.pool_scores, self.pool_settings
+        if not failed.isdisjoint(spec.key for spec in scores):
+            scores, settings = [], [setting for setting in settings if not setting.learned]
+        return replace(self, trained=whole, pool_scores=scores, pool_settings=settings)
 
     @property
     def targets(self) -> list[RunSpec]:

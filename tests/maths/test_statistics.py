@@ -132,9 +132,24 @@ def test_the_prompts_that_are_needed_find_the_gap_four_times_in_five():
     found = sum(stats.ttest_1samp(rng.normal(gap, spread, n), 0).pvalue < 0.05 for _ in range(2000))
     assert found / 2000 == pytest.approx(0.8, abs=0.03)
     assert minimum_detectable_difference(rng.normal(0, spread, n)) == pytest.approx(abs(gap), rel=0.15)
+    assert prompts_needed(seen, level=0.05 / 20) > 1.8 * n
     assert np.isnan(prompts_needed([0.1, 0.1, 0.1]))
-    assert prompts_needed([1.0, 1.01, 1.02]) == 4
-    assert prompts_needed(rng.normal(1e-4, 0.2, 500)) > 1000
     for few in ([0.1], [0.1, 0.2]):
         with pytest.raises(ValueError, match="at least 3"):
             minimum_detectable_difference(few)
+
+
+def test_where_seeds_scatter_no_number_of_prompts_is_enough():
+    seen = np.random.default_rng(0).normal(0.02, 0.02, 200)
+    assert prompts_needed(seen) < 20
+    assert prompts_needed(seen, seed_variance=0.004**2) > prompts_needed(seen)
+    assert prompts_needed(seen, seed_variance=0.03**2) == np.inf
+    assert minimum_detectable_difference(seen, seed_variance=0.03**2) == pytest.approx(2.8 * 0.03, rel=0.01)
+
+
+def test_many_units_get_the_normal_interval_which_agrees():
+    x = np.random.default_rng(0).beta(0.4, 0.6, 2001)
+    normal, bootstrap = mean_interval(x), mean_interval(x[:2000])
+    assert normal.high - normal.low == pytest.approx(bootstrap.high - bootstrap.low, rel=0.05)
+    twice = clustered_mean_interval(np.repeat(x, 2), np.repeat(np.arange(2001), 2))
+    assert (twice.low, twice.high) == (pytest.approx(normal.low, rel=1e-3), pytest.approx(normal.high, rel=1e-3))

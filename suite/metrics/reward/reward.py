@@ -28,7 +28,7 @@ class Reward(evaluate.Measurement):
         return evaluate.MeasurementInfo(description=DESCRIPTION, citation="", inputs_description=INPUTS, features=features)
 
     def _compute(self, data, classifier, prompts=None, prompt_ids=None, seed=0):
-        values = ClassifierReward.load(classifier)(prompts or [""] * len(data), data)
-        units = prompt_ids or prompts or range(len(data))
+        values = ClassifierReward.load(classifier)([""] * len(data) if prompts is None else prompts, data)
+        units = next(some for some in (prompt_ids, prompts, range(len(data))) if some is not None)
         interval = clustered_mean_interval(values, list(units), seed=seed)
         return {"reward": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
