@@ -1,9 +1,9 @@
 """Redraw every committed figure from its records: no models, no torch, seconds.
 
 Examples:
-  python experiments/make_figures.py                       each figure where it lies, in results/
-  python experiments/make_figures.py --out /tmp/figures    into folders of the same names
-  python experiments/make_figures.py --results my/results  of your own runs
+  python experiments/make_figures.py                        each figure where it lies, in results/
+  python experiments/make_figures.py --out /tmp/figures     into folders of the same names
+  python experiments/make_figures.py --results my/results   of your own runs
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ PARTS = ("sample", "reward_model", "score", "update")
 class Arguments:
     """Command line of the benchmark."""
 
-    peer_python: Path
+    peer_python: Path = Path("ENV/bin/python")
     """Python of the environment that has TRL 0.11.4 (see trl_ppo.py)."""
     samples: int = 4096
     """Completions per run."""
