@@ -191,3 +191,12 @@ def test_an_edited_reward_model_is_never_answered_from_an_old_run(monkeypatch):
     ppo, dpo = (run.train.code for run in plan_study(STUDY, {"ppo": [{}], "dpo": [{}]}, [0]).trained)
     assert ppo != before[0]
     assert dpo == before[1]
+
+
+def test_a_failed_reward_model_takes_only_what_selects_by_it():
+    plan = plan_study(STUDY, {**GRID, "ppo": [{}]}, [0])
+    lost = {plan.reward_model.key, *(spec.key for spec in plan.pool_scores), plan.trained[1].train.key}
+    left = plan.without(lost)
+    assert [run.method for run in left.trained] == ["DPO"]
+    assert {setting.method for setting in left.pool_settings} == {"Best-of-N-GT"}
+    assert lost.isdisjoint(spec.key for spec in closure(left.targets))
