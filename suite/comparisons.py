@@ -82,7 +82,9 @@ def compare(
                 row["difference_low"], row["difference_high"] = np.quantile(gap, [0.025, 0.975])
                 if budget is not None:
                     mine, other = frontier.by_prompt(budget), base.by_prompt(budget)
-                    of_seeds_alone = max(0.0, float(gap.var() - (mine - other).var(ddof=1) / len(mine)))
+                    of_seeds_alone = 0.0
+                    if max(frontier.reward.shape[0], base.reward.shape[0]) > 1:
+                        of_seeds_alone = max(0.0, float(gap.var() - (mine - other).var(ddof=1) / len(mine)))
                     keywords = {"level": level, "seed_variance": of_seeds_alone}
                     row["prompts_needed"] = prompts_needed(mine - other, **keywords)
                     row["detectable"] = minimum_detectable_difference(mine - other, **keywords)

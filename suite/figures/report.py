@@ -24,12 +24,13 @@ from suite.runs.study import Plan
 from suite.runs.sweep import closure
 
 EQUAL_KL = (
-    "Each method's policies on the hull of its *validation* points (mixtures of two policies reach the line between them), "
-    "measured on *test* prompts; beyond what a method reaches, its last. Brackets: 95 % bootstrap percentiles over prompts and "
-    "training seeds; with one seed they are conditional on the trained policies, with two they understate how much seeds "
-    "matter. p-values: the same bootstrap, paired by prompt, Holm over the {comparisons} comparisons of this table; tied means "
-    "p > 0.05. The prompts that would resolve a gap (80 % power) take it at its observed size. The ideal gain is that of the "
-    "black line of the figure, a bracket where the ideal is one."
+    "Each method's policies on the hull of its *validation* points (mixtures of two policies reach the line between "
+    "them), measured on *test* prompts; beyond what a method reaches, its last. A method with few settings is compared by "
+    "the lines between them: what other settings of it would reach is not known. Brackets: 95 % bootstrap percentiles "
+    "over prompts and training seeds; with one seed they are conditional on the trained policies, with two they "
+    "understate how much seeds matter. p-values: the same bootstrap, paired by prompt, Holm over the {comparisons} "
+    "comparisons of this table; tied means p > 0.05. The prompts that would resolve a gap (80 % power) take it at its "
+    "observed size. The ideal gain is that of the black line of the figure, a bracket where the ideal is one."
 )
 EQUAL_COMPUTE = (
     "Each method's policy with the most validation reward, whatever the KL, measured on test prompts; 95 % over prompts for "

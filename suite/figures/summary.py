@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from suite.comparisons import AREA
 from suite.maths.statistics import Interval, clustered_mean_interval, mean_interval, paired_difference
 from suite.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
 
@@ -52,7 +53,7 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
             "KL, nats": row["kl_budget"], "method": row["method"], "reaches": f"{row['reach']:.1f}",
             "reward": _bounds(row, "reward", "low", "high"),
         }  # fmt: skip
-        if "seed_low" in row and comparison["seeds"].max() > 1:
+        if comparison["seeds"].max() > 1 and row["kl_budget"] != AREA:
             entry["over training seeds (t)"] = _bounds(row, "reward", "seed_low", "seed_high") + f", K = {row['seeds']:.0f}"
         if "optimality_low" in row and pd.notna(row["optimality_low"]):
             low, high = row["optimality_low"], row["optimality_high"]

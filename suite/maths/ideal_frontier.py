@@ -124,7 +124,7 @@ def ideal_frontier(
     low, high = np.quantile([curve(weights) for weights in draws], [0.025, 0.975], axis=0)
     middle = curve(everyone)
     sizes = np.interp(grid, kl @ everyone, samples @ everyone)
-    return IdealFrontier(grid, middle, low, high, sizes, limit, maximum)
+    return IdealFrontier(grid, middle, low, np.minimum(high, maximum), sizes, limit, maximum)
 
 
 def optimality(reward: float, start: float, ideal: tuple[float, float]) -> tuple[float, float]:

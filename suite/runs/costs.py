@@ -64,7 +64,7 @@ def cost_at(root: Path, plan: Plan, run: TrainedRun, step: int) -> dict[str, Any
     if needs & {"pairs", "rankings"}:
         scored += _sampled_for_pairs(root, plan)  # log π_ref
     if "reward" in needs:
-        trained += facts(root, plan.reward_model)["tokens_trained"]
+        trained += _trained_for_reward(root, plan)
     return {
         "tokens_sampled": int(sampled), "tokens_scored": int(scored), "tokens_trained": int(trained),
         "compute": int(sampled + scored + TRAINED * trained), "run_seconds": whole["seconds"],
@@ -74,7 +74,11 @@ def cost_at(root: Path, plan: Plan, run: TrainedRun, step: int) -> dict[str, Any
 
 def reward_model_compute(root: Path, plan: Plan) -> int:
     """Forward tokens that went into the reward model, the completions of the pairs included."""
-    return int(_sampled_for_pairs(root, plan) + TRAINED * facts(root, plan.reward_model)["tokens_trained"])
+    return int(_sampled_for_pairs(root, plan) + TRAINED * _trained_for_reward(root, plan))
+
+
+def _trained_for_reward(root: Path, plan: Plan) -> int:
+    return int(_metrics(root, plan.reward_model)["tokens"].iloc[-1])
 
 
 def _sampled_for_pairs(root: Path, plan: Plan) -> int:
