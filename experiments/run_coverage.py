@@ -1,7 +1,7 @@
 """Do the intervals hold the truth as often as they say? Simulated data whose truth is known, at the sizes that are reported.
 
 Examples:
-  python experiments/run_coverage.py                       the committed table, about ten minutes on one core
+  python experiments/run_coverage.py                       the committed table, about eight minutes on one core
   python experiments/run_coverage.py --replications 200    roughly, in a minute
 """
 
@@ -41,7 +41,7 @@ RESAMPLES = 1000
 class Arguments:
     """Command line of the coverage simulation."""
 
-    replications: int = 1000
+    replications: int = 2000
     """Simulated data sets per case and size."""
     out: Path = RESULTS / "statistics"
     """Where coverage.csv and summary.md go."""
