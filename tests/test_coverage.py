@@ -35,4 +35,4 @@ def test_the_committed_table_has_every_case():
     table = pd.read_csv(run_coverage.RESULTS / "statistics" / "coverage.csv")
     assert set(table["case"]) == set(run_coverage.CASES)
     sound = table[table["case"].isin(SOUND) & (table["n"] >= 256)]
-    assert sound["coverage"].between(0.93, 0.97).all()
+    assert ((sound["low"] <= 0.97) & (sound["high"] >= 0.93)).all()  # a few hundred replications each

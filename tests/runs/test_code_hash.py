@@ -69,12 +69,12 @@ def test_every_way_of_importing_an_own_helper_counts(package):
 @pytest.mark.parametrize(
     ("edited", "stages"),
     [
-        ("suite.maths.sequence_log_probs", {"sft", "prompts", "completions", "reward_model", "train", "evaluation"}),
-        ("suite.policies.sampling", {"sft", "prompts", "completions", "reward_model", "train", "evaluation"}),
+        ("suite.maths.sequence_log_probs", {"sft", "prompts", "completions", "reward_model", "scores", "train", "evaluation"}),
+        ("suite.policies.sampling", {"sft", "prompts", "completions", "reward_model", "scores", "train", "evaluation"}),
         ("suite.evaluation.reward_kl", {"completions", "evaluation"}),
         ("suite.maths.kl", {"completions", "evaluation"}),
-        ("suite.training.loop", {"sft", "completions", "reward_model"}),
-        ("suite.rewards.reward_model", {"reward_model"}),
+        ("suite.training.loop", {"sft", "completions", "reward_model", "scores"}),
+        ("suite.rewards.reward_model", {"reward_model", "scores"}),
         ("suite.data.labelling", {"pairs"}),
         ("suite.data.tasks.imdb_sentiment", {"sft", "prompts"}),
     ],
