@@ -94,7 +94,7 @@ def test_reward_at_matched_kl_by_hand(two):
     assert a.at([0, 0.5, 1, 2, 3, 50]) == pytest.approx([0.5, 0.6, 0.7, 0.75, 0.8, 0.8])
     assert b.at([1.0]) == pytest.approx([0.61])
     assert b.by_seed([1.0])[:, 0] == pytest.approx([0.605, 0.615])
-    for budget, value in ((0.0, 0.5), (0.5, 0.6), (2.0, 0.75), (9.0, 0.8)):
+    for budget, value in ((0.0, 0.5), (0.25, 0.55), (0.5, 0.6), (1.5, 0.725), (9.0, 0.8)):
         assert a.by_prompt(budget).mean() == pytest.approx(value)
     # trapezoids up to 4 nats: .6 + .75·2 + .8
     assert a.area(4.0) == pytest.approx((0.6 + 1.5 + 0.8) / 4, abs=1e-4)
