@@ -102,10 +102,11 @@ class PPO:
     Each step draws completions, gives every token the reward -β·(log π - log π_ref) and the last one the score too, estimates
     advantages by GAE with a value head on the policy's trunk, and takes clipped policy and value steps. With `target_kl` β
     follows the sequence KL. Logs, per step: `reward` as the reward function gave it, `kl` [nats per completion, k1], `beta`,
-    `objective` = reward - β·kl, `entropy` [nats per token, sampled], `tokens_per_completion`, `no_eos`, `policy_loss`,
-    `value_loss`, `explained_variance` of the returns by the values, `approx_kl` (k3 of the rollout's tokens, new against old),
-    `clip_fraction`, `first_ratio` (largest |π/π_old - 1| before the first update), `epochs`, `grad_norm`, `lr`, `tokens`,
-    `tokens_sampled`, `tokens_scored` (without gradient; by policy, reference and reward).
+    `objective` = reward - β·kl with the reward as normalised and penalised, `entropy` [nats per token, sampled],
+    `tokens_per_completion`, `no_eos`, `policy_loss`, `value_loss`, `explained_variance` of the returns by the values,
+    `approx_kl` (k3 of the rollout's tokens, new against old), `clip_fraction`, `first_ratio` (largest |π/π_old - 1| before the
+    first update), `epochs`, `grad_norm`, `lr`, `tokens`, `tokens_sampled`, `tokens_scored` (without gradient; by policy,
+    reference and reward).
     """
 
     name: ClassVar[str] = "PPO"
@@ -299,7 +300,7 @@ def _describe(rollout: Rollout, beta: float) -> dict[str, float]:
     variance = masked_mean((rollout.returns - masked_mean(rollout.returns, rollout.mask)).square(), rollout.mask)
     residual = masked_mean((rollout.returns - rollout.values).square(), rollout.mask)
     return {
-        "reward": reward, "kl": kl, "beta": beta, "objective": reward - beta * kl,
+        "reward": reward, "kl": kl, "beta": beta, "objective": float(rollout.objective.mean()),
         "entropy": -float(masked_mean(rollout.logps, rollout.mask)),
         "tokens_per_completion": float(rollout.mask.sum(1).float().mean()),
         "no_eos": sum(c.truncated for c in rollout.completions) / len(rollout.completions),

@@ -30,6 +30,7 @@ class Rollout:
         returns: GAE plus values, what the critic is to predict.
         scores: Reward of each completion as the reward function gave it. Shape (completions,).
         kl: log π(y|x) - log π_ref(y|x) of each completion, nats. Shape (completions,).
+        objective: Reward as normalised and penalised, less β·kl: what the step raises. Shape (completions,).
     """
 
     completions: list[Completion]
@@ -40,6 +41,7 @@ class Rollout:
     returns: Tensor
     scores: Tensor
     kl: Tensor
+    objective: Tensor
 
 
 class RunningScale:
@@ -138,7 +140,7 @@ def draw_rollout(
     advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
     if config.whiten_advantages:
         advantages = masked_whiten(advantages, mask)
-    return Rollout(completions, mask, logps, values, advantages, returns, scores, kl)
+    return Rollout(completions, mask, logps, values, advantages, returns, scores, kl, rewards.sum(1))
 
 
 def _logits(scores: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ Grid = Mapping[str, Sequence[Mapping[str, Any]]]
 # Chosen on validation prompts by experiments/search_learning_rates.py, equal candidates for every method; its records are in
 # results/learning_rates/.
 LEARNING_RATES = {
-    "dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "cdpo": 1e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5,
-    "ipo_mean": 1e-5, "hinge": 1e-5, "pl_dpo": 1e-5, "welleck": 1e-5, "ppo": 1e-4, "ppo_gt": 1e-4,
+    "dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5,
+    "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5, "ppo": 1e-4, "ppo_gt": 1e-4,
 }  # fmt: skip
 
 BEST_OF_N = [{"n": 2**k} for k in range(1, 7)]

@@ -1,11 +1,11 @@
 """Choose every method's learning rate on validation prompts: the same candidates, data and snapshots for all.
 
-A rate's score is the mean best validation reward within a KL budget, over budgets from 0 to 10 nats
-(`suite.maths.frontier.mean_frontier_reward`), at the first setting of the default grid. A method that is steered to a target
-KL is scored by its reward at that KL instead (`reward_at_kl` on the hull of its snapshots); of its rates within 0.02 of the
-best, about the standard error, the largest is taken, which reaches the target soonest. No test prompt is touched. The chosen
-rates stand in LEARNING_RATES of run_imdb_frontier.py. Methods of an earlier search in the same folder stay in its
-tables; those searched again replace their rows.
+A rate's score is the area under the hull of its snapshots, the mean validation reward over KL budgets from 0 to 10 nats
+(`suite.maths.frontier.Frontier.area`), at the first setting of the default grid; the best score wins. For a method that is
+steered to a target KL, the largest rate within 0.02 of the best (about the standard error) wins: it reaches the target
+soonest. No test prompt is touched. The chosen rates stand in LEARNING_RATES of run_imdb_frontier.py. Methods of an earlier
+search in the same folder stay in its tables; those searched again replace their rows. Without a method (--methods "") the
+tables are made again from the records.
 
 Examples:
   python experiments/search_learning_rates.py                    the committed search (embedded models, CPU)
@@ -27,7 +27,7 @@ from run_imdb_frontier import GRIDS, RESULTS, profiles
 
 from suite.errors import UserError, did_you_mean, one_line_errors
 from suite.figures.summary import with_interval
-from suite.maths.frontier import hull_indices, mean_frontier_reward, reward_at_kl
+from suite.maths.frontier import Frontier, hull_indices
 from suite.records import POINT, REFERENCE, wide
 
 MAX_KL = 10.0
@@ -72,7 +72,7 @@ def main() -> int:
     except ValueError:
         raise UserError(f"--rates {arguments.rates!r}: expected comma-separated numbers, for example 1e-5,1e-4") from None
     plans = {}
-    for method in (name.strip() for name in arguments.methods.split(",")):
+    for method in (name.strip() for name in arguments.methods.split(",") if name):
         trained = [name for name, settings in grid.items() if "n" not in settings[0]]
         if method not in trained:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, trained)}")
@@ -94,11 +94,13 @@ def main() -> int:
             continue
         records, _ = collect(arguments.runs, plan, experiment="learning_rates")
         tables.append(records.assign(searched=method, lr=rate, train_prompts=arguments.train_prompts))
-    records = pd.concat(tables, ignore_index=True)
     path = arguments.out / "records.csv"
     if path.exists():
         earlier = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"setting": ""})
-        records = pd.concat([earlier[~earlier["searched"].isin(records["searched"])], records], ignore_index=True)
+        tables.insert(0, earlier[~earlier["searched"].isin([method for method, _ in plans])])
+    if not tables:
+        raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
+    records = pd.concat(tables, ignore_index=True)
     scores = score_table(records)
     if scores["score"].isna().all():
         raise UserError("no rate of any method gave a policy: all diverged or failed; see error.log of the runs named above")
@@ -107,8 +109,8 @@ def main() -> int:
     write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
     page = (
         f"# Learning rates\n\nLast command: `{' '.join(['python experiments/search_learning_rates.py', *sys.argv[1:]])}`\n\n"
-        f"Score: best validation reward within a KL budget, mean over budgets 0 to {MAX_KL:g} nats; for a method steered to a "
-        f"target KL, the reward at that KL, and of the rates within {TIED} of the best the largest. The same candidates and "
+        f"Score: area under the hull of the snapshots, mean validation reward over KL budgets 0 to {MAX_KL:g} nats. The best "
+        f"wins; for a method steered to a target KL, the largest rate within {TIED} of the best. The same candidates and "
         f"prompts for every method, one training seed. Scores are as uncertain as the rewards they are made of: "
         f"neighbouring rates are often tied.\n\n{scores.to_markdown(index=False, floatfmt='.4g')}\n\nChosen: {chosen}\n"
     )
@@ -143,15 +145,10 @@ def score_table(records: pd.DataFrame) -> pd.DataFrame:
         reference = table[table["method"] == REFERENCE].iloc[0]["reward"]
         points = table[table["method"] != REFERENCE]
         best = points.loc[points["reward"].idxmax()]
-        if target := target_of(method):
-            kept = hull_indices(points["kl"], points["reward"], reference_reward=reference)
-            kl, reward = (np.append(zero, points[name].iloc[kept]) for name, zero in (("kl", 0.0), ("reward", reference)))
-            score = float(reward_at_kl(kl, reward, [target])[0])
-        else:
-            score = mean_frontier_reward(points["kl"], points["reward"], reference_reward=reference, max_kl=MAX_KL)
+        kept = hull_indices(points["kl"], points["reward"], reference_reward=reference)
+        hull = (np.append(zero, points[name].iloc[kept])[None, :, None] for name, zero in (("reward", reference), ("kl", 0.0)))
         rows.append(
-            {"method": method, "lr": f"{rate:g}", "score": score,
-             "scored at": f"KL {target:g}" if target else f"KL 0–{MAX_KL:g}", "reference reward": reference,
+            {"method": method, "lr": f"{rate:g}", "score": Frontier(*hull).area(MAX_KL), "reference reward": reference,
              "best reward, 95 % over prompts": with_interval(best, "reward"), "its KL, nats": with_interval(best, "kl", 2),
              "n prompts": int(best["reward_n"])}
         )  # fmt: skip

@@ -114,7 +114,8 @@ def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:
 DIAGNOSTICS = {
     "loss": "loss", "rewards/accuracies": "implicit reward accuracy", "rewards/margins": "implicit reward margin",
     "displacement/chosen": "log π/π_ref of chosen, nats", "displacement/rejected": "log π/π_ref of rejected, nats",
-    "grad_norm": "gradient norm before clipping", "kl": "sequence KL of the rollout, nats", "reward": "reward learned from",
+    "gradient_weight": "gradient weight σ(-margin)", "grad_norm": "gradient norm before clipping",
+    "kl": "sequence KL of the rollout, nats", "reward": "reward learned from",
 }  # fmt: skip
 """Metric → title of its panel."""
 

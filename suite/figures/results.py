@@ -118,7 +118,7 @@ def draw_training(results: Results, out: Path) -> list[Path]:
     training = results.training
     if training.empty:
         return []
-    with figure_file(out / "training", (13, 6.2), columns=4, rows=2) as (figure, axes, written):
+    with figure_file(out / "training", (11, 8.6), columns=3, rows=3) as (figure, axes, written):
         plots.training_diagnostics(training[training["seed"] == training["seed"].min()], axes.ravel())
         figure.suptitle(
             f"Training diagnostics, seed {training['seed'].min()}, moving average over a tenth of the run", fontsize=11

@@ -78,23 +78,6 @@ def reward_at_kl(kl: ArrayLike, reward: ArrayLike, at: ArrayLike) -> Array:
     return rewards
 
 
-def mean_frontier_reward(kl: ArrayLike, reward: ArrayLike, *, reference_reward: float, max_kl: float) -> float:
-    """Best reward within a KL budget, averaged over budgets uniform in [0, max_kl]: one number for a whole frontier.
-
-    A budget that no point meets counts as the reference's reward (KL 0). This is the area under the frontier's steps divided
-    by `max_kl`, in reward units; the learning-rate search maximises it.
-
-    Raises:
-        ValueError: `max_kl` ≤ 0, or shapes differ.
-    """
-    if not max_kl > 0:
-        raise ValueError(f"max_kl: expected a number > 0, got {max_kl}")
-    x, y = np.append(0.0, np.asarray(kl, dtype=float)), np.append(reference_reward, np.asarray(reward, dtype=float))
-    kept = [i for i in pareto_indices(np.maximum(x, 0), y) if x[i] <= max_kl]
-    edges = np.append(np.maximum(x, 0)[kept], max_kl)
-    return float(np.sum(np.diff(edges) * y[kept]) / max_kl)
-
-
 @dataclass(frozen=True)
 class Frontier:
     """A method's frontier on test prompts, one entry per training seed, policy and prompt; the reference comes first.

@@ -308,7 +308,9 @@ def implicit_reward_metrics(
     """What every pairwise method logs, per pair, under the names of the DPO authors' code. All shapes (batch,).
 
     `rewards/chosen` = β·log[π(y_w|x)/π_ref(y_w|x)] [nats], `rewards/rejected` likewise, `rewards/margins` their difference,
-    `rewards/accuracies` = 1 where the margin is positive, `logps/chosen` and `logps/rejected` [nats].
+    `rewards/accuracies` = 1 where the margin is positive, `gradient_weight` = σ(-margin), which scales a pair's gradient in DPO
+    (Eq. 7's derivative, sec. 4 of the paper): near ½ where the policy is undecided, near 0 where the pair is learned.
+    `logps/chosen` and `logps/rejected` [nats].
     """
     with torch.no_grad():
         chosen = beta * (policy_chosen_logps - reference_chosen_logps)
@@ -318,6 +320,7 @@ def implicit_reward_metrics(
             "rewards/rejected": rejected,
             "rewards/margins": chosen - rejected,
             "rewards/accuracies": (chosen > rejected).float(),
+            "gradient_weight": torch.sigmoid(rejected - chosen),
             "logps/chosen": policy_chosen_logps.detach(),
             "logps/rejected": policy_rejected_logps.detach(),
         }

@@ -1,10 +1,15 @@
-"""Logits → log-probabilities of the tokens that followed. The one place where they are summed."""
+"""Logits, or what the output layer reads → log-probabilities of the tokens that followed. The one place where they are made."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+ROWS_AT_ONCE = 256
 
 
 def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
@@ -23,22 +28,71 @@ def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) 
     Raises:
         ValueError: Shapes disagree, a row has no completion token, or its first token is marked as completion.
     """
-    if logits.shape[:2] != input_ids.shape or completion_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"shapes disagree: logits {tuple(logits.shape)}, input_ids {tuple(input_ids.shape)}, "
-            f"completion_mask {tuple(completion_mask.shape)}"
-        )
-    if completion_mask[:, 0].any() or not completion_mask.any(dim=1).all():
-        raise ValueError("completion_mask: every row needs at least one completion token, after at least one prompt token")
-    mask = completion_mask[:, 1:]
+    mask = _predicted(logits, input_ids, completion_mask)
     scored = logits[:, :-1][mask].float()  # (completion tokens, vocabulary): the prompt's logits are never normalised
     chosen = -functional.cross_entropy(scored, input_ids[:, 1:][mask], reduction="none")
     return torch.zeros(mask.shape, dtype=torch.float32, device=logits.device).masked_scatter(mask, chosen)
 
 
-def sequence_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """Log π(y|x) = Σ_t log π(y_t|x, y_<t) in nats, summed over completion tokens. Shape (batch,), float32.
+def linear_token_log_probs(
+    states: Tensor, weight: Tensor, bias: Tensor | None, input_ids: Tensor, completion_mask: Tensor
+) -> Tensor:
+    """As `token_log_probs` of logits = states @ weightᵀ + bias, which are made at completion tokens only.
 
-    Arguments and errors as in `token_log_probs`.
+    Forward and backward keep one array of (completion tokens, vocabulary) in the arithmetic of the matrix product, not several
+    in float32. First derivatives only.
+
+    Args:
+        states: What the output layer reads. Shape (batch, length, hidden size).
+        weight: Of the output layer. Shape (vocabulary, hidden size).
+        bias: Of the output layer, shape (vocabulary,), or None.
+        input_ids: As in `token_log_probs`, like `completion_mask`, the result and the errors.
     """
-    return token_log_probs(logits, input_ids, completion_mask).sum(-1)
+    mask = _predicted(states, input_ids, completion_mask)
+    device = states.device.type
+    arrays = [states[:, :-1][mask], weight, bias]
+    if torch.is_autocast_enabled(device):
+        arrays = [None if array is None else array.to(torch.get_autocast_dtype(device)) for array in arrays]
+    chosen = _LinearLogProbs.apply(*arrays, input_ids[:, 1:][mask])
+    return torch.zeros(mask.shape, dtype=torch.float32, device=states.device).masked_scatter(mask, chosen)
+
+
+class _LinearLogProbs(torch.autograd.Function):
+    """log softmax(states @ weightᵀ + bias) at one token a row; the gradient of the logits is onehot(token) - softmax."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
+        logits = functional.linear(states, weight, bias)
+        log_sums = torch.cat([rows.float().logsumexp(-1) for rows in logits.split(ROWS_AT_ONCE)])
+        ctx.save_for_backward(states, weight, tokens, logits, log_sums)
+        return logits.gather(1, tokens[:, None]).squeeze(1).float() - log_sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        states, weight, tokens, logits, log_sums = ctx.saved_tensors
+        of_logits = torch.empty_like(logits)
+        for at in range(0, len(logits), ROWS_AT_ONCE):
+            rows = slice(at, at + ROWS_AT_ONCE)
+            softmax = (logits[rows].float() - log_sums[rows, None]).exp_()
+            of_rows = softmax.mul_(-grad[rows, None])
+            of_logits[rows] = of_rows.scatter_add_(1, tokens[rows, None], grad[rows, None])
+        needs_states, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        return (
+            of_logits @ weight if needs_states else None,
+            of_logits.t() @ states if needs_weight else None,
+            of_logits.sum(0) if needs_bias else None,
+            None,
+        )
+
+
+def _predicted(outputs: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+    """The mask by the positions that predict: entry t belongs to token t + 1."""
+    if outputs.shape[:2] != input_ids.shape or completion_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"shapes disagree: logits or states {tuple(outputs.shape)}, input_ids {tuple(input_ids.shape)}, "
+            f"completion_mask {tuple(completion_mask.shape)}"
+        )
+    if completion_mask[:, 0].any() or not completion_mask.any(dim=1).all():
+        raise ValueError("completion_mask: every row needs at least one completion token, after at least one prompt token")
+    return completion_mask[:, 1:]

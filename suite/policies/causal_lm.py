@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from suite.data.preference_data import Completion, Prompt, TokenBatch, collate
 from suite.errors import UserError
-from suite.maths.sequence_log_probs import sequence_log_probs, token_log_probs
+from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
 from suite.policies.sampling import sample_completions
 
 TOKENS_PER_BATCH = 4096
@@ -77,18 +78,16 @@ class CausalLMPolicy:
 
     def completion_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """As `log_prob`, in one batch and with gradient: what the training losses are made of."""
-        batch = self._batch(completions)
-        return sequence_log_probs(self._logits(batch), batch.input_ids, batch.completion_mask)
+        of_next, _ = self._of_next(self._batch(completions))
+        return of_next.sum(-1)
 
     def completion_token_log_probs(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log π(y_t|x, y_<t) of every completion token, with gradient, and the mask that tells which entries are real.
 
         Shapes (len(completions), longest completion); column t is the completion's token t; 0 nats outside the mask.
         """
-        batch = self._batch(completions)
-        of_next = token_log_probs(self._logits(batch), batch.input_ids, batch.completion_mask)
-        index, mask = _completion_positions(completions, of_next.shape[1], self.device)
-        return of_next.gather(1, index) * mask, mask
+        logps, _, mask = self.completion_states(completions)
+        return logps, mask
 
     def completion_states(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor, Tensor]:
         """As `completion_token_log_probs`, with the last hidden state before each token: what a value head reads.
@@ -96,20 +95,15 @@ class CausalLMPolicy:
         Returns:
             Log-probs (completions, longest), states (completions, longest, hidden size), mask (completions, longest).
         """
-        batch = self._batch(completions)
-        output = self.model(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, output_hidden_states=True
-        )
-        of_next = token_log_probs(output.logits, batch.input_ids, batch.completion_mask)
+        of_next, states = self._of_next(self._batch(completions))
         index, mask = _completion_positions(completions, of_next.shape[1], self.device)
-        states = output.hidden_states[-1]
         return of_next.gather(1, index) * mask, states.gather(1, index[..., None].expand(-1, -1, states.shape[-1])), mask
 
     @torch.inference_mode()
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
         batch = collate(completions).to(self.device)
-        logits = self._logits(batch)
+        logits = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
         index, _ = _completion_positions(completions, logits.shape[1], self.device)
         return logits.gather(1, index[..., None].expand(-1, -1, logits.shape[-1])).float().log_softmax(-1)
 
@@ -119,9 +113,21 @@ class CausalLMPolicy:
             self.tokens_trained += int(batch.attention_mask.sum())
         return batch
 
-    def _logits(self, batch: TokenBatch) -> Tensor:
-        """Raw outputs; no attention mask is needed, since padding on the right comes after all that is scored."""
-        return self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
+    def _of_next(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Log-probs of completion tokens at the positions that predict them, and the last hidden state at every position.
+
+        No attention mask is needed, since padding on the right comes after all that is scored.
+        """
+        inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
+        if self._head_is_linear:
+            head, states = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
+            return linear_token_log_probs(states, head.weight, head.bias, batch.input_ids, batch.completion_mask), states
+        output = self.model(**inputs, output_hidden_states=True)
+        return token_log_probs(output.logits, batch.input_ids, batch.completion_mask), output.hidden_states[-1]
+
+    @cached_property
+    def _head_is_linear(self) -> bool:
+        return head_is_linear(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -175,6 +181,31 @@ def _completion_positions(completions: Sequence[Completion], width: int, device:
     first = torch.tensor([len(c.prompt.ids) - 1 for c in completions], device=device)  # predicts the first token
     lengths = torch.tensor([len(c.ids) for c in completions], device=device)
     return (first[:, None] + time).clamp_max(width - 1), time < lengths[:, None]
+
+
+@torch.no_grad()
+def head_is_linear(model: Any) -> bool:
+    """Whether logits are weight · last hidden state + bias and nothing after it (no soft cap, no scaling, no adapter).
+
+    Tried, not guessed: the output layer is made to answer -100 … 100, which the model must return unchanged.
+    """
+    seen: list[Tensor] = []
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+
+    def answer(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        seen.extend((inputs[0], torch.linspace(-100, 100, output.numel(), dtype=output.dtype).view_as(output).to(output)))
+        return seen[1]
+
+    ids = torch.zeros(1, 2, dtype=torch.long, device=head.weight.device)
+    hook = head.register_forward_hook(answer)
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+        states = getattr(model.base_model(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    finally:
+        hook.remove()
+    return states is not None and torch.equal(logits, seen[1]) and torch.allclose(states, seen[0])
 
 
 def disable_dropout(model: nn.Module) -> nn.Module:

@@ -42,10 +42,10 @@ def table(policy):
         return WORLD.log_probs(policy.model).double().log_softmax(-1)
 
 
-def train(root, reference, reward=None, method=PPO, **settings):
+def train(root, reference, reward=None, method=PPO, seed=0, **settings):
     optim = {"lr": 1e-3, "micro_batch_size": 256, "num_snapshots": 1, **settings.pop("optim", {})}
     config = PPOConfig(optim=OptimConfig(**optim), **{**SETTINGS, **settings})
-    run = QuietRun(root, RunSpec("train", {"seed": 0}))
+    run = QuietRun(root, RunSpec("train", {"seed": seed}))
     run.directory.mkdir(parents=True)
     reward = reward or TableReward.of(WORLD, REWARDS)
     data = TrainingData(prompts=WORLD.prompts, reward=reward, gold_reward=reward, max_new_tokens=MAX_NEW_TOKENS)
@@ -65,14 +65,19 @@ def test_exact_world_fixed_beta_reaches_the_optimum(tmp_path, reference):
     assert objective >= 0.99 * log_partition.mean()
 
 
-@pytest.mark.parametrize("target", [0.1, 0.3, 1.0])
-def test_exact_world_the_controller_holds_its_target(tmp_path, reference, target):
-    """Mean KL over the last quarter of the run within 10 % of the target.
+@pytest.mark.parametrize(("target", "seeds"), [(0.1, 6), (0.3, 3), (1.0, 1)])
+def test_exact_world_the_controller_holds_its_target(tmp_path, reference, target, seeds):
+    """Mean KL over the last quarter of the run within 10 % of the target, averaged over seeds.
 
-    k1 of 256 samples is uncertain by 28 % at 0.1 nats, so a smaller gain and more samples than for the real task.
+    A single run scatters by some 10 % at 0.1 nats, where k1 of 512 completions is itself uncertain by 20 %; hence the seeds,
+    and a smaller gain and learning rate than for the real task.
     """
-    _, rows = train(tmp_path, reference, beta=0.5, target_kl=target, samples_per_step=512, gain=0.5, final_lr=0.0)
-    assert np.mean([row["kl"] for row in rows[-len(rows) // 4 :]]) == pytest.approx(target, rel=0.1)
+    settings = {"target_kl": target, "beta": 0.5, "samples_per_step": 512, "gain": 0.25, "horizon": 0.03, "final_lr": 0.0}
+    found = []
+    for seed in range(seeds):
+        _, rows = train(tmp_path / str(seed), reference, seed=seed, optim={"lr": 3e-4}, **settings)
+        found.append(np.mean([row["kl"] for row in rows[-len(rows) // 4 :]]))
+    assert np.mean(found) == pytest.approx(target, rel=0.1)
 
 
 def test_the_logged_kl_and_the_first_ratio(tmp_path, reference):

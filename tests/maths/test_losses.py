@@ -64,3 +64,6 @@ def test_metrics_by_hand():
     assert metrics["rewards/rejected"].tolist() == [-2.0, 2.0]
     assert metrics["rewards/margins"].tolist() == [4.0, -4.0]
     assert metrics["rewards/accuracies"].tolist() == [1.0, 0.0]
+    assert metrics["gradient_weight"].tolist() == pytest.approx(
+        [1 / (1 + math.exp(m)) for m in metrics["rewards/margins"].tolist()]
+    )

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import EOS, WORDS, completion, tiny_model
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from suite.data.preference_data import Prompt, collate
 from suite.errors import UserError
-from suite.maths.sequence_log_probs import sequence_log_probs
-from suite.policies.causal_lm import CausalLMPolicy, disable_dropout
+from suite.maths.sequence_log_probs import token_log_probs
+from suite.policies.causal_lm import CausalLMPolicy, disable_dropout, head_is_linear
 from suite.policies.sampling import uniforms
 
 
@@ -39,7 +40,7 @@ def test_batch_and_padding_side_do_not_matter(policy, prompts):
     logits = policy.model(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids
     ).logits
-    left = sequence_log_probs(logits, batch.input_ids, batch.completion_mask)
+    left = token_log_probs(logits, batch.input_ids, batch.completion_mask).sum(-1)
     assert torch.allclose(left, alone, atol=1e-4)
 
 
@@ -51,7 +52,7 @@ def test_left_padding_without_positions_would_change_the_numbers(gpt2, prompts):
         input_ids=batch.input_ids, attention_mask=batch.attention_mask,
         position_ids=torch.arange(batch.input_ids.shape[1]).expand_as(batch.input_ids),
     ).logits  # fmt: skip
-    wrong = sequence_log_probs(logits, batch.input_ids, batch.completion_mask)
+    wrong = token_log_probs(logits, batch.input_ids, batch.completion_mask).sum(-1)
     assert (wrong - gpt2.log_prob(completions)).abs().max() > 0.1
 
 
@@ -76,6 +77,22 @@ def test_token_log_probs_are_the_parts_of_log_prob(policy, prompts):
         for t, token in enumerate(c.ids):
             assert tokens[row, t].item() == pytest.approx(table[row, t, token].item(), abs=1e-4)
     assert torch.allclose(tokens.sum(-1), policy.log_prob(completions), atol=1e-4)
+
+
+def test_what_comes_after_the_output_layer_is_seen(policy, prompts, tokenizer):
+    """A soft cap hardly shows on small logits, yet the log-probs of such a model must come from its own logits."""
+    assert head_is_linear(policy.model)
+    capped = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=8, final_logit_softcapping=2.0, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        )
+    )  # fmt: skip
+    assert not head_is_linear(capped)
+    test_log_prob_is_the_sum_over_completion_tokens_only(CausalLMPolicy(capped, tokenizer), prompts)
+    wrapped = tiny_model()
+    wrapped.lm_head = torch.nn.Sequential(wrapped.lm_head)
+    assert not head_is_linear(wrapped)
 
 
 def test_the_sampler_draws_from_the_distribution_that_is_scored(policy):
