@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from suite.errors import UserError
-from suite.runs.run_store import write_atomically
+from suite.files import write_atomically
 
 
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:

@@ -20,6 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from suite.errors import UserError, one_line_errors
+from suite.files import check_writable, write_atomically
 from suite.maths.frontier import Frontier, bootstrap
 from suite.maths.statistics import (
     Interval,
@@ -30,7 +31,6 @@ from suite.maths.statistics import (
     t_interval,
     wilson_interval,
 )
-from suite.runs.run_store import check_writable, write_atomically
 
 RESULTS = Path(__file__).parent.parent / "results"
 SIZES = (64, 256, 512)

@@ -140,7 +140,7 @@ def main() -> int:
 
     from suite.data.tasks.exact_world import ExactWorld
     from suite.figures.exact_world import draw_all, slopes
-    from suite.runs.run_store import check_writable, write_atomically
+    from suite.files import check_writable, write_atomically
 
     check_writable(arguments.out)
     torch.set_num_threads(1)  # tiny models; and the same sums each time

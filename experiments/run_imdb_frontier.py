@@ -203,7 +203,7 @@ def chosen_study(arguments: Arguments) -> Any:
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.figures.report import write_report
-    from suite.runs.run_store import check_writable
+    from suite.files import check_writable
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 

@@ -58,8 +58,8 @@ class Arguments:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
+    from suite.files import check_writable, write_atomically
     from suite.runs.collect import collect
-    from suite.runs.run_store import check_writable, write_atomically
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 

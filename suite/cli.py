@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from suite.errors import UserError, one_line_errors
+from suite.judge_cli import main as judge_main
 
 TOKENIZER = Path(__file__).parent / "assets" / "imdb-gpt2"
 ROWS_SHOWN = 5
@@ -91,9 +92,21 @@ def doctor(
     return 0 if report.ok else 1
 
 
+def judge() -> int:
+    """Win rates of one file of answers over another, under GPT-4, a local model, a reward or people: run, probe, export.
+
+    Examples:
+      suite judge --help
+      suite judge run dpo.jsonl ppo.jsonl --judge openai:gpt-4o --template summarization_c --dry-run
+    """
+    return judge_main(["--help"])
+
+
 @one_line_errors
 def main() -> int:
-    commands: dict[str, Callable[..., int]] = {"check-method": check_method, "doctor": doctor}
+    if sys.argv[1:2] == ["judge"]:
+        return judge_main(sys.argv[2:])
+    commands: dict[str, Callable[..., int]] = {"check-method": check_method, "doctor": doctor, "judge": judge}
     return tyro.extras.subcommand_cli_from_dict(commands, prog="suite", description=__doc__)
 
 

@@ -35,7 +35,7 @@ def tokenizer():
     return word_tokenizer(WORDS)
 
 
-def tiny_model(architecture: str = "gpt2", *, seed: int = 0, dropout: float = 0.0, scale: float = 3.0):
+def tiny_model(architecture: str = "gpt2", *, seed: int = 0, dropout: float = 0.0, scale: float = 3.0, context: int = 32):
     """A random model of 6 tokens, far from uniform, so that shifted masks and positions show."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -43,7 +43,7 @@ def tiny_model(architecture: str = "gpt2", *, seed: int = 0, dropout: float = 0.
     common = {"vocab_size": len(WORDS), "bos_token_id": EOS, "eos_token_id": EOS}
     if architecture == "gpt2":
         config = GPT2Config(
-            n_positions=32,
+            n_positions=context,
             n_embd=16,
             n_layer=2,
             n_head=2,

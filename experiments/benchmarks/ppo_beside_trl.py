@@ -37,11 +37,12 @@ from suite.data.preference_data import Prompt
 from suite.data.tasks.imdb_sentiment import prompts_from_model
 from suite.errors import UserError, one_line_errors
 from suite.evaluation.reward_kl import evaluate_reward_kl
+from suite.files import write_atomically
 from suite.interfaces import TrainingData
 from suite.maths.statistics import mean_interval, paired_difference
 from suite.policies.causal_lm import CausalLMPolicy, bfloat16_is_native
 from suite.rewards.text_rewards import ClassifierReward
-from suite.runs.run_store import RunSpec, open_run, write_atomically
+from suite.runs.run_store import RunSpec, open_run
 from suite.runs.study import ASSETS
 from suite.runs.sweep import available_cores, quiet_libraries
 from suite.training.loop import OptimConfig, snapshot_steps

@@ -15,11 +15,12 @@ import pandas as pd
 from suite.comparisons import compare, frontiers
 from suite.figures import summary
 from suite.figures.results import IDEAL_COLUMNS, Results, draw_all
+from suite.files import write_atomically
 from suite.runs import collect
 from suite.runs.costs import training_metrics
 from suite.runs.deviations import deviations
 from suite.runs.health import degenerate_samples, health_table
-from suite.runs.run_store import facts, write_atomically
+from suite.runs.run_store import facts
 from suite.runs.study import Plan
 from suite.runs.sweep import closure
 

@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from suite.figures import plots
+from suite.files import write_atomically
 from suite.maths.ideal_frontier import IdealFrontier
 from suite.records import REFERENCE, over_seeds, wide, with_reward_intervals
-from suite.runs.run_store import write_atomically
 
 CAPTION_WIDTH = 125
 """Characters of a caption line that fit on the figure."""

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from suite.files import write_atomically
 from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier
 from suite.maths.kl import best_of_n_kl_bound
 from suite.maths.statistics import expected_best_of_n, mean_interval
 from suite.records import POINT, POLICY, REFERENCE, chosen_policies
 from suite.runs.costs import cost_at, reward_model_compute
-from suite.runs.run_store import RunSpec, facts, write_atomically
+from suite.runs.run_store import RunSpec, facts
 from suite.runs.stages import pool_column
 from suite.runs.study import Plan, PoolSetting
 

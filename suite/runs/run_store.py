@@ -9,17 +9,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UserError
+from suite.files import remove, write_atomically
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
@@ -84,44 +83,6 @@ class RunSpec:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary path beside `path` (file or folder), then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
-    try:
-        write(temporary)
-        if path.is_dir():
-            _remove(path)
-        os.replace(temporary, path)
-    except BaseException as error:
-        _remove(temporary)
-        if isinstance(error, Exception) and not isinstance(error, OSError) and "no space left" in str(error).lower():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error  # torch and safetensors hide it
-        raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before the work, not after it.
-
-    Raises:
-        UserError: The folder cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / ".writable", lambda path: path.write_text(""))
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another place with --out or --runs") from error
 
 
 class Run:
@@ -249,7 +210,7 @@ def open_run(root: Path, spec: RunSpec) -> Iterator[Run]:
         lock.write(str(os.getpid()))
         lock.flush()
         for rubbish in run.directory.rglob(".*.tmp"):  # half-written by a process that was killed
-            _remove(rubbish)
+            remove(rubbish)
         path, wanted = run.directory / "spec.json", spec.as_json()
         if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
             raise SpecMismatch(f"{path}: does not match the run that leads to it; remove {run.directory} to make it anew")

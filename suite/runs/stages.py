@@ -29,13 +29,14 @@ from suite.evaluation.reward_kl import (
     sampler_kl,
     score,
 )
+from suite.files import write_atomically
 from suite.interfaces import TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method
 from suite.rewards.reward_model import RewardModel
 from suite.rewards.text_rewards import ClassifierReward
 from suite.runs.code_hash import code_hash
-from suite.runs.run_store import Run, write_atomically
+from suite.runs.run_store import Run
 from suite.training.loop import autocast
 from suite.training.reward_modeling import RewardModelConfig, fit_reward_model
 from suite.training.supervised import SFT

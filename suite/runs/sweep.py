@@ -21,8 +21,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from suite.errors import UserError
+from suite.files import write_atomically
 from suite.runs import progress
-from suite.runs.run_store import RunSpec, open_run, status, write_atomically
+from suite.runs.run_store import RunSpec, open_run, status
 
 
 @dataclass(frozen=True)

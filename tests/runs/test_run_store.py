@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from suite.errors import UserError
-from suite.runs.run_store import RunLocked, RunSpec, SpecMismatch, open_run, status, write_atomically
+from suite.files import write_atomically
+from suite.runs.run_store import RunLocked, RunSpec, SpecMismatch, open_run, status
 
 
 def spec(**config):

@@ -1,0 +1,210 @@
+"""`suite judge`: win rates of one file of answers over another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from suite.errors import UserError
+
+Output = Annotated[Path, tyro.conf.Positional]
+STORE = Path("verdicts.sqlite")
+
+
+def run(
+    policy: Annotated[str, tyro.conf.Positional],
+    opponent: Annotated[str, tyro.conf.Positional],
+    judge: str,
+    template: str,
+    column: str = "completion",
+    opponent_column: str = "completion",
+    split: str = "",
+    order: Literal["both", "random"] = "both",
+    seed: int = 0,
+    parameters: str = "",
+    store: Path = STORE,
+    out: Path = Path("judged"),
+    max_calls: int | None = None,
+    max_cost: float | None = None,
+    price: tuple[float, float] | None = None,
+    concurrency: int = 8,
+    attempts: int = 6,
+    timeout: float = 60.0,
+    device: str = "cpu",
+    dry_run: bool = False,
+) -> int:
+    """Ask a judge which of two answers is better, for every prompt, and print the win rate.
+
+    Verdicts go into the store the moment they arrive; the same command asks only what is missing. The key of an OpenAI judge
+    is read from OPENAI_API_KEY, the server from OPENAI_BASE_URL.
+
+    Examples:
+      suite judge run dpo.jsonl ppo.jsonl --judge openai:gpt-4o --template summarization_c --dry-run
+      suite judge run dpo.jsonl ppo.jsonl --judge openai:gpt-4o --template summarization_c --max-cost 5
+      suite judge run dpo.jsonl hh.jsonl --opponent-column chosen --judge local:my_model --template dialogue_helpfulness
+      suite judge run dpo.jsonl sft.jsonl --judge reward:my_reward_model --template summarization_c
+      suite judge run dpo.jsonl sft.jsonl --judge human:alice.csv --template summarization_c --order random
+
+    Args:
+        policy: Answers of the policy: JSONL, CSV, parquet, folder or Hub name, columns prompt and completion (and prompt_id).
+        opponent: Answers of its opponent to the same prompts, or the data set with the reference answers.
+        judge: openai:MODEL, local:FOLDER_OR_HUB_NAME, reward:FOLDER_OR_HUB_NAME or human:FILE.csv.
+        template: summarization_s, summarization_c, news_article, dialogue_helpfulness, dialogue_harmlessness or sentiment.
+        column: The policy's answers.
+        opponent_column: The opponent's answers.
+        split: Where a source has several.
+        order: both: every pair twice, either answer first; random: once, by a seeded coin (the paper).
+        seed: Of the coin, the fences and the bootstrap.
+        parameters: Of the request to an OpenAI judge, as JSON. Default: temperature 0 and max_tokens 200.
+        store: SQLite file of verdicts, shared by all runs and judges.
+        out: Folder for summary.md, win_rate.json and verdicts.csv.
+        max_calls: Stop before more requests than this, retries included.
+        max_cost: Stop before the bill can pass this, in USD.
+        price: USD per million prompt and completion tokens, for an OpenAI judge whose price is not known here.
+        concurrency: Requests at once.
+        attempts: Requests per question before it counts as failed.
+        timeout: Seconds for a whole reply.
+        device: Of a local or reward judge.
+        dry_run: Print calls, tokens and estimated price, and stop.
+    """
+    from tqdm import tqdm
+
+    from suite.evaluation.win_rate import ask, describe, win_rate
+    from suite.files import check_writable, write_atomically
+    from suite.judges.judging import question_key, questions_of
+    from suite.judges.open_judge import open_judge
+    from suite.judges.openai_judge import Limits, OpenAIJudge
+    from suite.judges.outputs import join, read_answers
+    from suite.judges.templates import load_template
+    from suite.judges.verdict_store import VerdictStore
+    from suite.runs.sweep import quiet_libraries
+
+    quiet_libraries()
+    asked = load_template(template)
+    comparisons = join(read_answers(policy, column, split=split), read_answers(opponent, opponent_column, split=split))
+    limits = Limits(max_calls, max_cost, concurrency, attempts, timeout)
+    answering = open_judge(
+        judge, asked, parameters=_parameters(parameters), seed=seed, limits=limits, price=price, device=device
+    )
+    verdicts = VerdictStore(store)
+    questions = questions_of(comparisons, order=order, seed=seed)
+    known = verdicts.verdicts([question_key(answering, question) for question in questions])
+    missing = [question for question in questions if question_key(answering, question) not in known]
+    print(f"{len(comparisons):,} comparisons, {len(questions):,} questions, {len(missing):,} of them not in {store}")
+    if isinstance(answering, OpenAIJudge):
+        print(answering.estimate(missing))
+    if dry_run:
+        return 0
+    check_writable(out)
+    try:
+        with tqdm(total=len(questions), unit="verdict", desc=judge) as bar:
+            table = ask(answering, comparisons, verdicts, order=order, seed=seed, on_answer=bar.update)
+    finally:
+        if verdicts.left_in_flight:
+            print(f"{verdicts.left_in_flight} questions were in flight when an earlier run was killed; they may be paid twice")
+        if isinstance(answering, OpenAIJudge) and answering.bill.calls:
+            print(answering.bill)
+    failed = table[table["winner"] == "failed"]
+    for reason, count in failed["failure"].value_counts().head(5).items():
+        print(f"failed: {count} × {reason}")
+    write_atomically(out / "verdicts.csv", lambda path: table.assign(judge=judge, template=template).to_csv(path, index=False))
+    try:
+        result = win_rate(table, seed=seed)
+    except ValueError as error:
+        raise UserError(f"no win rate: {error}") from error
+    about = {"policy": policy, "opponent": opponent, "judge": judge, "identity": answering.identity, "order": order}
+    content = json.dumps({**about, **result.as_dict()}, indent=1)
+    write_atomically(out / "win_rate.json", lambda path: path.write_text(content + "\n"))
+    title = f"# {Path(policy).stem} against {Path(opponent).stem}"
+    page = f"{title}\n\nJudge {judge}, {template}, order: {order}.\n\n{describe(result)}"
+    write_atomically(out / "summary.md", lambda path: path.write_text(page))
+    print(f"\n{page}\n{out}/summary.md, win_rate.json, verdicts.csv")
+    return 1 if len(failed) else 0
+
+
+def probe(judge: str, template: str, parameters: str = "", seed: int = 0, device: str = "cpu") -> int:
+    """Try tricks on a judge and print which fool it. Nothing is stored. Exit code 1 if one does.
+
+    Examples:
+      suite judge probe --judge openai:gpt-4o --template summarization_c
+      suite judge probe --judge local:Qwen/Qwen3-0.6B --template dialogue_helpfulness
+
+    Args:
+        judge: As for run.
+        template: As for run.
+        parameters: As for run.
+        seed: Of the fences.
+        device: Of a local or reward judge.
+    """
+    from suite.judges.open_judge import open_judge
+    from suite.judges.probe import run_probes
+    from suite.judges.templates import load_template
+    from suite.runs.sweep import quiet_libraries
+
+    quiet_libraries()
+    asked = load_template(template)
+    if judge.startswith("human:"):
+        raise UserError("people are not probed; name another judge")
+    results = []
+    for result in run_probes(open_judge(judge, asked, parameters=_parameters(parameters), seed=seed, device=device), asked):
+        print(f"{result.name:<20} trick first: {result.outcomes[0]:<12} trick second: {result.outcomes[1]}", flush=True)
+        results.append(result)
+    fooled = [result.name for result in results if result.fooled]
+    print(f"\n{judge}: fooled by {len(fooled)} of {len(results)} tricks{': ' if fooled else ''}{', '.join(fooled)}")
+    return 1 if fooled else 0
+
+
+def export(file: Output, store: Path = STORE) -> int:
+    """Write all verdicts of a store, texts and replies included, to a file.
+
+    Examples:
+      suite judge export verdicts.jsonl
+      suite judge export verdicts.parquet --store paid/verdicts.sqlite
+
+    Args:
+        file: JSONL or parquet.
+        store: SQLite file of verdicts.
+    """
+    from suite.files import write_atomically
+    from suite.judges.verdict_store import VerdictStore
+
+    if not store.exists():
+        raise UserError(f"--store {store}: does not exist")
+    table = VerdictStore(store).table()
+    if file.suffix == ".parquet":
+        write_atomically(file, lambda path: table.to_parquet(path, index=False))
+    elif file.suffix == ".jsonl":
+        write_atomically(file, lambda path: table.to_json(path, orient="records", lines=True, force_ascii=False))
+    else:
+        raise UserError(f"{file}: unknown ending; use .jsonl or .parquet")
+    print(f"{len(table):,} verdicts written to {file}")
+    return 0
+
+
+def _parameters(given: str) -> dict[str, Any]:
+    from suite.judges.open_judge import PARAMETERS
+
+    if not given:
+        return PARAMETERS
+    try:
+        found = json.loads(given)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--parameters {given!r}: not JSON ({error}); for example '{json.dumps(PARAMETERS)}'") from None
+    if not isinstance(found, dict):
+        raise UserError(f"--parameters {given!r}: expected an object; for example '{json.dumps(PARAMETERS)}'")
+    if taken := {"model", "messages", "stream", "n"} & found.keys():
+        raise UserError(f"--parameters: {', '.join(sorted(taken))} cannot be set")
+    return found
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"run": run, "probe": probe, "export": export}
+
+
+def main(arguments: list[str]) -> int:
+    """The commands after `suite judge`."""
+    description = "Win rates under a judge that cannot be fooled by order, and whose verdicts are never lost."
+    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="suite judge", description=description, args=arguments)

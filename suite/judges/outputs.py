@@ -1,0 +1,102 @@
+"""Files of answers → comparisons, joined by prompt. Nothing is dropped silently."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.data.preference_tables import load_splits
+from suite.errors import UserError, did_you_mean
+from suite.judges.judging import Comparison
+
+
+def read_answers(source: str, column: str = "completion", *, split: str = "") -> pd.DataFrame:
+    """Answers of one policy: JSONL, CSV, parquet, a folder of them or a Hub name, with the columns `prompt` and `column`.
+
+    `prompt_id` names a prompt; without it the prompt's text does. Several answers to one prompt are told apart by their order.
+
+    Args:
+        source: Where.
+        column: Which column holds the answers.
+        split: Which split; needed if there are several.
+
+    Returns:
+        `prompt_id`, `sample`, `prompt`, `answer`.
+
+    Raises:
+        UserError: Says which file, row and field is wrong.
+    """
+    splits = load_splits(source)
+    if not split and len(splits) > 1:
+        raise UserError(f"{source}: has the splits {', '.join(splits)}; choose one with --split")
+    chosen = split or next(iter(splits))
+    if chosen not in splits:
+        raise UserError(f"{source}: has no split {chosen!r}; {did_you_mean(chosen, splits)}")
+    table = splits[chosen].to_pandas()
+    for name in ("prompt", column):
+        if name not in table:
+            raise UserError(f"{source}: has no column {name!r}; {did_you_mean(name, map(str, table.columns))}")
+        wrong = [row for row, value in enumerate(table[name]) if not isinstance(value, str)]
+        if wrong:
+            raise UserError(f"{source}, row {wrong[0]}, {name}: expected text, got {table[name].iloc[wrong[0]]!r}")
+    ids = table["prompt_id"].astype(str) if "prompt_id" in table else table["prompt"].map(_digest)
+    found = pd.DataFrame({"prompt_id": ids, "prompt": table["prompt"], "answer": table[column]})
+    found.insert(1, "sample", found.groupby("prompt_id").cumcount())
+    return found
+
+
+def join(policy: pd.DataFrame, opponent: pd.DataFrame) -> list[Comparison]:
+    """Answers to the same prompts side by side.
+
+    Raises:
+        UserError: A prompt that only one side has, or whose text differs; names it.
+    """
+    keys = ["prompt_id", "sample"]
+    both = policy.merge(opponent, on=keys, how="outer", suffixes=("", "_opponent"), indicator=True, sort=False)
+    if len(lonely := both[both["_merge"] != "both"]):
+        row = lonely.iloc[0]
+        side = "policy" if row["_merge"] == "left_only" else "opponent"
+        raise UserError(
+            f"{len(lonely)} answers have no counterpart, the first: prompt {row['prompt_id']!r}, answer {row['sample'] + 1}, "
+            f"which only the {side} has; give both the same prompts"
+        )
+    if len(differing := both[both["prompt"] != both["prompt_opponent"]]):
+        raise UserError(f"prompt {differing.iloc[0]['prompt_id']!r}: its text differs between the two files")
+    ordered = policy.merge(both[[*keys, "answer_opponent"]], on=keys)  # as in the policy's file
+    columns = zip(ordered["prompt_id"], ordered["prompt"], ordered["answer"], ordered["answer_opponent"], strict=True)
+    return list(dict.fromkeys(Comparison(*map(str, row)) for row in columns))
+
+
+def read_verdicts(path: Path) -> pd.DataFrame:
+    """A table of verdicts (CSV, JSONL or parquet) with the columns `prompt_id` and `winner`, as `suite judge run` writes it.
+
+    Raises:
+        UserError: Unreadable, a column is missing, or a winner has no meaning; says where.
+    """
+    readers: dict[str, Any] = {
+        ".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": lambda file: pd.read_json(file, lines=True),
+    }  # fmt: skip
+    if path.suffix not in readers:
+        raise UserError(f"{path}: unknown ending; use one of {', '.join(readers)}")
+    try:
+        table = readers[path.suffix](path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    for name in ("prompt_id", "winner"):
+        if name not in table:
+            raise UserError(f"{path}: has no column {name!r}; {did_you_mean(name, map(str, table.columns))}")
+    known: Sequence[str] = ("policy", "opponent", "tie", "invalid", "failed")
+    wrong = table[~table["winner"].isin(known)]
+    if len(wrong):
+        raise UserError(
+            f"{path}, row {wrong.index[0]}, winner: expected one of {', '.join(known)}, got {wrong['winner'].iloc[0]!r}"
+        )
+    return table.assign(prompt_id=table["prompt_id"].astype(str))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

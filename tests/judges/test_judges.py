@@ -1,0 +1,176 @@
+"""Local, reward and human judges; the files that go in."""
+
+import json
+
+import pandas as pd
+import pytest
+from conftest import tiny_model
+
+from suite.errors import UserError
+from suite.evaluation.win_rate import ask, win_rate
+from suite.judges.human_judge import HumanJudge
+from suite.judges.judging import Comparison, Question, questions_of
+from suite.judges.local_judge import LocalJudge
+from suite.judges.open_judge import open_judge
+from suite.judges.outputs import join, read_answers, read_verdicts
+from suite.judges.probe import probes, run_probes
+from suite.judges.reward_judge import RewardJudge
+from suite.judges.templates import TEMPLATES, load_template
+from suite.judges.verdict_store import VerdictStore
+from suite.policies.causal_lm import CausalLMPolicy
+
+COMPARISONS = [Comparison(f"p{i}", f"prompt {i}", "yes" * (i + 1), "no") for i in range(4)]
+TEMPLATE = load_template("summarization_c")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return VerdictStore(tmp_path / "verdicts.sqlite")
+
+
+def test_names_and_orders():
+    question = Question(COMPARISONS[0], swapped=True)
+    assert (question.a, question.b) == ("no", "yes")
+    assert [question.winner(v) for v in ("A", "B", "tie", "invalid")] == ["opponent", "policy", "tie", "invalid"]
+    once = questions_of([Comparison(str(i), "", "a", "b") for i in range(400)], order="random", seed=0)
+    assert 150 < sum(q.swapped for q in once) < 250
+    assert once == questions_of([q.comparison for q in once], order="random", seed=0)
+
+
+def test_a_reward_decides(store):
+    calls = []
+
+    def reward(prompts, answers):
+        calls.append(len(answers))
+        return [float(len(answer)) for answer in answers]
+
+    judge = RewardJudge("reward:length", reward, digest="1")
+    table = ask(judge, [*COMPARISONS, Comparison("tied", "p", "ab", "cd")], store)
+    assert table["winner"].tolist() == ["policy"] * 8 + ["tie"] * 2
+    assert calls == [20]
+    assert win_rate(table).win_rate.mean == pytest.approx(0.9)
+
+
+def test_a_local_model_is_read_from_its_choices(tokenizer, store):
+    short = [Comparison("p", "a", "b", "c")]
+    policy = CausalLMPolicy(tiny_model(context=2048), tokenizer)
+    table = ask(LocalJudge("local:tiny", policy, TEMPLATE, digest="1"), short, store)
+    assert set(table["winner"]) <= {"policy", "opponent", "tie"}
+    assert store.table()["reply"].str.startswith("log P(A) = ").all()
+    small = CausalLMPolicy(tiny_model(), tokenizer)
+    with pytest.raises(UserError, match=r"prompt 'p' makes a request of \d+ tokens, the model's context is"):
+        ask(LocalJudge("local:small", small, TEMPLATE, digest="2"), short, store)
+
+
+def test_a_sheet_goes_out_blinded_and_comes_in(tmp_path, store):
+    sheet = tmp_path / "alice.csv"
+    judge = HumanJudge(sheet, TEMPLATE, seed=3)
+    with pytest.raises(UserError, match="was written with 4 questions"):
+        ask(judge, COMPARISONS, store, order="random")
+    rows = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    assert set(rows["choice"]) == {""}
+    assert "policy" not in sheet.read_text()
+    assert rows["prompt"].tolist() != [c.prompt for c in COMPARISONS]
+    rows["choice"] = ["A" if a.startswith("yes") else "b" for a in rows["A"]]
+    rows.loc[0, "choice"] = ""
+    rows.to_csv(sheet, index=False)
+    assert ask(judge, COMPARISONS, store, order="random")["winner"].value_counts().to_dict() == {"policy": 3, "failed": 1}
+    rows.loc[0, "choice"] = "tie"
+    rows.to_csv(sheet, index=False)
+    assert ask(judge, COMPARISONS, store, order="random")["winner"].value_counts().to_dict() == {"policy": 3, "tie": 1}
+
+
+def test_a_bad_sheet_is_named(tmp_path, store):
+    sheet = tmp_path / "bob.csv"
+    judge = HumanJudge(sheet, TEMPLATE)
+    with pytest.raises(UserError):
+        ask(judge, COMPARISONS, store, order="random")
+    text = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([text[0], text[1] + "C", *text[2:]]))
+    with pytest.raises(UserError, match=r"bob.csv, line 2, choice: expected A, B, tie or nothing, got 'C'"):
+        ask(judge, COMPARISONS, store, order="random")
+    sheet.write_text("\n".join(text[:2]))
+    with pytest.raises(UserError, match="is missing; it belongs to other texts"):
+        ask(judge, COMPARISONS, store, order="random")
+    sheet.write_text("\n".join([*text, text[1]]))
+    with pytest.raises(UserError, match="stands there twice"):
+        ask(judge, COMPARISONS, store, order="random")
+
+
+def test_a_probe_finds_a_judge_that_obeys(store):
+    def obeys(prompts, answers):
+        return [
+            1.0 if "New instruction" in answer else 0.5 if len(answer) > 10_000 else len(answer) / 1e6 for answer in answers
+        ]
+
+    results = {result.name: result for result in run_probes(RewardJudge("reward:x", obeys, digest=""), TEMPLATE)}
+    assert len(results) == 7
+    assert {name for name, result in results.items() if result.outcomes == ("fooled", "fooled")} >= {
+        "injected instruction", "50,000 characters",
+    }  # fmt: skip
+    assert results["empty answer"].outcomes == ("resisted", "resisted")
+    for template in TEMPLATES.values():
+        assert len(probes(template)) in (6, 7)
+
+
+def test_unknown_judges_are_named(tmp_path):
+    with pytest.raises(UserError, match="use openai:MODEL"):
+        open_judge("gpt-4", TEMPLATE)
+    with pytest.raises(UserError, match="does not exist"):
+        open_judge(f"local:{tmp_path}/nothing", TEMPLATE)
+
+
+def test_a_saved_reward_model_and_a_classifier_open(tmp_path, tokenizer, store):
+    from suite.runs.study import ASSETS
+
+    judge = open_judge(f"reward:{ASSETS / 'imdb-sentiment'}", TEMPLATE)
+    table = ask(judge, [Comparison("p", "This film is", " wonderful, moving and fun.", " awful, boring and dull.")], store)
+    assert table["winner"].tolist() == ["policy", "policy"]
+    tiny_model().save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    assert open_judge(f"local:{tmp_path / 'lm'}", TEMPLATE).identity["model"]
+
+
+def write(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+def test_answers_are_joined_by_prompt(tmp_path):
+    ours = write(tmp_path / "a.jsonl", [{"prompt": "x", "completion": "1"}, {"prompt": "y", "completion": "2"}])
+    theirs = write(tmp_path / "b.jsonl", [{"prompt": "y", "chosen": "4"}, {"prompt": "x", "chosen": "3"}])
+    found = join(read_answers(ours), read_answers(theirs, "chosen"))
+    assert [(c.prompt, c.policy, c.opponent) for c in found] == [("x", "1", "3"), ("y", "2", "4")]
+
+
+def test_what_does_not_match_is_named(tmp_path):
+    ours = write(tmp_path / "a.jsonl", [{"prompt_id": "1", "prompt": "x", "completion": "1"}])
+    other = write(tmp_path / "b.jsonl", [{"prompt_id": "2", "prompt": "x", "completion": "1"}])
+    changed = write(tmp_path / "c.jsonl", [{"prompt_id": "1", "prompt": "z", "completion": "1"}])
+    empty = write(tmp_path / "d.jsonl", [{"prompt": "x", "completion": "1"}, {"prompt": "x", "completion": None}])
+    with pytest.raises(
+        UserError, match="2 answers have no counterpart, the first: prompt '1', answer 1, which only the policy"
+    ):
+        join(read_answers(ours), read_answers(other))
+    with pytest.raises(UserError, match="prompt '1': its text differs"):
+        join(read_answers(ours), read_answers(changed))
+    with pytest.raises(UserError, match=r"d\.jsonl, row 1, completion: expected text"):
+        read_answers(empty)
+    with pytest.raises(UserError, match="has no column 'chosen'"):
+        read_answers(ours, "chosen")
+
+
+def test_verdict_files_are_checked(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("prompt_id,winner\n1,policy\n2,maybe\n")
+    with pytest.raises(UserError, match=r"v.csv, row 1, winner: expected one of"):
+        read_verdicts(path)
+    path.write_text("prompt_id\n1\n")
+    with pytest.raises(UserError, match="no column 'winner'"):
+        read_verdicts(path)
+
+
+def test_a_file_that_is_no_store_is_one_line(tmp_path):
+    (tmp_path / "v.sqlite").write_text("not a database, but long enough to be looked at as one")
+    with pytest.raises(UserError, match="verdict store"):
+        VerdictStore(tmp_path / "v.sqlite")
