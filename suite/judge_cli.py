@@ -92,8 +92,9 @@ def run(
     )
     verdicts = VerdictStore(store)
     questions = questions_of(comparisons, order=order, seed=seed)
-    known = verdicts.verdicts([question_key(answering, question) for question in questions])
-    missing = [question for question in questions if question_key(answering, question) not in known]
+    by_key = {question_key(answering, question): question for question in questions}  # equal answers make equal questions
+    known = verdicts.verdicts(list(by_key))
+    missing = [question for key, question in by_key.items() if key not in known]
     print(f"{len(comparisons):,} comparisons, {len(questions):,} questions, {len(missing):,} of them not in {store}")
     if isinstance(answering, OpenAIJudge):
         print(answering.estimate(missing))
@@ -111,7 +112,8 @@ def run(
     failed = table[table["winner"] == "failed"]
     for reason, count in failed["failure"].value_counts().head(5).items():
         print(f"failed: {count} × {reason}")
-    write_atomically(out / "verdicts.csv", lambda path: table.assign(judge=judge, template=template).to_csv(path, index=False))
+    labels = {"judge": judge, "template": template, "matchup": f"{Path(policy).stem} against {Path(opponent).stem}"}
+    write_atomically(out / "verdicts.csv", lambda path: table.assign(**labels).to_csv(path, index=False))
     try:
         result = win_rate(table, seed=seed)
     except ValueError as error:
@@ -119,8 +121,7 @@ def run(
     about = {"policy": policy, "opponent": opponent, "judge": judge, "identity": answering.identity, "order": order}
     content = json.dumps({**about, **result.as_dict()}, indent=1)
     write_atomically(out / "win_rate.json", lambda path: path.write_text(content + "\n"))
-    title = f"# {Path(policy).stem} against {Path(opponent).stem}"
-    page = f"{title}\n\nJudge {judge}, {template}, order: {order}.\n\n{describe(result)}"
+    page = f"# {labels['matchup']}\n\nJudge {judge}, {template}, order: {order}.\n\n{describe(result)}"
     write_atomically(out / "summary.md", lambda path: path.write_text(page))
     print(f"\n{page}\n{out}/summary.md, win_rate.json, verdicts.csv")
     return 1 if len(failed) else 0

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from suite.judges.judging import Answer, Comparison, Failure, Judge, Order, Question, question_key, questions_of
+from suite.judges.judging import Answer, Comparison, Failure, Judge, Order, Question, Verdict, question_key, questions_of
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.statistics import Interval, clustered_mean_interval
 
@@ -81,18 +81,25 @@ def ask(
             verdicts |= elsewhere
             done(len(elsewhere))
             open_questions = {key: question for key, question in open_questions.items() if key not in elsewhere}
-    rows = []
-    index = {comparison: i for i, comparison in enumerate(comparisons)}
-    for question in questions:
-        key, c = keys[question], question.comparison
-        verdict = verdicts.get(key)
-        rows.append(
-            {
-                "prompt_id": c.id, "comparison": index[c], "swapped": question.swapped, "verdict": verdict or "",
-                "winner": question.winner(verdict) if verdict else "failed", "policy_length": len(c.policy),
-                "opponent_length": len(c.opponent), "failure": failures.get(key, ""), "stored": key in before,
-            }
-        )  # fmt: skip
+    table = verdict_table(questions, [verdicts.get(keys[question]) for question in questions])
+    of_rows = [keys[question] for question in questions]
+    return table.assign(failure=[failures.get(key, "") for key in of_rows], stored=[key in before for key in of_rows])
+
+
+def verdict_table(questions: Sequence[Question], verdicts: Sequence[Verdict | None]) -> pd.DataFrame:
+    """One row per question: `prompt_id`, `comparison` (its number), `swapped`, `verdict` (position), `winner`, lengths.
+
+    None, no verdict, is a failure.
+    """
+    numbers: dict[Comparison, int] = {}
+    rows = [
+        {
+            "prompt_id": q.comparison.id, "comparison": numbers.setdefault(q.comparison, len(numbers)), "swapped": q.swapped,
+            "verdict": verdict or "", "winner": q.winner(verdict) if verdict else "failed",
+            "policy_length": len(q.comparison.policy), "opponent_length": len(q.comparison.opponent),
+        }
+        for q, verdict in zip(questions, verdicts, strict=True)
+    ]  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -79,12 +79,13 @@ def clustered_mean_interval(
     _, index = np.unique(labels, return_inverse=True)
     sums, counts = np.bincount(index, weights=x), np.bincount(index)
     mean = float(x.mean())
-    if np.ptp(x) == 0 or len(sums) < 3:
-        spread = 0.0 if np.ptp(x) == 0 else float("nan")
+    residuals = sums - mean * counts
+    equal = bool(np.allclose(residuals, 0, atol=1e-12 * max(1.0, float(np.abs(sums).max()))))  # every cluster has this mean
+    if equal or len(sums) < 3:
+        spread = 0.0 if equal else float("nan")
         return Interval(mean, mean - spread, mean + spread, len(sums))
 
     if len(sums) > MANY:  # linearised ratio
-        residuals = sums - mean * counts
         half = float(stats.norm.ppf((1 + level) / 2) * residuals.std(ddof=1) * math.sqrt(len(sums)) / counts.sum())
         return Interval(mean, mean - half, mean + half, len(sums))
 

@@ -1,9 +1,15 @@
 """Simulated judges of known bias: which rate recovers the truth."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+import run_judge_simulation as simulation
 
 from suite.evaluation.win_rate import describe, length_controlled_win_rate, win_rate
 
@@ -64,3 +70,25 @@ def test_intervals_resample_prompts():
     alone = length_controlled_win_rate(scores, lengths, range(400))
     assert clustered.high - clustered.low > 2 * (alone.high - alone.low)
     assert clustered.n == 40
+
+
+@pytest.mark.parametrize(("bias", "size"), [("position", 0.2), ("length", 0.75)])
+def test_what_mends_which_bias(bias, size):
+    """A position bias is mended by both orders, and missed with the policy always first; a length bias only by the control."""
+    rng = np.random.default_rng(0)
+    asked = simulation.comparisons(400, rng)
+    orders = ("policy always first", "both orders")
+    one, both = (win_rate(simulation.judged(asked, order, rng, **{bias: size})) for order in orders)
+
+    def holds(interval):
+        return interval.low <= simulation.TRUTH <= interval.high
+
+    if bias == "position":
+        assert holds(both.win_rate)
+        assert not holds(one.win_rate)
+        assert both.flips.low > 0.3
+    else:
+        assert holds(both.length_controlled)
+        assert not holds(both.win_rate)
+        assert not holds(one.win_rate)
+        assert both.longer_wins.low > 0.5

@@ -153,3 +153,8 @@ def test_many_units_get_the_normal_interval_which_agrees():
     assert normal.high - normal.low == pytest.approx(bootstrap.high - bootstrap.low, rel=0.05)
     twice = clustered_mean_interval(np.repeat(x, 2), np.repeat(np.arange(2001), 2))
     assert (twice.low, twice.high) == (pytest.approx(normal.low, rel=1e-3), pytest.approx(normal.high, rel=1e-3))
+
+
+def test_clusters_of_equal_mean_leave_nothing_to_be_uncertain_of():
+    interval = clustered_mean_interval([1, 0] * 20, np.repeat(np.arange(20), 2))
+    assert interval == (0.5, 0.5, 0.5, 20)
