@@ -18,7 +18,7 @@ from suite.maths.statistics import Interval, clustered_mean_interval
 
 POLL_S = 1.0
 SCORES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
-RIDGE = 0.01
+RIDGE = 0.001
 RESAMPLES = 1000
 
 

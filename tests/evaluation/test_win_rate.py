@@ -11,7 +11,7 @@ from scipy.special import expit
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import run_judge_simulation as simulation
 
-from suite.evaluation.win_rate import describe, length_controlled_win_rate, win_rate
+from suite.evaluation.win_rate import RIDGE, describe, length_controlled_win_rate, win_rate
 
 
 def table(rows):
@@ -53,7 +53,7 @@ def test_the_fit_agrees_with_statsmodels():
     d = rng.normal(40, 100, size=400)
     y = (rng.random(400) < expit(0.3 + 0.01 * d)).astype(float)
     x = sm.add_constant(d / np.sqrt(np.mean(d**2)))
-    ridge = sm.GLM(y, x, family=sm.families.Binomial()).fit_regularized(alpha=np.array([0.0, 0.01]), L1_wt=0.0, maxiter=1000)
+    ridge = sm.GLM(y, x, family=sm.families.Binomial()).fit_regularized(alpha=np.array([0.0, RIDGE]), L1_wt=0.0, maxiter=1000)
     assert length_controlled_win_rate(y, d, range(400)).mean == pytest.approx(expit(ridge.params[0]), abs=2e-4)
 
 
