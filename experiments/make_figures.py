@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 
 from suite.errors import UserError, one_line_errors
-from suite.figures import exact_world, results
+from suite.figures import exact_world, judge_simulation, results, temperature
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -33,7 +33,10 @@ class Arguments:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    drawers = {"comparisons.csv": results.draw_all, "kl_estimators.csv": exact_world.draw_all}
+    drawers = {
+        "comparisons.csv": results.draw_all, "kl_estimators.csv": exact_world.draw_all,
+        "temperature.csv": temperature.draw_all, "judges.csv": judge_simulation.draw_all,
+    }  # fmt: skip
     folders = sorted(path for path in arguments.results.glob("*") if path.is_dir())
     found = [(folder, draw) for folder in folders for table, draw in drawers.items() if (folder / table).exists()]
     for folder in set(folders) - {folder for folder, _ in found}:

@@ -27,7 +27,7 @@ from scipy.special import expit, logit
 
 from suite.errors import one_line_errors
 from suite.evaluation.win_rate import WinRate, verdict_table, win_rate
-from suite.figures.results import figure_file
+from suite.figures.judge_simulation import draw_all
 from suite.files import check_writable, write_atomically
 from suite.judges.judging import Comparison, Question, Verdict
 
@@ -96,7 +96,7 @@ def simulate(bias: str, size: float, orders: str, arguments: Arguments) -> list[
                 "bias": bias, "size": size, "orders": orders, "estimate": name, "mean": means.mean(),
                 "standard_error": means.std(ddof=1) / np.sqrt(len(means)),
                 "width": np.mean([i.high - i.low for i in intervals]),
-                "coverage": np.mean([i.low <= TRUTH <= i.high for i in intervals]), "n": len(means),
+                "coverage": np.mean([i.low <= TRUTH <= i.high for i in intervals]), "n": len(means), "truth": TRUTH,
             }
         )  # fmt: skip
     return rows
@@ -113,40 +113,17 @@ def main() -> int:
     rows = [row for job in tqdm(jobs, unit="point") for row in simulate(*job, arguments)]
     table = pd.DataFrame(rows)
     write_atomically(arguments.out / "judges.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
-    draw(table, arguments.out)
+    draw_all(arguments.out)
     page = report(table, arguments)
     write_atomically(arguments.out / "summary.md", lambda path: path.write_text(page))
     print(page)
     return 0
 
 
-def draw(table: pd.DataFrame, out: Path) -> None:
-    """One figure a bias: mean estimate with its mean interval against the size of the bias."""
-    titles = {
-        "position": ("Position bias: added to the probability of the first answer", "position"),
-        "length": ("Length bias: log-odds per 100 characters", "length"),
-    }
-    for bias, (label, name) in titles.items():
-        with figure_file(out / name, (6.4, 4.2)) as (figure, ax, _):
-            shown = table[(table["bias"] == bias) & ((table["estimate"] == "win rate") | (bias == "length"))]
-            key = "orders" if bias == "position" else "estimate"
-            for shift, (line, rows) in enumerate(shown.groupby(key, sort=False)):
-                offset = (shift - 1) * 0.006 * shown["size"].max() / 0.25
-                ax.errorbar(
-                    rows["size"] + offset, rows["mean"], yerr=rows["width"] / 2, marker="o", ms=4, capsize=2, label=line
-                )
-            ax.axhline(TRUTH, color="black", lw=0.9, ls=":", label="truth")
-            ax.set_xlabel(label)
-            ax.set_ylabel("estimated win rate")
-            ax.legend(fontsize=8)
-            ax.grid(alpha=0.25)
-            figure.subplots_adjust(left=0.11, right=0.98, top=0.97, bottom=0.13)
-
-
 def report(table: pd.DataFrame, arguments: Arguments) -> str:
     """The page beside the figures."""
     columns = {"mean": "mean estimate", "standard_error": "± se", "width": "interval's width", "coverage": "holds the truth"}
-    shown = table.drop(columns="n").rename(columns=columns)
+    shown = table.drop(columns=["n", "truth"]).rename(columns=columns)
     return (
         f"# Judges of known bias\n\n`{' '.join(['python experiments/run_judge_simulation.py', *sys.argv[1:]])}`  \n"
         f"{date.today()}, {platform.machine()}\n\n"

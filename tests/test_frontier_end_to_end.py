@@ -48,6 +48,39 @@ def finished(tmp_path_factory):
     return folder, run(folder)
 
 
+def test_the_same_policies_at_other_temperatures(finished):
+    """Only evaluations are left to do; at temperature 1 they repeat the frontier's."""
+    folder, _ = finished
+    script = SCRIPT.with_name("run_temperature.py")
+    arguments = [
+        "--profile",
+        "smoke",
+        "--methods",
+        "dpo",
+        "--temperatures",
+        "0,1",
+        "--runs",
+        folder / "runs",
+        "--out",
+        folder / "t",
+    ]
+    done = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "13 runs: 7 cached, 6 to run" in done.stdout
+    table = pd.read_csv(folder / "t" / "temperature.csv", keep_default_na=False)
+    assert table["temperature"].tolist() == [0.0, 1.0] * 3
+    assert {path.name for path in (folder / "t").iterdir()} == {
+        "temperature.csv", "temperature.png", "temperature.svg", "summary.md",
+    }  # fmt: skip
+    numbers = pd.read_parquet(folder / "out" / "per_prompt.parquet")
+    dpo = numbers[(numbers["method"] == "DPO") & (numbers["split"] == "test") & (numbers["step"] == numbers["step"].max())]
+    for setting, rows in dpo.groupby("setting"):
+        at_one = table[(table["setting"] == setting) & (table["temperature"] == 1)]["reward"].item()
+        assert at_one == pytest.approx(rows["reward"].mean(), abs=1e-4)
+    cold = table[table["temperature"] == 0].set_index("setting")
+    assert (cold["distinct_1"] < table[table["temperature"] == 1].set_index("setting")["distinct_1"]).all()
+
+
 def test_it_leaves_everything_it_promises(finished):
     folder, printed = finished
     out = folder / "out"

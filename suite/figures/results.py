@@ -133,7 +133,7 @@ def draw_training(results: Results, out: Path) -> list[Path]:
 
 @contextmanager
 def figure_file(
-    path: Path, size: tuple[float, float], *, columns: int = 1, rows: int = 1
+    path: Path, size: tuple[float, float], *, columns: int = 1, rows: int = 1, share: bool = True
 ) -> Iterator[tuple[Any, Any, list[Path]]]:
     """A figure with axes; written as PNG and SVG when the block ends. The same tables give the same files."""
     import matplotlib
@@ -142,7 +142,7 @@ def figure_file(
     from matplotlib import pyplot
 
     with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, sharey="row" if columns == 2 else False)
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, sharey="row" if share and columns == 2 else False)
         written: list[Path] = []
         try:
             yield figure, axes, written

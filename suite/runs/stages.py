@@ -189,7 +189,10 @@ def snapshots(directory: Path) -> list[Path]:
 
 
 def evaluate_policy(run: Run) -> None:
-    """Gold reward and KL of one snapshot (or of the reference) on validation and test prompts, all in fp32."""
+    """Gold reward and KL of one snapshot (or of the reference) on validation and test prompts, all in fp32.
+
+    At another `temperature` than 1 the KL is that of the tempered sampler.
+    """
     config, reference = run.spec.config, reference_policy(run)
     policy, step = reference, 0
     if "policy" in run.spec.inputs:
@@ -199,6 +202,8 @@ def evaluate_policy(run: Run) -> None:
     splits = [name for name in ("validation", "test") if name in run.spec.inputs]
     prompts = {split: read_prompts(run.input(split) / "prompts.parquet") for split in splits}
     keywords = {name: config[name] for name in ("num_samples", "max_new_tokens", "seed")}
+    keywords["temperature"] = config.get("temperature", 1.0)
+    keywords["kl_of"] = "policy" if keywords["temperature"] == 1 else "sampler"
     with run.progress(sum(map(len, prompts.values())) * config["num_samples"], "completions") as bar:
         for split in splits:
             part = evaluate_reward_kl(policy, reference, reward, prompts[split], **keywords, on_batch=bar.update)
