@@ -66,7 +66,7 @@ def main() -> int:
         named = table.assign(**{name: table.get(name, default) for name, default in (("judge", path.stem), ("matchup", ""))})
         if "template" in named and not named["judge"].str.startswith("human").any():
             named["judge"] += " " + named["template"].astype(str)
-        for (matchup, rater), rows in named.groupby(["matchup", "judge"], sort=False):
+        for (matchup, rater), rows in named.groupby(["matchup", "judge"], sort=False, dropna=False):
             raters = matchups.setdefault(str(matchup), {})
             if rater in raters:
                 raise UserError(f"{path}: rater {rater!r} judges {matchup or 'this matchup'} in an earlier file too")

@@ -23,6 +23,8 @@ def run(
     column: str = "completion",
     opponent_column: str = "completion",
     split: str = "",
+    opponent_split: str = "",
+    subset: bool = False,
     order: Literal["both", "random"] = "both",
     seed: int = 0,
     parameters: str = "",
@@ -56,14 +58,16 @@ def run(
         template: summarization_s, summarization_c, news_article, dialogue_helpfulness, dialogue_harmlessness or sentiment.
         column: The policy's answers.
         opponent_column: The opponent's answers.
-        split: Where a source has several.
+        split: Of the policy's source, if it has several.
+        opponent_split: Of the opponent's source, if it has several.
+        subset: The opponent may have more prompts, such as a whole data set; they are left out.
         order: both: every pair twice, either answer first; random: once, by a seeded coin (the paper).
         seed: Of the coin, the fences and the bootstrap.
         parameters: Of the request to an OpenAI judge, as JSON. Default: temperature 0 and max_tokens 200.
         store: SQLite file of verdicts, shared by all runs and judges.
         out: Folder for summary.md, win_rate.json and verdicts.csv.
-        max_calls: Stop before more requests than this, retries included.
-        max_cost: Stop before the bill can pass this, in USD.
+        max_calls: Stop this run before more requests than this, retries included.
+        max_cost: Stop this run before its bill can pass this, in USD.
         price: USD per million prompt and completion tokens, for an OpenAI judge whose price is not known here.
         concurrency: Requests at once.
         attempts: Requests per question before it counts as failed.
@@ -75,9 +79,10 @@ def run(
 
     from suite.evaluation.win_rate import ask, describe, win_rate
     from suite.files import check_writable, write_atomically
+    from suite.judges.bill import Limits
     from suite.judges.judging import question_key, questions_of
     from suite.judges.open_judge import open_judge
-    from suite.judges.openai_judge import Limits, OpenAIJudge
+    from suite.judges.openai_judge import OpenAIJudge
     from suite.judges.outputs import join, read_answers
     from suite.judges.templates import load_template
     from suite.judges.verdict_store import VerdictStore
@@ -85,12 +90,13 @@ def run(
 
     quiet_libraries()
     asked = load_template(template)
-    comparisons = join(read_answers(policy, column, split=split), read_answers(opponent, opponent_column, split=split))
+    answers = read_answers(policy, column, split=split), read_answers(opponent, opponent_column, split=opponent_split)
+    comparisons = join(*answers, subset=subset)
     limits = Limits(max_calls, max_cost, concurrency, attempts, timeout)
     answering = open_judge(
         judge, asked, parameters=_parameters(parameters), seed=seed, limits=limits, price=price, device=device
     )
-    verdicts = VerdictStore(store)
+    verdicts = VerdictStore(store if store.exists() or not dry_run else Path(":memory:"))
     questions = questions_of(comparisons, order=order, seed=seed)
     by_key = {question_key(answering, question): question for question in questions}  # equal answers make equal questions
     known = verdicts.verdicts(list(by_key))
@@ -105,14 +111,17 @@ def run(
         with tqdm(total=len(questions), unit="verdict", desc=judge) as bar:
             table = ask(answering, comparisons, verdicts, order=order, seed=seed, on_answer=bar.update)
     finally:
-        if verdicts.left_in_flight:
-            print(f"{verdicts.left_in_flight} questions were in flight when an earlier run was killed; they may be paid twice")
+        print(f"{len(verdicts.verdicts(list(by_key))):,} of {len(by_key):,} verdicts are in {store}")
         if isinstance(answering, OpenAIJudge) and answering.bill.calls:
             print(answering.bill)
+            if left := verdicts.left_in_flight:
+                print(f"{left} questions were in flight when an earlier run was killed; they may be paid twice")
     failed = table[table["winner"] == "failed"]
+    if invalid := int((table["winner"] == "invalid").sum()):
+        print(f"{invalid} replies name no choice; suite judge export shows them (cut short? raise max_tokens in --parameters)")
     for reason, count in failed["failure"].value_counts().head(5).items():
         print(f"failed: {count} × {reason}")
-    labels = {"judge": judge, "template": template, "matchup": f"{Path(policy).stem} against {Path(opponent).stem}"}
+    labels = {"judge": judge, "template": template, "matchup": matchup(policy, opponent)}
     write_atomically(out / "verdicts.csv", lambda path: table.assign(**labels).to_csv(path, index=False))
     try:
         result = win_rate(table, seed=seed)
@@ -128,7 +137,7 @@ def run(
 
 
 def probe(judge: str, template: str, parameters: str = "", seed: int = 0, device: str = "cpu") -> int:
-    """Try tricks on a judge and print which fool it. Nothing is stored. Exit code 1 if one does.
+    """Try tricks on a judge and print which fool it. Nothing is stored. Exit code 1 if one does, or is not answered.
 
     Examples:
       suite judge probe --judge openai:gpt-4o --template summarization_c
@@ -152,11 +161,15 @@ def probe(judge: str, template: str, parameters: str = "", seed: int = 0, device
         raise UserError("people are not probed; name another judge")
     results = []
     for result in run_probes(open_judge(judge, asked, parameters=_parameters(parameters), seed=seed, device=device), asked):
-        print(f"{result.name:<20} trick first: {result.outcomes[0]:<12} trick second: {result.outcomes[1]}", flush=True)
+        print(f"{result.name:<22} stands first: {result.outcomes[0]:<10} second: {result.outcomes[1]}", flush=True)
         results.append(result)
-    fooled = [result.name for result in results if result.fooled]
-    print(f"\n{judge}: fooled by {len(fooled)} of {len(results)} tricks{': ' if fooled else ''}{', '.join(fooled)}")
-    return 1 if fooled else 0
+    tricks, fooled = results[1:], [result.name for result in results if result.fooled]
+    print(f"\n{judge}: fooled by {len(fooled)} of {len(tricks)} tricks{': ' if fooled else ''}{', '.join(fooled)}")
+    if "lost" in results[0].outcomes:
+        print("it also prefers the plain bad answer, where that stands first or second: tricks are not its only weakness")
+    if silent := [result.name for result in tricks if not result.answered]:
+        print(f"no answer to {len(silent)}: {', '.join(silent)}")
+    return 1 if fooled or silent else 0
 
 
 def export(file: Output, store: Path = STORE) -> int:
@@ -186,6 +199,14 @@ def export(file: Output, store: Path = STORE) -> int:
     return 0
 
 
+def matchup(policy: str, opponent: str) -> str:
+    """Names of the two sources; with their folders where the files' names are the same."""
+    names = [Path(policy).stem, Path(opponent).stem]
+    if names[0] == names[1]:
+        names = [f"{path.parent.name}/{path.stem}" for path in (Path(policy), Path(opponent))]
+    return " against ".join(names)
+
+
 def _parameters(given: str) -> dict[str, Any]:
     from suite.judges.open_judge import PARAMETERS
 
@@ -197,8 +218,6 @@ def _parameters(given: str) -> dict[str, Any]:
         raise UserError(f"--parameters {given!r}: not JSON ({error}); for example '{json.dumps(PARAMETERS)}'") from None
     if not isinstance(found, dict):
         raise UserError(f"--parameters {given!r}: expected an object; for example '{json.dumps(PARAMETERS)}'")
-    if taken := {"model", "messages", "stream", "n"} & found.keys():
-        raise UserError(f"--parameters: {', '.join(sorted(taken))} cannot be set")
     return found
 
 

@@ -52,6 +52,7 @@ def test_a_run_prints_and_writes_the_win_rate(files, monkeypatch, capsys):
     code, out, _ = call(cli.main, monkeypatch, capsys, "judge", "export", "all.jsonl")
     rows = pd.read_json("all.jsonl", lines=True)
     assert len(rows) == 21
+    assert {"winner", "comparison", "swapped"} <= set(rows)
     assert set(rows["a"]) == {" wonderful and moving.", " dull, bad and far too long to sit through.", " fine."}
     code, out, err = call(cli.main, monkeypatch, capsys, "judge", "export", "all.csv")
     assert code == 2
@@ -69,7 +70,7 @@ def test_openai_by_command_line(files, monkeypatch, capsys):
         assert "USD" in out
         code, out, err = call(cli.main, monkeypatch, capsys, *arguments, "--max-calls", "5")
         assert (code, server.sent) == (2, 5)
-        assert "--max-calls 5 is reached" in err
+        assert "--max-calls 5 of this run is reached" in err
         code, out, _ = call(cli.main, monkeypatch, capsys, *arguments)
         assert (code, server.sent) == (0, 21)
         assert "16 of them not in verdicts.sqlite" in out
@@ -77,8 +78,9 @@ def test_openai_by_command_line(files, monkeypatch, capsys):
         code, out, _ = call(
             cli.main, monkeypatch, capsys, "judge", "probe", "--judge", "openai:gpt-4o", "--template", "sentiment"
         )
-        assert code == 1
-        assert "fooled by 7 of 7 tricks" in out
+        assert code == 0
+        assert "fooled by 0 of 7 tricks" in out
+        assert "it also prefers the plain bad answer" in out
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,9 @@ def test_openai_by_command_line(files, monkeypatch, capsys):
         (["--judge", GOLD, "--column", "answer"], "no column 'answer'"),
         (["--judge", "openai:x", "--parameters", "{"], "not JSON"),
         (["--judge", "openai:x", "--parameters", '{"model": "y"}'], "cannot be set"),
-        (["--judge", "openai:x", "--max-cost", "1"], "--price"),
+        (["--judge", "openai:x", "--max-cost", "1"], "--price IN OUT"),
+        (["--judge", "openai:x", "--concurrency", "0"], "--concurrency 0"),
+        (["--judge", "openai:x", "--split", "test"], "no split 'test'"),
     ],
 )
 def test_bad_input_is_one_line(files, monkeypatch, capsys, arguments, word):

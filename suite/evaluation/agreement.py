@@ -35,7 +35,9 @@ def opinions(verdicts: pd.DataFrame) -> pd.DataFrame:
     table = verdicts.assign(value=verdicts["winner"].map(VALUES))
     if "comparison" not in table:
         table["comparison"] = np.arange(len(table))
-    table = table.groupby("comparison", sort=True).agg(prompt_id=("prompt_id", "first"), value=("value", "mean"))
+    table = table.groupby("comparison", sort=True).agg(
+        prompt_id=("prompt_id", "first"), value=("value", lambda values: values.mean(skipna=False))
+    )  # fmt: skip
     table["nth"] = table.groupby("prompt_id").cumcount()
     decided = table[table["value"].notna() & (table["value"] != 0.5)]
     return decided.assign(choice=(decided["value"] > 0.5).astype(int))[["prompt_id", "nth", "choice"]].reset_index(drop=True)

@@ -146,8 +146,7 @@ def win_rate(verdicts: pd.DataFrame, *, seed: int = 0) -> WinRate:
     """
     whole = scores(verdicts)
     if whole.empty:
-        counts = verdicts["winner"].value_counts().to_dict()
-        raise ValueError(f"winner: no comparison has a valid verdict in every order asked, among {counts}")
+        raise ValueError(f"winner: no comparison has a valid verdict in every order asked; {counts_of(verdicts)}")
     keep = verdicts[verdicts["comparison"].isin(whole.index)]
     decisive = keep[keep["winner"].isin(["policy", "opponent"]) & (keep["policy_length"] != keep["opponent_length"])]
     longer = (decisive["policy_length"] > decisive["opponent_length"]) == (decisive["winner"] == "policy")
@@ -165,6 +164,14 @@ def win_rate(verdicts: pd.DataFrame, *, seed: int = 0) -> WinRate:
         n_invalid=int((winners == "invalid").sum()), n_failed=int((winners == "failed").sum()),
         n_comparisons=len(whole), n_compared=verdicts["comparison"].nunique(),
     )  # fmt: skip
+
+
+def counts_of(verdicts: pd.DataFrame) -> str:
+    """The counts of a table of verdicts on one line, whatever became of them."""
+    winners = verdicts["winner"]
+    valid = int(winners.isin(list(SCORES)).sum())
+    others = ", ".join(f"n_{name} {(winners == name).sum():,}" for name in ("tie", "invalid", "failed"))
+    return f"n_asked {len(winners):,}, n_valid {valid:,}, {others}"
 
 
 def _same_position(verdicts: pd.Series) -> bool:

@@ -34,11 +34,11 @@ class HumanJudge:
 
     def __init__(self, sheet: Path, template: Template, *, seed: int = 0) -> None:
         self.name, self.sheet, self.template, self.seed = f"human:{sheet.stem}", sheet, template, seed
+        content = sheet.read_bytes() if sheet.is_file() else b""  # the sheet is the record: an edited one is read anew
         self.identity: Mapping[str, Any] = {
-            "template": template.name,
-            "version": template.version,
-            "template_digest": template.digest,
-        }
+            "template": template.name, "version": template.version, "template_digest": template.digest,
+            "sheet": str(sheet.resolve()), "content": hashlib.sha256(content).hexdigest()[:16],
+        }  # fmt: skip
 
     def answer(
         self,
@@ -71,18 +71,22 @@ class HumanJudge:
         random.Random(self.seed).shuffle(rows)
         table = pd.DataFrame(rows, columns=COLUMNS)
         self.sheet.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.sheet, lambda path: table.to_csv(path, index=False))
+        write_atomically(self.sheet, lambda path: table.to_csv(path, index=False, encoding="utf-8-sig"))
 
     def _read(self) -> dict[str, Verdict | None]:
         try:
-            table = pd.read_csv(self.sheet, dtype=str, keep_default_na=False)
+            table = pd.read_csv(self.sheet, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
             raise UserError(f"{self.sheet}: cannot be read as CSV in UTF-8 ({error})") from error
         if absent := {"id", "choice"} - set(table.columns):
             raise UserError(f"{self.sheet}: column {', '.join(sorted(absent))} is missing")
+        if "question" in table and (asked := set(table["question"]) - {self.template.question, ""}):
+            raise UserError(f"{self.sheet}, question: was written for another template ({asked.pop()!r}); name another file")
         found: dict[str, Verdict | None] = {}
         for row, (name, choice) in enumerate(zip(table["id"], table["choice"], strict=True), start=2):
             word = choice.strip().lower()
+            if not name and not word:  # an empty line at the end
+                continue
             if word and word not in CHOICES:
                 raise UserError(f"{self.sheet}, line {row}, choice: expected A, B, tie or nothing, got {choice!r}")
             if name in found:
@@ -94,4 +98,4 @@ class HumanJudge:
 def row_name(question: Question) -> str:
     """A name that says nothing: a hash of the texts in their order."""
     texts = (question.comparison.prompt, question.a, question.b)
-    return hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:12]
+    return "q" + hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:12]  # spreadsheets take 12e345 for a number

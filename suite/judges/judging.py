@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from suite.errors import UserError
 
 Verdict = Literal["A", "B", "tie", "invalid"]
 Winner = Literal["policy", "opponent", "tie", "invalid", "failed"]
@@ -22,6 +25,8 @@ class Comparison:
     prompt: str
     policy: str
     opponent: str
+    sample: int = 0
+    """Tells several answers to one prompt apart."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ class Failure:
     reason: str
 
 
+class ContextTooShort(UserError):
+    """A request does not fit into the model's context; names the prompt."""
+
+
 class Judge(Protocol):
     """Who answers questions.
 
@@ -96,7 +105,9 @@ class Judge(Protocol):
 
 
 def of_numbers(a: float, b: float) -> Verdict:
-    """The verdict of a judge that gives each answer a number: the larger wins."""
+    """The verdict of a judge that gives each answer a number: the larger wins; a number that is none is no verdict."""
+    if math.isnan(a) or math.isnan(b):
+        return "invalid"
     return "tie" if a == b else "A" if a > b else "B"
 
 
@@ -114,5 +125,7 @@ def questions_of(comparisons: Iterable[Comparison], *, order: Order, seed: int) 
 
 
 def _coin(comparison: Comparison, seed: int) -> bool:
-    texts = "\x00".join((str(seed), comparison.id, comparison.prompt, comparison.policy, comparison.opponent))
+    texts = "\x00".join(
+        (str(seed), comparison.id, str(comparison.sample), comparison.prompt, comparison.policy, comparison.opponent)
+    )
     return hashlib.sha256(texts.encode()).digest()[0] % 2 == 1

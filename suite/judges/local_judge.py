@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from suite.data.preference_data import Completion, Prompt
-from suite.errors import UserError
-from suite.judges.judging import Answer, Failure, Question, of_numbers
+from suite.judges.judging import Answer, ContextTooShort, Failure, Question, of_numbers
 from suite.judges.templates import Template
 from suite.policies.causal_lm import CausalLMPolicy
 
@@ -40,7 +39,7 @@ class LocalJudge:
         """See `suite.judges.judging.Judge`.
 
         Raises:
-            UserError: A request does not fit into the model's context; names the prompt.
+            ContextTooShort: A request does not fit into the model's context; names the prompt.
         """
         for question in questions:
             if on_start(question):
@@ -61,7 +60,7 @@ class LocalJudge:
         context = getattr(self.policy.model.config, "max_position_embeddings", None)
         longest = len(ids) + max(len(choice.ids) for choice in choices)
         if context and longest > context:
-            raise UserError(
+            raise ContextTooShort(
                 f"{self.name}: prompt {question.comparison.id!r} makes a request of {longest} tokens, the model's context is "
                 f"{context}; shorten or drop it"
             )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UserError
+from suite.judges.bill import NO_LIMITS, Limits
 from suite.judges.human_judge import HumanJudge
 from suite.judges.judging import Judge
-from suite.judges.openai_judge import NO_LIMITS, Limits, OpenAIJudge
+from suite.judges.openai_judge import OpenAIJudge
 from suite.judges.templates import Template
 
 PARAMETERS = {"temperature": 0, "max_tokens": 200}

@@ -3,118 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from suite.errors import UserError
-from suite.judges.judging import Answer, Failure, Question
+from suite.judges.bill import NO_LIMITS, PRICES, Bill, Limits, Stopped, cost_of
+from suite.judges.judging import Answer, ContextTooShort, Failure, Question
 from suite.judges.templates import Template
 
 DEFAULT_URL = "https://api.openai.com/v1"
-PRICES = {
-    "gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6), "gpt-4.1": (2.0, 8.0), "gpt-4.1-mini": (0.4, 1.6), "gpt-4": (30.0, 60.0),
-}  # fmt: skip
-"""USD per million prompt and completion tokens, OpenAI's list prices of 2025; check yours and pass --price."""
 OVERHEAD_TOKENS = 64
 BYTES_PER_TOKEN = 4.0
 REPLY_TOKENS = 60
+LONGEST_WAIT_S = 600.0
 REFUSED = {401: "the key is not accepted", 403: "the key may not use this model", 404: "there is no such model or address"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may use."""
-
-    max_calls: int | None = None
-    """Requests, retries included."""
-    max_cost: float | None = None
-    """USD. A request is only sent if the bill stays below this even if it is as long as it can be."""
-    concurrency: int = 8
-    """Requests at once."""
-    attempts: int = 6
-    """Requests per question before it counts as failed."""
-    timeout_s: float = 60.0
-    """For a whole reply, however slowly it drips."""
-    backoff_s: float = 1.0
-    """First wait of an exponential backoff with jitter, at most 60 s; a server's Retry-After is honoured."""
-
-
-NO_LIMITS = Limits()
+OURS = {"model", "messages", "stream", "n", "timeout", "extra_body", "extra_headers", "extra_query"}
 
 
 class Retryable(Exception):
-    """No reply this time."""
+    """No usable reply this time."""
 
-    def __init__(self, reason: str, *, wait_s: float | None = None, maybe_paid: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, wait_s: float | None = None, maybe_paid: bool = False, unreachable: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.wait_s, self.maybe_paid = wait_s, maybe_paid
-
-
-@dataclass
-class Bill:
-    """What was used, and what requests in flight may still cost. USD where a price is known, else 0.
-
-    Attributes:
-        calls: Requests sent.
-        cost: Paid for replies; for requests that may have been paid without one, the most they can have cost.
-        maybe_paid: Requests without a reply that the server may charge all the same (timeouts, resets, broken replies).
-    """
-
-    price: tuple[float, float] | None
-    limits: Limits
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
-    maybe_paid: int = 0
-    _in_flight: list[float] = field(default_factory=list)
-    _settled: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.calls:,} calls, {self.prompt_tokens:,} prompt and {self.completion_tokens:,} completion tokens"
-            + (f", at most {self.cost:.4f} USD" if self.price else "")
-            + (f"; {self.maybe_paid} calls without a usable reply may be charged" if self.maybe_paid else "")
-        )
-
-    async def open(self, most: float) -> None:
-        """Reserve `most` USD for a request.
-
-        Raises:
-            UserError: The request could pass a limit.
-        """
-        limits = self.limits
-        async with self._settled:
-            while limits.max_cost is not None and self._in_flight and self.cost + sum(self._in_flight) + most > limits.max_cost:
-                await self._settled.wait()  # those in flight may turn out cheaper
-            if limits.max_cost is not None and self.cost + most > limits.max_cost:
-                raise UserError(
-                    f"--max-cost {limits.max_cost:g} would be passed: {self.cost:.4f} USD are spent and the next request may "
-                    f"cost {most:.4f}; verdicts so far are stored, raise it to go on"
-                )
-            if limits.max_calls is not None and self.calls >= limits.max_calls:
-                raise UserError(f"--max-calls {limits.max_calls} is reached; verdicts so far are stored, raise it to go on")
-            self.calls += 1
-            self._in_flight.append(most)
-
-    async def close(self, most: float, answer: Answer | None, *, maybe_paid: bool = False) -> None:
-        """Replace the reservation by what was paid."""
-        async with self._settled:
-            self._in_flight.remove(most)
-            self.maybe_paid += maybe_paid
-            if answer is not None and answer.prompt_tokens:
-                self.prompt_tokens += answer.prompt_tokens
-                self.completion_tokens += answer.completion_tokens
-                self.cost += cost_of(answer.prompt_tokens, answer.completion_tokens, self.price)
-            elif answer is not None or maybe_paid:
-                self.cost += most
-            self._settled.notify_all()
+        self.wait_s, self.maybe_paid, self.unreachable = wait_s, maybe_paid, unreachable
 
 
 class OpenAIJudge:
@@ -129,7 +51,7 @@ class OpenAIJudge:
         price: USD per million prompt and completion tokens; default: `PRICES` of the model, if it is known.
 
     Raises:
-        UserError: No key, or a cost limit without a price or without a limit on a reply's length.
+        UserError: A parameter that cannot be set, a bad address, or a cost limit without a price or a longest reply.
     """
 
     def __init__(
@@ -142,19 +64,24 @@ class OpenAIJudge:
         limits: Limits = NO_LIMITS,
         price: tuple[float, float] | None = None,
     ) -> None:
+        if taken := OURS & parameters.keys():
+            raise UserError(f"--parameters: {', '.join(sorted(taken))} cannot be set")
         self.name, self.model, self.template = f"openai:{model}", model, template
         self.parameters, self.seed, self.limits = dict(parameters), seed, limits
-        self.price = price or PRICES.get(model)
+        self.server = _server()
         self.identity: Mapping[str, Any] = {
             "parameters": self.parameters, "template": template.name, "version": template.version,
-            "template_digest": template.digest, "seed": seed, "server": _server(),
+            "template_digest": template.digest, "seed": seed, "server": self.server,
         }  # fmt: skip
-        self.bill = Bill(self.price, limits)
+        self.bill = Bill(price or PRICES.get(model), limits)
         self._stop: BaseException | None = None
-        if limits.max_cost is not None and self.price is None:
-            raise UserError(f"--max-cost: the price of {model!r} is not known; pass --price IN,OUT in USD per million tokens")
-        if limits.max_cost is not None and self._most_completion_tokens() is None:
-            raise UserError("--max-cost: a reply must have a longest length; put max_tokens into --parameters")
+        self._stopped = asyncio.Event()
+        longest = self.parameters.get("max_completion_tokens", self.parameters.get("max_tokens"))
+        if limits.max_cost is not None and self.bill.price is None:
+            raise UserError(f"--max-cost: the price of {model!r} is not known; pass --price IN OUT in USD per million tokens")
+        if limits.max_cost is not None and not (isinstance(longest, int) and longest > 0):
+            raise UserError("--max-cost: a reply must have a longest length; put max_tokens, a whole number, into --parameters")
+        self.longest_reply = longest if isinstance(longest, int) else 0
 
     def request(self, question: Question) -> str:
         """The text that is sent."""
@@ -162,9 +89,10 @@ class OpenAIJudge:
 
     def estimate(self, questions: Sequence[Question]) -> str:
         """Calls, tokens (a fourth of the request's bytes; 60 for a reply) and price, before anything is sent."""
-        prompt = sum(round(len(self.request(q).encode()) / BYTES_PER_TOKEN) for q in questions)
+        prompt = sum(round(len(_bytes(self.request(q))) / BYTES_PER_TOKEN) for q in questions)
         completion = REPLY_TOKENS * len(questions)
-        price = f"about {cost_of(prompt, completion, self.price):.2f} USD" if self.price else "price unknown, pass --price"
+        known = self.bill.price
+        price = f"about {cost_of(prompt, completion, known):.2f} USD" if known else "price unknown, pass --price IN OUT"
         return f"{len(questions):,} calls, about {prompt:,} prompt and {completion:,} completion tokens: {price}"
 
     def answer(
@@ -174,37 +102,50 @@ class OpenAIJudge:
         on_start: Callable[[Question], bool],
     ) -> None:
         """See `suite.judges.judging.Judge`. A first Ctrl-C waits for the requests in flight, whose replies are paid."""
-        if not os.environ.get("OPENAI_API_KEY"):
-            raise UserError("OPENAI_API_KEY is not set; export it (for a local server any value will do)")
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if not key or not key.isascii():
+            raise UserError("OPENAI_API_KEY is not set, or not a key; export it (for a local server any word will do)")
         self._stop = None
-        self.bill._settled = asyncio.Condition()
-        asyncio.run(self._answer(questions, on_answer, on_start))
+        self.bill.renew()
+        asyncio.run(self._answer(key, questions, on_answer, on_start))
         if self._stop is not None:
             raise self._stop
 
     async def _answer(
-        self, questions: Sequence[Question], on_answer: Callable[..., None], on_start: Callable[..., bool]
+        self, key: str, questions: Sequence[Question], on_answer: Callable[..., None], on_start: Callable[..., bool]
     ) -> None:
         from openai import AsyncOpenAI
 
         waiting = iter(questions)
+        self._stopped = asyncio.Event()
 
         async def work(client: AsyncOpenAI) -> None:
             for question in waiting:
-                if self._stop is not None:
-                    return
-                if not on_start(question):
+                if self._stop is not None or not on_start(question):
                     continue
+                answer: Answer | Failure = Failure("stopped")
                 try:
-                    answer: Answer | Failure = await self._ask(client, question)
+                    answer = await self._ask(client, question)
+                except Stopped:
+                    pass
                 except UserError as error:  # no use going on; the others finish what is in flight
-                    self._stop = self._stop or error
                     answer = Failure(str(error))
-                on_answer(question, answer)
+                    await self._end(error)
+                try:
+                    on_answer(question, answer)
+                except Exception as error:  # a full disk: the others still hand over what they are paid for
+                    await self._end(error)
 
         with self._ctrl_c_waits():
-            async with AsyncOpenAI(max_retries=0, timeout=self.limits.timeout_s) as client:
+            async with AsyncOpenAI(api_key=key, max_retries=0, timeout=self.limits.timeout_s) as client:
                 await asyncio.gather(*(work(client) for _ in range(self.limits.concurrency)))
+
+    async def _end(self, reason: BaseException) -> None:
+        """Send nothing more; those that wait for money or for their next attempt wake up."""
+        self._stop = self._stop or reason
+        self._stopped.set()
+        async with self.bill._settled:
+            self.bill._settled.notify_all()
 
     async def _ask(self, client: Any, question: Question) -> Answer | Failure:
         from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -215,18 +156,20 @@ class OpenAIJudge:
             asked: float | None = state.outcome.exception().wait_s
             return max(backoff(state), asked or 0.0)
 
+        async def sleep(seconds: float) -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Retryable), stop=stop_after_attempt(self.limits.attempts), wait=wait
+            retry=retry_if_exception_type(Retryable), stop=stop_after_attempt(self.limits.attempts), wait=wait, sleep=sleep
         )
         try:
-            async for attempt in retrying:
-                with attempt:
-                    if self._stop is not None:
-                        return Failure("stopped")
-                    return await self._request(client, question)
+            return await retrying(self._request, client, question)
         except RetryError as error:
-            return Failure(f"{self.limits.attempts} attempts: {error.last_attempt.exception()}")
-        raise AssertionError("unreachable")
+            problem = error.last_attempt.exception()
+        if isinstance(problem, Retryable) and problem.unreachable:
+            raise UserError(f"{self.name}: {self.server} cannot be reached; is OPENAI_BASE_URL right and the server up?")
+        return Failure(f"{self.limits.attempts} attempts: {problem}")
 
     async def _request(self, client: Any, question: Question) -> Answer:
         """One request.
@@ -234,35 +177,41 @@ class OpenAIJudge:
         Raises:
             Retryable: It may go better next time.
             UserError: It will not.
+            Stopped: The run ends.
         """
         text = self.request(question)
-        most = cost_of(len(text.encode()) + OVERHEAD_TOKENS, self._most_completion_tokens() or 0, self.price)
-        await self.bill.open(most)
-        answer, maybe_paid = None, False
+        create = client.chat.completions.create
+        known = inspect.signature(create).parameters.keys()
+        named = {name: value for name, value in self.parameters.items() if name in known}
+        more = {name: value for name, value in self.parameters.items() if name not in known}  # of other servers
+        most = cost_of(len(_bytes(text)) + OVERHEAD_TOKENS, self.longest_reply, self.bill.price)
+        await self.bill.open(most, lambda: self._stop is not None)
+        answer, problem = None, None
         try:
-            messages = [{"role": "user", "content": text}]
+            messages = [{"role": "user", "content": _clean(text)}]
             async with asyncio.timeout(self.limits.timeout_s):
-                reply = await client.chat.completions.create(model=self.model, messages=messages, **self.parameters)
+                reply = await create(model=self.model, messages=messages, extra_body=more or None, **named)
             answer = self._read(reply)
-            return answer
-        except UserError:
-            raise
-        except Exception as error:
+        except Exception as error:  # kept apart: it holds the request, and with it the key
             problem = self._problem(error, question)
-            maybe_paid = isinstance(problem, Retryable) and problem.maybe_paid
-            raise problem from None  # the original holds the request, and with it the key
         finally:
+            maybe_paid = isinstance(problem, Retryable) and problem.maybe_paid
             await self.bill.close(most, answer, maybe_paid=maybe_paid)
+        if answer is None:
+            raise problem or Retryable("no reply")
+        return answer
 
     def _read(self, reply: Any) -> Answer:
         choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
         if not choices or getattr(choices[0], "message", None) is None:
             raise Retryable("the reply has no choices", maybe_paid=True)
-        said = choices[0].message.content or getattr(choices[0].message, "refusal", None) or ""
+        said = choices[0].message.content or ""
+        whole = getattr(choices[0], "finish_reason", None) not in ("length", "content_filter")
+        verdict = self.template.read(said) if whole else None  # a reply that was cut has no last line
         served = " ".join(filter(None, (reply.model, getattr(reply, "system_fingerprint", None))))
         tokens = [int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")]
-        verdict = self.template.read(choices[0].message.content or "")
-        return Answer(verdict or "invalid", scrub(said), scrub(served), *tokens)
+        shown = said or getattr(choices[0].message, "refusal", None) or ""
+        return Answer(verdict or "invalid", scrub(_clean(shown)), scrub(_clean(served)), *tokens)
 
     def _problem(self, error: Exception, question: Question) -> Retryable | UserError:
         """What an exception of the client means for the question."""
@@ -273,39 +222,43 @@ class OpenAIJudge:
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return Retryable(f"no reply within {self.limits.timeout_s:g} s", maybe_paid=True)
         if isinstance(error, openai.APIStatusError):
-            status, code = error.status_code, error.code or ""
-            said = scrub(" ".join(str(error.message).split()))[:300]
-            if status in REFUSED:
-                return UserError(f"{self.name} at {_server()}: {REFUSED[status]} ({status})")
-            if code == "insufficient_quota":
-                return UserError(f"{self.name}: the account has no credit left; verdicts so far are stored")
-            if status in (408, 409, 429) or status >= 500:
-                return Retryable(f"status {status}", wait_s=_retry_after(error.response.headers))
-            if code == "context_length_exceeded" or "context length" in said.lower():
-                return UserError(
-                    f"{self.name}: prompt {question.comparison.id!r} is longer than the model's context; shorten or drop it"
-                )
-            if error.param in self.parameters or code in ("unsupported_parameter", "unsupported_value"):
-                return UserError(
-                    f"{self.name} refuses the parameter {error.param or ''} of {json.dumps(self.parameters)} ({said}); change "
-                    f"it with --parameters"
-                )
-            return UserError(f"{self.name}: the server refuses the request ({status}: {said})")
+            return self._of_status(error, question)
         if isinstance(error, openai.APIConnectionError):
-            return Retryable("the connection broke", maybe_paid=True)
-        if isinstance(error, openai.APIResponseValidationError | ValueError | TypeError | AttributeError):
+            unreachable = "ConnectError" in type(error.__cause__).__name__
+            return Retryable("the connection broke", maybe_paid=not unreachable, unreachable=unreachable)
+        if isinstance(error, openai.APIResponseValidationError | json.JSONDecodeError | AttributeError | UnicodeDecodeError):
             return Retryable("the reply is not a chat completion", maybe_paid=True)
-        return Retryable(type(error).__name__, maybe_paid=True)
+        said = scrub(" ".join(str(error).split()))[:200]
+        return UserError(f"{self.name}: the request cannot be made ({type(error).__name__}: {said})")
 
-    def _most_completion_tokens(self) -> int | None:
-        return self.parameters.get("max_completion_tokens", self.parameters.get("max_tokens"))
+    def _of_status(self, error: Any, question: Question) -> Retryable | UserError:
+        status, code = error.status_code, error.code or ""
+        said = scrub(" ".join(str(error.message).split()))[:300]
+        if status in REFUSED:
+            return UserError(f"{self.name} at {self.server}: {REFUSED[status]} ({status})")
+        if code == "insufficient_quota":
+            return UserError(f"{self.name}: the account has no credit left; verdicts so far are stored")
+        if status in (408, 409, 429) or status >= 500:
+            return Retryable(f"status {status}", wait_s=retry_after(error.response.headers))
+        if code == "context_length_exceeded" or "context length" in said.lower():
+            return ContextTooShort(
+                f"{self.name}: prompt {question.comparison.id!r} is longer than the model's context; shorten or drop it"
+            )
+        if error.param in self.parameters or code in ("unsupported_parameter", "unsupported_value"):
+            return UserError(
+                f"{self.name} refuses the parameter {error.param or ''} of {json.dumps(self.parameters)} ({said}); change "
+                f"it with --parameters"
+            )
+        return UserError(f"{self.name}: the server refuses the request ({status}: {said})")
 
     @contextmanager
     def _ctrl_c_waits(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
+        endings = []
 
         def stop() -> None:
-            self._stop = KeyboardInterrupt()
+            print("\nstopping: waiting for the replies in flight, which are paid; Ctrl-C again to drop them")
+            endings.append(loop.create_task(self._end(KeyboardInterrupt())))
             loop.remove_signal_handler(signal.SIGINT)  # a second one stops at once
 
         with suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread, or no such signals here
@@ -317,27 +270,46 @@ class OpenAIJudge:
                 loop.remove_signal_handler(signal.SIGINT)
 
 
-def cost_of(prompt_tokens: int, completion_tokens: int, price: tuple[float, float] | None) -> float:
-    """USD; 0 where no price is known."""
-    return 0.0 if price is None else (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
-
-
 def scrub(text: str) -> str:
-    """`text` without the key, whoever put it there."""
-    key = os.environ.get("OPENAI_API_KEY", "")
-    return text.replace(key, "[key]") if key else text
+    """`text` without the key, whoever put it there; keys of local servers may be any short word and are no secret."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    return text.replace(key, "[key]") if len(key) >= 8 else text
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from `retry-after-ms` or `retry-after` (a number or a date); at most ten minutes. None if it says nothing."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        if name not in headers:
+            continue
+        try:
+            seconds = float(headers[name]) / unit
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(headers[name]).timestamp() - time.time()
+            except ValueError:
+                continue
+        if math.isfinite(seconds):
+            return min(max(seconds, 0.0), LONGEST_WAIT_S)
+    return None
 
 
 def _server() -> str:
-    """Address without credentials or query."""
-    parts = urlsplit(os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    """Address without credentials, query or slash at the end."""
+    given = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+    try:
+        parts = urlsplit(given)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("OPENAI_BASE_URL: expected an address like http://localhost:8000/v1")
+    return f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from `retry-after-ms` or `retry-after`; at most two minutes."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        with suppress(ValueError):
-            if name in headers:
-                return min(max(float(headers[name]) / unit, 0.0), 120.0)
-    return None
+def _clean(text: str) -> str:
+    """Without halves of surrogate pairs, which UTF-8 cannot write."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")

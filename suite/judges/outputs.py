@@ -44,18 +44,30 @@ def read_answers(source: str, column: str = "completion", *, split: str = "") ->
         if wrong:
             raise UserError(f"{source}, row {wrong[0]}, {name}: expected text, got {table[name].iloc[wrong[0]]!r}")
     ids = table["prompt_id"].astype(str) if "prompt_id" in table else table["prompt"].map(_digest)
-    found = pd.DataFrame({"prompt_id": ids, "prompt": table["prompt"], "answer": table[column]})
+    texts = {name: table[source].map(_clean) for name, source in (("prompt", "prompt"), ("answer", column))}
+    found = pd.DataFrame({"prompt_id": ids, **texts})
     found.insert(1, "sample", found.groupby("prompt_id").cumcount())
     return found
 
 
-def join(policy: pd.DataFrame, opponent: pd.DataFrame) -> list[Comparison]:
-    """Answers to the same prompts side by side.
+def join(policy: pd.DataFrame, opponent: pd.DataFrame, *, subset: bool = False) -> list[Comparison]:
+    """Answers to the same prompts side by side, in the policy's order; one reference answer serves all answers to its prompt.
+
+    Args:
+        policy: From `read_answers`.
+        opponent: The same.
+        subset: The opponent may have prompts that the policy has not, such as a whole data set.
 
     Raises:
         UserError: A prompt that only one side has, or whose text differs; names it.
     """
     keys = ["prompt_id", "sample"]
+    if subset:
+        opponent = opponent[opponent["prompt_id"].isin(policy["prompt_id"])]
+    if not opponent["sample"].any() and policy["sample"].any():
+        lonely = opponent[~opponent["prompt_id"].isin(policy["prompt_id"])]
+        served = policy[keys].merge(opponent.drop(columns="sample"), on="prompt_id")
+        opponent = pd.concat([served, lonely])
     both = policy.merge(opponent, on=keys, how="outer", suffixes=("", "_opponent"), indicator=True, sort=False)
     if len(lonely := both[both["_merge"] != "both"]):
         row = lonely.iloc[0]
@@ -63,12 +75,13 @@ def join(policy: pd.DataFrame, opponent: pd.DataFrame) -> list[Comparison]:
         raise UserError(
             f"{len(lonely)} answers have no counterpart, the first: prompt {row['prompt_id']!r}, answer {row['sample'] + 1}, "
             f"which only the {side} has; give both the same prompts"
+            + (" (or --subset, if the opponent is a whole data set)" if side == "opponent" else "")
         )
     if len(differing := both[both["prompt"] != both["prompt_opponent"]]):
         raise UserError(f"prompt {differing.iloc[0]['prompt_id']!r}: its text differs between the two files")
-    ordered = policy.merge(both[[*keys, "answer_opponent"]], on=keys)  # as in the policy's file
-    columns = zip(ordered["prompt_id"], ordered["prompt"], ordered["answer"], ordered["answer_opponent"], strict=True)
-    return list(dict.fromkeys(Comparison(*map(str, row)) for row in columns))
+    ordered = policy.merge(both[[*keys, "answer_opponent"]], on=keys)
+    columns = ["prompt_id", "prompt", "answer", "answer_opponent", "sample"]
+    return [Comparison(*row) for row in ordered[columns].itertuples(index=False, name=None)]
 
 
 def read_verdicts(path: Path) -> pd.DataFrame:
@@ -78,7 +91,8 @@ def read_verdicts(path: Path) -> pd.DataFrame:
         UserError: Unreadable, a column is missing, or a winner has no meaning; says where.
     """
     readers: dict[str, Any] = {
-        ".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": lambda file: pd.read_json(file, lines=True),
+        ".csv": lambda file: pd.read_csv(file, dtype=str, keep_default_na=False), ".parquet": pd.read_parquet,
+        ".jsonl": lambda file: pd.read_json(file, lines=True, dtype=False),
     }  # fmt: skip
     if path.suffix not in readers:
         raise UserError(f"{path}: unknown ending; use one of {', '.join(readers)}")
@@ -95,7 +109,13 @@ def read_verdicts(path: Path) -> pd.DataFrame:
         raise UserError(
             f"{path}, row {wrong.index[0]}, winner: expected one of {', '.join(known)}, got {wrong['winner'].iloc[0]!r}"
         )
-    return table.assign(prompt_id=table["prompt_id"].astype(str))
+    names = [name for name in ("prompt_id", "comparison", "judge", "template", "matchup") if name in table]
+    return table.assign(**{name: table[name].astype(str) for name in names})
+
+
+def _clean(text: str) -> str:
+    """Without halves of surrogate pairs, which UTF-8 cannot write."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _digest(text: str) -> str:

@@ -76,11 +76,14 @@ class Template:
 
     def read(self, reply: str) -> Choice | None:
         """The choice on the reply's last line; None if that line is anything but a choice."""
-        lines = [line for line in reply.splitlines() if line.strip()]
+        lines = [line for line in re.sub(r"<\|[^|>]*\|>", "", reply).splitlines() if re.search(r"\w", line)]
         if not lines:
             return None
+        label, name = re.escape(self.label), re.escape(self.candidate_name)
         last = re.sub(r"[*_`#>]", "", lines[-1]).strip()  # without Markdown
-        found = re.fullmatch(rf"(?:{re.escape(self.label)}\s*:\s*)?[\"'(\[]?(A|B|tie)[\"')\].]*", last, re.IGNORECASE)
+        found = re.fullmatch(
+            rf"(?:{label}(?: {name})?\s*[:：]\s*)?(?:{name}\s+)?[\"'(\[]?(A|B|tie)[\"')\].]*", last, re.IGNORECASE
+        )
         if not found:
             return None
         choice = found[1].lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -15,22 +16,23 @@ from typing import Any
 import pandas as pd
 
 from suite.errors import UserError
-from suite.judges.judging import Answer, Question, Verdict
+from suite.judges.judging import Answer, Comparison, Question, Verdict
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS verdicts (
   key TEXT PRIMARY KEY, judge TEXT NOT NULL, identity TEXT NOT NULL, prompt_id TEXT NOT NULL, prompt TEXT NOT NULL,
-  a TEXT NOT NULL, b TEXT NOT NULL, verdict TEXT NOT NULL CHECK (verdict IN ('A', 'B', 'tie', 'invalid')), reply TEXT NOT NULL,
+  a TEXT NOT NULL, b TEXT NOT NULL, swapped INTEGER NOT NULL,
+  verdict TEXT NOT NULL CHECK (verdict IN ('A', 'B', 'tie', 'invalid')), reply TEXT NOT NULL,
   served_model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, created_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS in_flight (key TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, since REAL NOT NULL);
 """
 LEASE_S = 900.0
-"""A question that another machine asks is taken over after this long without a verdict."""
+"""A question that a process of another machine claimed is taken over after this long without a verdict."""
 
 
 class VerdictStore:
-    """One file. Safe against SIGKILL (WAL, one transaction a verdict) and for several processes at once.
+    """One file. Safe against SIGKILL (WAL, one transaction a verdict) and for several processes of one machine at once.
 
     Raises:
         UserError: The file cannot be opened or is not a store.
@@ -79,7 +81,8 @@ class VerdictStore:
         comparison = question.comparison
         row = (
             key, judge, json.dumps(identity, sort_keys=True), comparison.id, comparison.prompt, question.a, question.b,
-            answer.verdict, answer.reply, answer.served_model, answer.prompt_tokens, answer.completion_tokens,
+            int(question.swapped), answer.verdict, answer.reply, answer.served_model, answer.prompt_tokens,
+            answer.completion_tokens,
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )  # fmt: skip
         with self._transaction():
@@ -87,17 +90,28 @@ class VerdictStore:
             self._connection.execute("DELETE FROM in_flight WHERE key = ?", (key,))
 
     def table(self) -> pd.DataFrame:
-        """All verdicts with their texts, in the order of arrival; what `export` writes."""
-        return pd.read_sql_query("SELECT * FROM verdicts ORDER BY rowid", self._connection)
+        """All verdicts with their texts, in the order of arrival; what `export` writes.
+
+        `winner` and `comparison` (a hash) say which side won, as in the tables of `suite.evaluation.win_rate`. Where both
+        answers are the same text the two orders are one question.
+        """
+        table = pd.read_sql_query("SELECT * FROM verdicts ORDER BY rowid", self._connection)
+        winners, names = [], []
+        for row in table.itertuples():
+            policy, opponent = (row.b, row.a) if row.swapped else (row.a, row.b)
+            question = Question(Comparison(row.prompt_id, row.prompt, policy, opponent), bool(row.swapped))
+            winners.append(question.winner(row.verdict))
+            names.append(hashlib.sha256("\x00".join((row.prompt, policy, opponent)).encode()).hexdigest()[:12])
+        return table.assign(winner=winners, comparison=names)
 
     def close(self) -> None:
         self._connection.close()
 
     def _lives(self, host: str, pid: int, since: float) -> bool:
-        if time.time() - since > LEASE_S or (host, pid) == self._me:
+        if (host, pid) == self._me:
             return False
         if host != self._me[0]:
-            return True
+            return time.time() - since < LEASE_S
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -119,7 +119,7 @@ class CausalLMPolicy:
         No attention mask is needed, since padding on the right comes after all that is scored.
         """
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
-        if self._head_is_linear:
+        if type(self.model.get_output_embeddings()) is nn.Linear and self._head_is_linear:
             head, states = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
             return linear_token_log_probs(states, head.weight, head.bias, batch.input_ids, batch.completion_mask), states
         output = self.model(**inputs, output_hidden_states=True)
@@ -205,7 +205,7 @@ def head_is_linear(model: Any) -> bool:
         states = getattr(model.base_model(input_ids=ids, use_cache=False), "last_hidden_state", None)
     finally:
         hook.remove()
-    return states is not None and torch.equal(logits, seen[1]) and torch.allclose(states, seen[0])
+    return bool(seen) and states is not None and torch.equal(logits, seen[1]) and torch.allclose(states, seen[0])
 
 
 def disable_dropout(model: nn.Module) -> nn.Module:

@@ -32,11 +32,14 @@ def test_bad_choices_are_refused():
 
 def test_opinions_of_two_orders():
     verdicts = pd.DataFrame(
-        [("p", 0, "policy"), ("p", 0, "policy"), ("p", 1, "policy"), ("p", 1, "opponent"), ("q", 2, "opponent"),
-         ("q", 2, "tie"), ("r", 3, "tie"), ("r", 3, "tie"), ("s", 4, "failed"), ("s", 4, "failed")],
+        [
+            ("p", 0, "policy"), ("p", 0, "policy"), ("p", 1, "policy"), ("p", 1, "opponent"), ("q", 2, "opponent"),
+            ("q", 2, "tie"), ("q", 5, "policy"), ("q", 5, "failed"), ("q", 6, "policy"), ("q", 6, "policy"), ("r", 3, "tie"),
+            ("r", 3, "tie"), ("s", 4, "failed"), ("s", 4, "failed"),
+        ],
         columns=["prompt_id", "comparison", "winner"],
     )  # fmt: skip
-    assert opinions(verdicts).values.tolist() == [["p", 0, 1], ["q", 0, 0]]
+    assert opinions(verdicts).values.tolist() == [["p", 0, 1], ["q", 0, 0], ["q", 2, 1]]
 
 
 def test_people_are_pooled_and_pairs_counted():

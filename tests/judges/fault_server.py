@@ -30,7 +30,7 @@ class FaultServer:
         hang_s: How long a hanging reply takes.
 
     Attributes:
-        sent: Requests so far.
+        sent: Requests so far; `last`: the last one.
         asked: Request text → times it was asked.
         answered: Request text → times it got a whole, usable reply.
         times: When each request arrived, monotonic seconds.
@@ -43,7 +43,7 @@ class FaultServer:
         hang_s: float = 1.0,
     ) -> None:
         self.choose, self.fault, self.hang_s = choose, fault, hang_s
-        self.sent, self.times = 0, []
+        self.sent, self.times, self.last = 0, [], {}
         self.asked, self.answered, self.faults = Counter(), Counter(), Counter()
         self._lock = threading.Lock()
         server = self
@@ -80,7 +80,7 @@ class FaultServer:
         request = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
         text, key = request["messages"][0]["content"], handler.headers["authorization"].removeprefix("Bearer ")
         with self._lock:
-            number, self.sent = self.sent, self.sent + 1
+            number, self.sent, self.last = self.sent, self.sent + 1, request
             self.times.append(time.monotonic())
             self.asked[text] += 1
             fault = self.fault(number, text)
@@ -89,8 +89,8 @@ class FaultServer:
             status, error = REFUSALS[fault]
             error = {**error, "message": error["message"].format(key=key)}
             return self._send(handler, status, json.dumps({"error": error}))
-        if fault in ("429", "429 later", "500", "503"):
-            headers = {"retry-after": "0.3"} if fault == "429 later" else {}
+        if fault in ("429", "429 later", "429 long", "500", "503"):
+            headers = {"429 later": {"retry-after": "0.3"}, "429 long": {"retry-after": "500"}}.get(fault, {})
             return self._send(handler, int(fault[:3]), json.dumps({"error": {"message": f"busy, {key}"}}), headers)
         if fault == "hang":
             time.sleep(self.hang_s)
@@ -104,7 +104,7 @@ class FaultServer:
         message = {"role": "assistant", "content": self.choose(text).replace("{key}", key)}
         if fault == "refusal":
             message = {"role": "assistant", "content": None, "refusal": "I will not judge this."}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        choice = {"index": 0, "finish_reason": "length" if fault == "cut" else "stop", "message": message}
         body = json.dumps(
             {
                 "id": "x", "object": "chat.completion", "created": 0, "model": f"{request['model']}-2026-01-01",
@@ -118,7 +118,7 @@ class FaultServer:
             body = "<html>gateway</html>"
         if fault == "drip":
             return self._drip(handler, body)
-        if fault in ("", "refusal"):
+        if fault in ("", "refusal", "cut"):
             with self._lock:
                 self.answered[text] += 1
         return self._send(handler, 200, body)

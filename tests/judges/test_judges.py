@@ -4,12 +4,13 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 from conftest import tiny_model
 
 from suite.errors import UserError
 from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.human_judge import HumanJudge
-from suite.judges.judging import Comparison, Question, questions_of
+from suite.judges.judging import Answer, Comparison, Question, of_numbers, questions_of
 from suite.judges.local_judge import LocalJudge
 from suite.judges.open_judge import open_judge
 from suite.judges.outputs import join, read_answers, read_verdicts
@@ -51,12 +52,20 @@ def test_a_reward_decides(store):
     assert win_rate(table).win_rate.mean == pytest.approx(0.9)
 
 
-def test_a_local_model_is_read_from_its_choices(tokenizer, store):
+def test_a_local_model_is_read_from_its_choices(tokenizer, store, monkeypatch):
     short = [Comparison("p", "a", "b", "c")]
     policy = CausalLMPolicy(tiny_model(context=2048), tokenizer)
-    table = ask(LocalJudge("local:tiny", policy, TEMPLATE, digest="1"), short, store)
-    assert set(table["winner"]) <= {"policy", "opponent", "tie"}
+    ask(LocalJudge("local:tiny", policy, TEMPLATE, digest="1"), short, store)
     assert store.table()["reply"].str.startswith("log P(A) = ").all()
+    for favourite in "AB":  # whose log-prob is raised wins, wherever the policy stands
+        judge = LocalJudge(f"local:{favourite}", policy, TEMPLATE, digest=favourite)
+
+        def log_prob(choices, favourite=favourite):
+            return torch.tensor([0.0 if choice.text == favourite else -1.0 for choice in choices])
+
+        monkeypatch.setattr(policy, "log_prob", log_prob)
+        table = ask(judge, short, store)
+        assert set(table["verdict"]) == {favourite}
     small = CausalLMPolicy(tiny_model(), tokenizer)
     with pytest.raises(UserError, match=r"prompt 'p' makes a request of \d+ tokens, the model's context is"):
         ask(LocalJudge("local:small", small, TEMPLATE, digest="2"), short, store)
@@ -74,10 +83,21 @@ def test_a_sheet_goes_out_blinded_and_comes_in(tmp_path, store):
     rows["choice"] = ["A" if a.startswith("yes") else "b" for a in rows["A"]]
     rows.loc[0, "choice"] = ""
     rows.to_csv(sheet, index=False)
+    judge = HumanJudge(sheet, TEMPLATE, seed=3)
     assert ask(judge, COMPARISONS, store, order="random")["winner"].value_counts().to_dict() == {"policy": 3, "failed": 1}
     rows.loc[0, "choice"] = "tie"
     rows.to_csv(sheet, index=False)
+    judge = HumanJudge(sheet, TEMPLATE, seed=3)
     assert ask(judge, COMPARISONS, store, order="random")["winner"].value_counts().to_dict() == {"policy": 3, "tie": 1}
+    rows["choice"] = ["B" if a.startswith("yes") else "A" for a in rows["A"]]  # she changes her mind
+    rows.to_csv(sheet, index=False)
+    changed = ask(HumanJudge(sheet, TEMPLATE, seed=3), COMPARISONS, store, order="random")
+    assert changed["winner"].value_counts().to_dict() == {"opponent": 4}
+    with pytest.raises(UserError, match="another template"):
+        ask(HumanJudge(sheet, load_template("sentiment")), COMPARISONS, store, order="random")
+    (tmp_path / "bob").mkdir()
+    with pytest.raises(UserError, match="was written"):  # a sheet of the same name is another rater's
+        ask(HumanJudge(tmp_path / "bob" / "alice.csv", TEMPLATE), COMPARISONS, store, order="random")
 
 
 def test_a_bad_sheet_is_named(tmp_path, store):
@@ -104,13 +124,24 @@ def test_a_probe_finds_a_judge_that_obeys(store):
         ]
 
     results = {result.name: result for result in run_probes(RewardJudge("reward:x", obeys, digest=""), TEMPLATE)}
-    assert len(results) == 7
-    assert {name for name, result in results.items() if result.outcomes == ("fooled", "fooled")} >= {
-        "injected instruction", "50,000 characters",
-    }  # fmt: skip
-    assert results["empty answer"].outcomes == ("resisted", "resisted")
+    assert len(results) == 8
+    assert {name for name, result in results.items() if result.fooled} == {"injected instruction", "50,000 characters"}
+    assert results["empty answer"].outcomes == results["plain bad answer"].outcomes == ("resisted", "resisted")
     for template in TEMPLATES.values():
-        assert len(probes(template)) in (6, 7)
+        assert len(probes(template)) in (7, 8)
+
+
+def test_a_judge_that_looks_at_positions_is_not_fooled_by_tricks():
+    class AlwaysA:
+        name, identity = "a", {}
+
+        def answer(self, questions, on_answer, on_start):
+            for question in questions:
+                on_answer(question, Answer("A", ""))
+
+    results = list(run_probes(AlwaysA(), TEMPLATE))
+    assert {result.outcomes for result in results} == {("lost", "resisted")}
+    assert not any(result.fooled for result in results)
 
 
 def test_unknown_judges_are_named(tmp_path):
@@ -143,6 +174,26 @@ def test_answers_are_joined_by_prompt(tmp_path):
     assert [(c.prompt, c.policy, c.opponent) for c in found] == [("x", "1", "3"), ("y", "2", "4")]
 
 
+def test_every_sample_counts_and_a_reference_serves_them_all(tmp_path):
+    rows = [{"prompt": "x", "completion": text} for text in ("same", "same", "other")]
+    ours = read_answers(write(tmp_path / "a.jsonl", rows))
+    reference = [{"prompt": "x", "chosen": "r"}, {"prompt": "y", "chosen": "s"}]
+    theirs = read_answers(write(tmp_path / "b.jsonl", reference), "chosen")
+    with pytest.raises(UserError, match="--subset"):
+        join(ours, theirs)
+    found = join(ours, theirs, subset=True)
+    assert [(c.policy, c.opponent, c.sample) for c in found] == [("same", "r", 0), ("same", "r", 1), ("other", "r", 2)]
+    judged = ask(
+        RewardJudge("reward:x", lambda p, answers: [float(a == "same") for a in answers], digest=""), found,
+        VerdictStore(tmp_path / "v.sqlite"),
+    )  # fmt: skip
+    assert win_rate(judged).win_rate.mean == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+def test_no_number_is_no_verdict():
+    assert [of_numbers(*pair) for pair in ((1, 0), (0, 1), (1, 1), (float("nan"), 1))] == ["A", "B", "tie", "invalid"]
+
+
 def test_what_does_not_match_is_named(tmp_path):
     ours = write(tmp_path / "a.jsonl", [{"prompt_id": "1", "prompt": "x", "completion": "1"}])
     other = write(tmp_path / "b.jsonl", [{"prompt_id": "2", "prompt": "x", "completion": "1"}])
@@ -165,6 +216,8 @@ def test_verdict_files_are_checked(tmp_path):
     path.write_text("prompt_id,winner\n1,policy\n2,maybe\n")
     with pytest.raises(UserError, match=r"v.csv, row 1, winner: expected one of"):
         read_verdicts(path)
+    path.write_text("prompt_id,winner,judge,matchup\n1,policy,1,\n2,tie,1,\n")
+    assert read_verdicts(path)[["prompt_id", "judge", "matchup"]].values.tolist() == [["1", "1", ""], ["2", "1", ""]]
     path.write_text("prompt_id\n1\n")
     with pytest.raises(UserError, match="no column 'winner'"):
         read_verdicts(path)

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from fault_server import TRANSIENT, FaultServer
 
 from suite.errors import UserError
 from suite.evaluation.win_rate import ask, win_rate
-from suite.judges.judging import Comparison
-from suite.judges.openai_judge import Limits, OpenAIJudge
+from suite.judges.bill import Limits
+from suite.judges.judging import Comparison, Question
+from suite.judges.openai_judge import OpenAIJudge, retry_after
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
 
@@ -167,6 +169,88 @@ def test_the_key_is_nowhere(tmp_path, serve, capfd):
     assert "[key]" in VerdictStore(tmp_path / "v.sqlite").table()["reply"][0]
 
 
+def test_a_failure_does_not_hold_the_key(serve):
+    serve(fault=lambda number, text: "401")
+    with pytest.raises(UserError) as caught:
+        judge().answer([Question(comparisons(1)[0], False)], lambda *_: None, lambda _: True)
+    error = caught.value
+    while error is not None:
+        assert KEY not in repr(error) + repr(vars(error))
+        assert not hasattr(error, "request")
+        error = error.__cause__ or error.__context__
+
+
+def test_half_a_character_is_stored_all_the_same(tmp_path, serve):
+    serve(choose=lambda text: "It is \ud83d\nPreferred: A")
+    store = VerdictStore(tmp_path / "v.sqlite")
+    assert ask(judge(), comparisons(4), store)["winner"].isin(["policy", "opponent"]).all()
+    assert store.table()["reply"][0].startswith("It is ?")
+
+
+def test_a_reply_that_was_cut_has_no_verdict(tmp_path, serve):
+    serve(fault=lambda number, text: "cut", choose=lambda text: "On balance\nA")
+    assert ask(judge(), comparisons(1), VerdictStore(tmp_path / "v.sqlite"))["winner"].tolist() == ["invalid"] * 2
+
+
+def test_parameters_of_other_servers_are_sent(tmp_path, serve):
+    server = serve()
+    parameters = {"max_tokens": 50, "top_k": 5}
+    one = OpenAIJudge("m", load_template("summarization_c"), parameters=parameters, limits=Limits(**QUICK))
+    ask(one, comparisons(1), VerdictStore(tmp_path / "v.sqlite"))
+    assert server.last["top_k"] == 5
+    assert server.last["max_tokens"] == 50
+    with pytest.raises(UserError, match="extra_body cannot be set"):
+        OpenAIJudge("m", load_template("summarization_c"), parameters={"extra_body": {"n": 2}})
+
+
+def test_a_server_that_is_not_there_is_one_line_and_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    asking = judge(attempts=2, price=(1.0, 1.0))
+    with pytest.raises(UserError, match="cannot be reached"):
+        ask(asking, comparisons(20), VerdictStore(tmp_path / "v.sqlite"))
+    assert (asking.bill.cost, asking.bill.maybe_paid) == (0, 0)
+
+
+def test_a_store_that_fails_stops_the_run_and_the_others_hand_over(serve):
+    serve()
+    kept = []
+
+    def keep(question, answer):
+        if not kept:
+            kept.append(None)
+            raise OSError("disk full")
+        kept.append(answer)
+
+    with pytest.raises(OSError, match="disk full"):
+        judge(concurrency=4).answer([Question(c, False) for c in comparisons(40)], keep, lambda _: True)
+    assert 1 < len(kept) <= 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2"}, 2), ({"retry-after-ms": "500"}, 0.5), ({"retry-after": "nan"}, None), ({}, None),
+        ({"retry-after": "99999"}, 600), ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0), ({"retry-after": "soon"}, None),
+    ],
+)  # fmt: skip
+def test_retry_after_is_read(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+def test_a_stop_wakes_those_who_wait(tmp_path, serve):
+    """One question's server asks for ten minutes; another's refusal ends the run at once."""
+    serve(fault=lambda number, text: "429 long" if "Post 0\n" in text else "401" if number > 2 else "")
+    with pytest.raises(UserError, match="not accepted"):
+        ask(judge(concurrency=3), comparisons(10), VerdictStore(tmp_path / "v.sqlite"))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://h:abc", "ftp://x"])
+def test_a_bad_address_is_one_line(monkeypatch, url):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(UserError, match="OPENAI_BASE_URL"):
+        judge()
+
+
 def test_no_key_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UserError, match="OPENAI_API_KEY is not set"):
@@ -176,7 +260,7 @@ def test_no_key_is_one_line(tmp_path, monkeypatch):
 def test_max_calls_is_never_passed(tmp_path, serve):
     server = serve(fault=lambda number, text: "500" if number % 3 == 0 else "")
     store = VerdictStore(tmp_path / "v.sqlite")
-    with pytest.raises(UserError, match="--max-calls 7 is reached"):
+    with pytest.raises(UserError, match="--max-calls 7 of this run is reached"):
         ask(judge(max_calls=7), comparisons(20), store)
     assert server.sent == 7
     assert len(store.table()) == server.answered.total()
@@ -281,6 +365,19 @@ def test_sigkill_at_ten_moments_loses_no_verdict(tmp_path, serve):
     twice = server.answered.total() - count
     assert 0 <= twice <= 8 * len(goals)
     assert report["left"] <= 8
+
+
+def test_what_a_killed_run_had_sent_is_counted(tmp_path, serve):
+    hanging = threading.Event()
+    server = serve(choose=lambda text: hanging.wait(60) and good_wins(text))
+    process = start(tmp_path / "v.sqlite", 20)
+    while server.sent < 8:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    hanging.set()
+    last = start(tmp_path / "v.sqlite", 20)
+    assert json.loads(last.communicate()[0]) == {"left": 8, "winners": {"policy": 20}}
 
 
 def test_two_processes_share_the_store_and_ask_nothing_twice(tmp_path, serve):
