@@ -176,7 +176,7 @@ def promise(trial: Trial) -> str:
         values = [score([c.prompt.text for c in some], [c.text for c in some]) for some in drawn]
         reward = torch.tensor(values, dtype=torch.float64).mean(1)
     gain = float(((reward - expected_reward(reference, rewards)) / variance.sqrt()).mean())
-    finding = f"expected reward moved by {gain:+.2f} of its standard deviation"
+    finding = f"expected reward moved by {round(gain, 2) + 0.0:+.2f} of its standard deviation"
     if not gain >= MIN_GAIN:
         raise _Failed(f"improves_reward: {finding}; at least +{MIN_GAIN} is asked for")
     return finding
