@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from suite.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Output = Annotated[Path, tyro.conf.Positional]
 STORE = Path("verdicts.sqlite")
@@ -77,8 +80,8 @@ def run(
     """
     from tqdm import tqdm
 
-    from suite.evaluation.win_rate import ask, describe, win_rate
-    from suite.files import check_writable, write_atomically
+    from suite.evaluation.win_rate import ask
+    from suite.files import check_writable
     from suite.judges.bill import Limits
     from suite.judges.judging import question_key, questions_of
     from suite.judges.open_judge import open_judge
@@ -116,24 +119,33 @@ def run(
             print(answering.bill)
             if left := verdicts.left_in_flight:
                 print(f"{left} questions were in flight when an earlier run was killed; they may be paid twice")
-    failed = table[table["winner"] == "failed"]
+    about = {"judge": judge, "template": template, "matchup": matchup(policy, opponent), "order": order}
+    _write(table, out, about, answering.identity, seed)
+    return 1 if (table["winner"] == "failed").any() else 0
+
+
+def _write(table: pd.DataFrame, out: Path, about: dict[str, str], identity: Mapping[str, Any], seed: int) -> None:
+    """The results folder, and on the screen what failed and the page."""
+    from suite.evaluation.win_rate import describe, win_rate
+    from suite.files import write_atomically
+
     if invalid := int((table["winner"] == "invalid").sum()):
         print(f"{invalid} replies name no choice; suite judge export shows them (cut short? raise max_tokens in --parameters)")
-    for reason, count in failed["failure"].value_counts().head(5).items():
+    for reason, count in table[table["winner"] == "failed"]["failure"].value_counts().head(5).items():
         print(f"failed: {count} × {reason}")
-    labels = {"judge": judge, "template": template, "matchup": matchup(policy, opponent)}
+    labels = {name: about[name] for name in ("judge", "template", "matchup")}
     write_atomically(out / "verdicts.csv", lambda path: table.assign(**labels).to_csv(path, index=False))
     try:
         result = win_rate(table, seed=seed)
     except ValueError as error:
         raise UserError(f"no win rate: {error}") from error
-    about = {"policy": policy, "opponent": opponent, "judge": judge, "identity": answering.identity, "order": order}
-    content = json.dumps({**about, **result.as_dict()}, indent=1)
+    content = json.dumps({**about, "identity": identity, **result.as_dict()}, indent=1)
     write_atomically(out / "win_rate.json", lambda path: path.write_text(content + "\n"))
-    page = f"# {labels['matchup']}\n\nJudge {judge}, {template}, order: {order}.\n\n{describe(result)}"
+    page = (
+        f"# {about['matchup']}\n\nJudge {about['judge']}, {about['template']}, order: {about['order']}.\n\n{describe(result)}"
+    )
     write_atomically(out / "summary.md", lambda path: path.write_text(page))
     print(f"\n{page}\n{out}/summary.md, win_rate.json, verdicts.csv")
-    return 1 if len(failed) else 0
 
 
 def probe(judge: str, template: str, parameters: str = "", seed: int = 0, device: str = "cpu") -> int:
