@@ -25,6 +25,9 @@ STYLES = {
     "Hinge": ("#999933", "X"),
     "PL-DPO": ("#44AA99", "h"),
     "Unlikelihood (Welleck)": ("#AA6633", "8"),
+    "SFT": ("#555555", "*"),
+    "Zero-shot": ("#AAAA00", "1"),
+    "Few-shot": ("#88CCEE", "2"),
 }
 OTHERS = [("#F0E442", "*"), ("#000000", "H"), ("#999999", "P")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 128
 
 
 def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
@@ -63,7 +64,12 @@ class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
         logits = functional.linear(states, weight, bias)
-        log_sums = torch.cat([rows.float().logsumexp(-1) for rows in logits.split(ROWS_AT_ONCE)])
+        log_sums = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+        scratch = _scratch(logits)
+        for rows, of_rows in _blocks(logits, log_sums):
+            exact = scratch[: len(rows)].copy_(rows)
+            largest = exact.amax(-1, keepdim=True)
+            of_rows.copy_(exact.sub_(largest).exp_().sum(-1).log_().add_(largest.squeeze(-1)))
         ctx.save_for_backward(states, weight, tokens, logits, log_sums)
         return logits.gather(1, tokens[:, None]).squeeze(1).float() - log_sums
 
@@ -72,11 +78,10 @@ class _LinearLogProbs(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         states, weight, tokens, logits, log_sums = ctx.saved_tensors
         of_logits = torch.empty_like(logits)
-        for at in range(0, len(logits), ROWS_AT_ONCE):
-            rows = slice(at, at + ROWS_AT_ONCE)
-            softmax = (logits[rows].float() - log_sums[rows, None]).exp_()
-            of_rows = softmax.mul_(-grad[rows, None])
-            of_logits[rows] = of_rows.scatter_add_(1, tokens[rows, None], grad[rows, None])
+        scratch = _scratch(logits)
+        for rows, log_sum, token, weights, of_rows in _blocks(logits, log_sums, tokens, grad, of_logits):
+            softmax = scratch[: len(rows)].copy_(rows).sub_(log_sum[:, None]).exp_()
+            of_rows.copy_(softmax.mul_(-weights[:, None]).scatter_add_(1, token[:, None], weights[:, None]))
         needs_states, needs_weight, needs_bias, _ = ctx.needs_input_grad
         return (
             of_logits @ weight if needs_states else None,
@@ -84,6 +89,15 @@ class _LinearLogProbs(torch.autograd.Function):
             of_logits.sum(0) if needs_bias else None,
             None,
         )
+
+
+def _scratch(logits: Tensor) -> Tensor:
+    """Room for one block in float32, used again for every block: new memory costs more than the arithmetic."""
+    return torch.empty(min(ROWS_AT_ONCE, len(logits)), logits.shape[1], dtype=torch.float32, device=logits.device)
+
+
+def _blocks(*arrays: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(array.split(ROWS_AT_ONCE) for array in arrays), strict=True)
 
 
 def _predicted(outputs: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:

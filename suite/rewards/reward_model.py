@@ -16,7 +16,7 @@ from torch import Tensor
 
 from suite.data.preference_data import PreferencePair
 from suite.errors import UserError
-from suite.policies.causal_lm import disable_dropout, refuse_missing_weights
+from suite.policies.causal_lm import disable_dropout, fuse_gelu, refuse_missing_weights
 
 TOKENS_PER_BATCH = 8192
 SCALE_FILE = "reward_scale.json"
@@ -42,7 +42,7 @@ class RewardModel:
     """
 
     def __init__(self, model: Any, tokenizer: Any, scale: RewardScale | None = None) -> None:
-        self.model: Any = disable_dropout(model).eval()
+        self.model: Any = fuse_gelu(disable_dropout(model)).eval()
         self.tokenizer, self.scale = tokenizer, scale or RewardScale()
         self.tokens_trained = 0
 

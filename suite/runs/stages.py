@@ -56,9 +56,14 @@ def load_policy(run: Run, directory: Path) -> Any:
     """A causal language model, or whatever class the snapshot says it is."""
     kind = directory / "policy_class"
     if kind.exists() and (cls := pkgutil.resolve_name(kind.read_text())) is not CausalLMPolicy:
-        return cls.load(directory)
-    dtype = getattr(torch, run.spec.config.get("sampler_dtype", "float32"))  # evaluation names none: fp32
-    return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=run.spec.where.get("device", "cpu"))
+        policy = cls.load(directory)
+        return policy.to(run.spec.where.get("device", "cpu")) if hasattr(policy, "to") else policy
+    config = run.spec.config
+    sampler_dtype, weights = (getattr(torch, config.get(name, "float32")) for name in ("sampler_dtype", "weights"))
+    return CausalLMPolicy.load(
+        directory, dtype=weights, sampler_dtype=sampler_dtype,  # evaluation names none: fp32
+        lora_rank=config.get("lora_rank", 0), device=run.spec.where.get("device", "cpu"),
+    )  # fmt: skip
 
 
 def gold_reward(run: Run) -> ClassifierReward:

@@ -288,10 +288,11 @@ def plan_study(
     return Plan(study, trained, reference, pairs, pool, pool_settings, pool_scores, reward_model)
 
 
-def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Study) -> dict[str, Any]:
+def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Any) -> dict[str, Any]:
     """The method's whole Config as JSON: its defaults, the study's optimizer settings, `setting` on top.
 
-    The learning rate is the searched one; a method that was not searched keeps its own default.
+    The learning rate is the searched one; a method that was not searched keeps its own default. Of `study` (a `Study` or an
+    `AnswerStudy`) `settings`, `optim`, `learning_rates` and `on_policy_samples` count.
 
     Raises:
         UserError: `setting` names a field that the method does not have, or the method needs what the study lacks.

@@ -58,7 +58,7 @@ def run_one(root: Path, spec: RunSpec) -> Outcome:
         UserError: Bad input: a held run, a malformed row.
         OSError: No permission, or the disk is full.
     """
-    from suite.runs.stages import STAGES
+    from suite.runs.text_stages import STAGES
 
     began = time.monotonic()
     try:

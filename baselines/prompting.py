@@ -1,0 +1,152 @@
+"""Zero-shot and few-shot prompting: the model before any fine-tuning, asked well (sec. 6 of Rafailov et al. 2023)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.interfaces import LogProbUnavailable, Policy, Promise, Run, TrainingData
+from suite.policies.causal_lm import CausalLMPolicy
+
+FILE = "prompting.json"
+
+
+@dataclass(frozen=True)
+class PromptingConfig:
+    """Settings of prompting."""
+
+    shots: int = 0
+    """Examples before the prompt, from the preference pairs: a prompt with its chosen answer each."""
+    stop: tuple[str, ...] = ()
+    """An answer ends before the first of these; a model that was not trained on the task would go on."""
+
+
+class PromptedPolicy:
+    """`base` with the same tokens before every prompt, its answers cut at `stop`.
+
+    What is sampled is cut text, so there is no log-probability of it.
+    """
+
+    has_log_prob = False
+    has_next_token_log_probs = False
+
+    def __init__(self, base: Any, before: Sequence[int], stop: Sequence[str]) -> None:
+        self.base, self.before, self.stop = base, tuple(before), tuple(stop)
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        num_samples: int,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int,
+        on_batch: Callable[[int], Any] | None = None,
+    ) -> list[list[Completion]]:
+        longer = [Prompt(p.id, (*self.before, *p.ids), p.text) for p in prompts]
+        drawn = self.base.sample(
+            longer,
+            num_samples=num_samples,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            on_batch=on_batch,
+        )
+        return [[self._cut(prompt, c) for c in some] for prompt, some in zip(prompts, drawn, strict=True)]
+
+    def _cut(self, prompt: Prompt, completion: Completion) -> Completion:
+        """The completion of `prompt` up to the first stop, as if EOS stood there."""
+        ends = [at for at in (completion.text.find(text) for text in self.stop) if at >= 0]
+        if not ends:
+            return Completion(prompt, completion.ids, completion.text, completion.truncated, completion.sampler_log_prob)
+        text = completion.text[: min(ends)]
+        count = next(k for k in range(len(completion.ids) + 1) if len(self.base.decode(completion.ids[:k])) >= len(text))
+        return Completion(prompt, (*completion.ids[:count], self.base.tokenizer.eos_token_id), text, truncated=False)
+
+    def log_prob(self, completions: Sequence[Completion]) -> Tensor:
+        raise LogProbUnavailable("answers are cut at a stop text: their log-probability is not known")
+
+    def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
+        raise LogProbUnavailable("answers are cut at a stop text: their next-token distribution is not known")
+
+    def copy(self) -> Self:
+        return type(self)(self.base.copy(), self.before, self.stop)
+
+    def to(self, device: str) -> Self:
+        """The base on another device."""
+        self.base.model.to(device)
+        return self
+
+    def save(self, directory: Path) -> None:
+        """Write the tokens, and the folder that the base came from; a base from nowhere is written too."""
+        origin = Path(self.base.model.name_or_path or "nowhere")
+        if not origin.is_dir():
+            origin = Path("base")
+            self.base.save(directory / origin)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / FILE).write_text(json.dumps({"before": self.before, "stop": self.stop, "base": str(origin)}))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        stored = json.loads((directory / FILE).read_text())
+        return cls(CausalLMPolicy.load(directory / stored["base"]), stored["before"], stored["stop"])
+
+
+class ZeroShot:
+    """The untouched model, given the prompt."""
+
+    name: ClassVar[str] = "Zero-shot"
+    Config: ClassVar[type] = PromptingConfig
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    promise: ClassVar[Promise] = "none"
+    evaluated_from_pool: ClassVar[bool] = False
+
+    def train(self, data: TrainingData, reference: Policy, config: PromptingConfig, run: Run) -> Policy:
+        before = examples_before(data.pairs, reference, config.shots, run.seed)
+        policy = PromptedPolicy(reference, before, config.stop)
+        run.snapshot(policy, 0)
+        return policy
+
+
+@dataclass(frozen=True)
+class FewShotConfig(PromptingConfig):
+    """Settings of few-shot prompting; two examples as in the paper's dialogues."""
+
+    shots: int = 2
+
+
+class FewShot(ZeroShot):
+    """The untouched model, given some answered prompts before the prompt."""
+
+    name: ClassVar[str] = "Few-shot"
+    Config: ClassVar[type] = FewShotConfig
+
+
+def examples_before(pairs: Sequence[PreferencePair], reference: Any, shots: int, seed: int) -> tuple[int, ...]:
+    """Tokens of `shots` prompts with their chosen answers, blank lines between; a seeded choice from the shorter half.
+
+    Raises:
+        ValueError: Fewer whole answers than shots.
+    """
+    if not shots:
+        return ()
+    whole = [pair.chosen for pair in pairs if not pair.chosen.truncated]
+    whole = sorted(whole, key=lambda c: len(c.prompt.ids) + len(c.ids))[: max(shots, len(whole) // 2)]
+    if len(whole) < shots:
+        raise ValueError(f"shots: {shots} examples were asked for, {len(whole)} pairs have a whole chosen answer")
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).tolist()
+    blank = tuple(reference.tokenizer("\n\n", add_special_tokens=False)["input_ids"])
+    before: tuple[int, ...] = ()
+    for index in order[:shots]:
+        example = whole[index]
+        gap = () if example.prompt.text.startswith("\n") else blank
+        before += (*example.prompt.ids, *example.ids[:-1], *gap)
+    return before

@@ -1,0 +1,70 @@
+"""Do policies that learned to summarise forum posts summarise news? (Table 1 of Rafailov et al. 2023), on CNN/DailyMail.
+
+The policies are those of run_tldr_temperature.py, trained if they are not there yet; a judge compares their summaries of news
+articles with the articles' highlights. Everything is cached and resumable.
+
+Examples:
+  python experiments/run_cnn_dm_transfer.py                                   made-up texts, embedded model: does it run?
+  python experiments/run_cnn_dm_transfer.py --profile local --pairs comparisons.jsonl --answers tldr.jsonl --news cnn.jsonl
+  python experiments/run_cnn_dm_transfer.py --profile paper --judge openai:gpt-4o --max-cost 20    GPT-J; GPU and network
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import tyro
+from answers import Common, chosen_methods, conduct, parse_numbers, study_of
+from run_tldr_temperature import METHODS
+
+from suite.errors import UserError, one_line_errors
+
+PAPER = """
+GPT-J, GPT-4 with prompt C ("news article" for "forum post") as judge, against the highlights:
+
+| | temperature 0 | temperature 0.25 |
+|:--|--:|--:|
+| DPO | 0.359 ± 0.030 | 0.309 ± 0.029 |
+| PPO | 0.258 ± 0.027 | 0.230 ± 0.026 |
+"""
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    """Command line of the transfer experiment."""
+
+    news: str = ""
+    """Articles with highlights: Hub name (by default abisee/cnn_dailymail), local folder or file."""
+    methods: str = ""
+    """Comma-separated; by default dpo and, where the profile has it, ppo. The reference is always there."""
+    temperatures: str = "0,0.25"
+    """Comma-separated; 0 is greedy."""
+
+
+@one_line_errors
+def main() -> int:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    from suite.data.text_tasks import INVENTED, load_task
+    from suite.runs.answer_study import AnswerRuns
+    from suite.runs.judged import Measured
+
+    temperatures = parse_numbers(arguments.temperatures, "--temperatures")
+    study = study_of("tldr_summarization", arguments)
+    make = AnswerRuns(study)
+    news = arguments.news or (INVENTED if make.invented else load_task("cnn_dm_transfer").answers)
+    if news == "abisee/cnn_dailymail":
+        news = f"{news}:3.0.0"
+    prompts = make.texts("cnn_dm_transfer", news, "test", study.test_prompts)
+    transferred = {name: fields for name, fields in METHODS[study.profile].items() if name in ("dpo", "ppo")}
+    if not transferred:
+        raise UserError(f"profile {study.profile} has no method to transfer")
+    policies = [make.reference, *chosen_methods(transferred, arguments.methods, make, arguments.seed)]
+    measured = [Measured("temperature", make.answers(policy, t, prompts), t) for policy in policies for t in temperatures]
+    return conduct(
+        arguments, study, make, measured, script="cnn_dm_transfer", title="Win rate of summaries of news articles", paper=PAPER
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Dialogue with an assistant: Anthropic's helpful and harmless comparisons (Fig. 3 of Rafailov et al. 2023)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from suite.data.preference_tables import split_shared_prompt
+from suite.data.text_tasks import Messages, TextExample, TextTask, turns_of
+
+ROLES = {"Human": "user", "Assistant": "assistant"}
+SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+
+
+def example_of(row: Mapping[str, Any]) -> TextExample:
+    """A row with `chosen` and `rejected`, whole dialogues as text or as messages, with or without `prompt`.
+
+    A dialogue splits after its last assistant turn; what comes before must be the same on both sides.
+
+    Raises:
+        ValueError: No such row, or the two sides answer different prompts.
+    """
+    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        if prompt is None:
+            prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
+        return TextExample(messages_of(prompt), chosen, rejected)
+    if not isinstance(chosen, list) or not isinstance(rejected, list) or not chosen or not rejected:
+        raise ValueError("chosen or rejected is missing")
+    if prompt is None:
+        if chosen[:-1] != rejected[:-1]:
+            raise ValueError("chosen and rejected differ before their last message")
+        prompt = chosen[:-1]
+    messages = turns_of(prompt) if isinstance(prompt, list) else (("user", prompt),)
+    return TextExample(messages, chosen[-1]["content"], rejected[-1]["content"])
+
+
+def messages_of(text: str) -> Messages:
+    r"""`\n\nHuman: …\n\nAssistant: … \n\nAssistant:` as messages; text without speakers is one message of the user.
+
+    Raises:
+        ValueError: The dialogue does not begin with a speaker, or the last one to speak is not the human.
+    """
+    parts = SPEAKER.split(text if text.startswith("\n") else f"\n\n{text}")
+    if len(parts) == 1:
+        return (("user", text.strip()),)
+    before, *rest = parts
+    turns = [(ROLES[who], said.strip()) for who, said in zip(rest[::2], rest[1::2], strict=True)]
+    if before.strip():
+        raise ValueError("text before the first speaker")
+    if turns[-1] == ("assistant", ""):
+        turns.pop()
+    if not turns or turns[-1][0] != "user":
+        raise ValueError("the human is not the last to speak")
+    return tuple(turns)
+
+
+def plain(messages: Messages) -> str:
+    """The format of the data set."""
+    names = {role: name for name, role in ROLES.items()}
+    turns = (f"\n\n{names.get(role, role.capitalize())}: {content.strip()}" for role, content in messages)
+    return "".join(turns) + "\n\nAssistant:"
+
+
+TASK = TextTask(
+    name="hh_dialogue", template="dialogue_helpfulness", pairs="Anthropic/hh-rlhf", answers="", example_of=example_of,
+    plain=plain, instruction="", stop=("\n\nHuman:", "\n\nAssistant:"),
+)  # fmt: skip

@@ -1,0 +1,294 @@
+"""Tasks made of texts: a conversation to continue, answers that people wrote or preferred, and how both become tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from suite.data import invented
+from suite.data.preference_data import Completion, Prompt
+from suite.data.preference_tables import load_splits
+from suite.errors import UserError, did_you_mean
+
+TASKS = ("hh_dialogue", "tldr_summarization", "cnn_dm_transfer")
+INVENTED = "invented"
+"""The source that is made up on the spot: for trying the pipeline, never for results."""
+Part = Literal["methods", "judge", "test"]
+TEST_SHARE, SHARES = 2, 10  # of prompts, in tenths, where the source has no test split
+
+Messages = tuple[tuple[str, str], ...]
+"""(role, content) of a conversation; roles are user and assistant, the last message is the user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """One row of a data set.
+
+    Attributes:
+        messages: What is to be answered.
+        chosen: The preferred answer, or the reference answer where there is only one.
+        rejected: The other one, if there is one.
+    """
+
+    messages: Messages
+    chosen: str
+    rejected: str | None = None
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """What differs between summaries and dialogues.
+
+    Attributes:
+        name: Of its module in `suite.data.tasks`.
+        template: What a judge is asked (`suite.judges.templates`).
+        pairs: Hub name of the preference data of the paper; empty if the task has none.
+        answers: Hub name of prompts with reference answers; empty if the chosen answers of `pairs` are the references.
+        example_of: A row in any of the task's known formats → example; ValueError says what is wrong with a row.
+        plain: Messages → the text that a model without a chat template continues.
+        instruction: Put before the last message for chat models; empty if the message says itself what is wanted.
+        stop: Where the continuation of a model that was not trained on the task ends.
+        cut: Shorten the last message where the prompt is too long, instead of leaving the prompt out.
+    """
+
+    name: str
+    template: str
+    pairs: str
+    answers: str
+    example_of: Callable[[Mapping[str, Any]], TextExample]
+    plain: Callable[[Messages], str]
+    instruction: str
+    stop: tuple[str, ...]
+    cut: bool = False
+
+    def shown(self, messages: Messages) -> str:
+        """What a judge is shown as the prompt."""
+        if len(messages) == 1:
+            return messages[0][1]
+        return "\n\n".join(f"{role.capitalize()}: {content}" for role, content in messages)
+
+    def prompt_text(self, messages: Messages, tokenizer: Any) -> str:
+        """What a policy continues: through the chat template if there is one, else `plain`."""
+        if not getattr(tokenizer, "chat_template", None):
+            return self.plain(messages)
+        role, last = messages[-1]
+        turns = [*messages[:-1], (role, f"{self.instruction}\n\n{last}" if self.instruction else last)]
+        return tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in turns], tokenize=False, add_generation_prompt=True
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedExample:
+    """An example as a policy sees it, and as a judge does (`shown`)."""
+
+    prompt: Prompt
+    shown: str
+    chosen: Completion
+    rejected: Completion | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths in tokens."""
+
+    max_prompt_tokens: int
+    """Longer prompts are left out and counted, or cut where the task allows it."""
+    max_new_tokens: int
+    """Longer answers are cut and carry no EOS."""
+
+
+def load_task(name: str) -> TextTask:
+    """The task of a module in `suite.data.tasks`.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in TASKS:
+        raise UserError(f"task {name!r} is unknown; {did_you_mean(name, TASKS)}")
+    return pkgutil.resolve_name(f"suite.data.tasks.{name}:TASK")
+
+
+def read_rows(task: TextTask, source: str, *, rows: int | None = None) -> dict[str, Iterable[Mapping[str, Any]]]:
+    """Split → rows of a Hub name, a `save_to_disk` folder, a local file or folder, or of `INVENTED`.
+
+    Args:
+        task: Whose data these are, for the message.
+        source: Where.
+        rows: At most so many per split; from the Hub they are streamed, and no more is fetched.
+
+    Raises:
+        UserError: Unreadable; says which data set and how to get it offline.
+    """
+    if source == INVENTED:
+        return {"train": invented.ROWS[task.name]()}
+    if rows is not None and not Path(source).expanduser().exists():
+        import datasets
+
+        try:
+            streamed = datasets.load_dataset(source, streaming=True)
+            return {name: list(table.take(rows)) for name, table in streamed.items()}
+        except Exception as error:  # datasets raises many kinds: connection, missing repository
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise UserError(f"{task.name}: {source!r} could not be streamed ({type(error).__name__}: {reason})") from error
+    try:
+        splits = load_splits(source)
+    except UserError as error:
+        raise UserError(f"{task.name}: {error}") from error
+    return {name: table if rows is None else table.select(range(min(rows, len(table)))) for name, table in splits.items()}
+
+
+def read_part(
+    task: TextTask,
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    part: Part,
+    count: int,
+    tokenizer: Any,
+    limits: Limits,
+    *,
+    single_turn: bool = False,
+) -> tuple[list[TokenisedExample], dict[str, int]]:
+    """The first `count` usable examples of a part, in an order that is a hash of the prompt.
+
+    No prompt is in two parts: a hash of its text decides. Test prompts are those of the split "test" where there is one (a
+    prompt of it that occurs elsewhere too is a test prompt only), else a fifth; the others are halved between the methods and
+    the judge. Of a test prompt one example is kept.
+
+    Args:
+        task: How rows are read.
+        splits: From `read_rows`.
+        part: Which.
+        count: How many examples.
+        tokenizer: The policy's.
+        limits: See `Limits`.
+        single_turn: Leave out conversations of several turns.
+
+    Returns:
+        The examples, and counts: `rows`, `used`, and what was left out, by reason.
+
+    Raises:
+        UserError: Nothing usable is left.
+    """
+    counts: Counter[str] = Counter()
+    tests = {name: rows for name, rows in splits.items() if name == "test"}
+    test_ids = {prompt_id(task, example.messages) for example in _examples(task, tests.get("test", ()), Counter())}
+    found: list[tuple[str, TextExample]] = []
+    for name, rows in splits.items():
+        if tests and (name == "test") != (part == "test"):
+            continue
+        for example in _examples(task, rows, counts):
+            identifier = prompt_id(task, example.messages)
+            if part_of(identifier, has_test=bool(tests)) != part and name != "test":
+                counts["of another part"] += 1
+            elif part != "test" and identifier in test_ids:
+                counts["prompt also in the test split"] += 1
+            elif single_turn and len(example.messages) > 1:
+                counts["several turns"] += 1
+            else:
+                found.append((identifier, example))
+    kept: list[TokenisedExample] = []
+    seen: set[str] = set()
+    for identifier, example in sorted(found, key=lambda pair: pair[0]):
+        if len(kept) == count:
+            counts["not needed"] += 1
+        elif part == "test" and identifier in seen:
+            counts["prompt seen before"] += 1
+        elif isinstance(made := tokenise(task, example, tokenizer, limits), str):
+            counts[made] += 1
+        else:
+            seen.add(identifier)
+            kept.append(made)
+    if not kept:
+        raise UserError(f"{task.name}, {part}: no usable example ({dict(counts)}); raise the length limits or use other data")
+    return kept, {**counts, "used": len(kept)}
+
+
+def part_of(identifier: str, *, has_test: bool) -> Part:
+    """The part of a prompt that is not in a test split, by its id."""
+    number = int(identifier.rpartition("-")[2], 16)
+    if not has_test and number % SHARES < TEST_SHARE:
+        return "test"
+    return "methods" if (number // SHARES) % 2 else "judge"
+
+
+def prompt_id(task: TextTask, messages: Messages) -> str:
+    """Task and a hash of the plain prompt."""
+    return f"{task.name}-{hashlib.sha256(task.plain(messages).encode()).hexdigest()[:12]}"
+
+
+def _examples(task: TextTask, rows: Iterable[Mapping[str, Any]], counts: Counter[str]) -> Iterator[TextExample]:
+    for row in rows:
+        counts["rows"] += 1
+        try:
+            example = task.example_of(row)
+        except ValueError as error:
+            counts[str(error)] += 1
+            continue
+        if not all(content.strip() for _, content in example.messages):
+            counts["empty message"] += 1
+        elif not example.chosen.strip() or (example.rejected is not None and not example.rejected.strip()):
+            counts["empty answer"] += 1
+        else:
+            yield example
+
+
+def tokenise(task: TextTask, example: TextExample, tokenizer: Any, limits: Limits) -> TokenisedExample | str:
+    """The example as tokens, prompt and answers joined as ids; or why it cannot be used."""
+    messages = example.messages
+    text = task.prompt_text(messages, tokenizer)
+    ids = _ids(text, tokenizer)
+    if len(ids) > limits.max_prompt_tokens:
+        if not task.cut:
+            return "prompt too long"
+        messages = _shortened(messages, len(ids) - limits.max_prompt_tokens, tokenizer)
+        text = task.prompt_text(messages, tokenizer)
+        ids = _ids(text, tokenizer)
+        if len(ids) > limits.max_prompt_tokens:
+            return "prompt too long"
+    prompt = Prompt(prompt_id(task, example.messages), tuple(ids), text)
+    lead = "" if getattr(tokenizer, "chat_template", None) else " "
+    chosen = answer_of(prompt, lead + example.chosen.strip(), tokenizer, limits.max_new_tokens)
+    rejected = None
+    if example.rejected is not None:
+        rejected = answer_of(prompt, lead + example.rejected.strip(), tokenizer, limits.max_new_tokens)
+        if rejected.ids == chosen.ids:
+            return "identical answers"
+    return TokenisedExample(prompt, task.shown(messages), chosen, rejected)
+
+
+def answer_of(prompt: Prompt, text: str, tokenizer: Any, max_new_tokens: int) -> Completion:
+    """An answer written by someone, with EOS; cut to `max_new_tokens` without EOS where it is longer."""
+    ids = [*_ids(text, tokenizer), tokenizer.eos_token_id]
+    if len(ids) <= max_new_tokens:
+        return Completion(prompt, tuple(ids), text, truncated=False)
+    ids = ids[:max_new_tokens]
+    return Completion(prompt, tuple(ids), tokenizer.decode(ids, clean_up_tokenization_spaces=False), truncated=True)
+
+
+def _ids(text: str, tokenizer: Any) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _shortened(messages: Messages, excess: int, tokenizer: Any) -> Messages:
+    """The last message without its last tokens, a few more than `excess` since cut text may tokenise differently."""
+    role, content = messages[-1]
+    ids = _ids(content, tokenizer)
+    kept = tokenizer.decode(ids[: max(1, len(ids) - excess - 2)], clean_up_tokenization_spaces=False)
+    return (*messages[:-1], (role, kept))
+
+
+def turns_of(conversation: Sequence[Mapping[str, Any]]) -> Messages:
+    """A list of messages with role and content as `Messages`.
+
+    Raises:
+        ValueError: It does not end with the user's message.
+    """
+    found = tuple((str(message["role"]), str(message["content"])) for message in conversation)
+    if not found or found[-1][0] != "user":
+        raise ValueError("conversation does not end with the user")
+    return found

@@ -1,0 +1,114 @@
+"""The page of a win-rate experiment: tables with intervals, paired tests, counts. From its tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from suite.figures.win_rates import PANELS
+from suite.maths.statistics import holm, paired_difference
+
+POLICY = ["method", "setting"]
+AGAINST = "DPO"
+HEALTH = ["tokens", "eos_rate", "distinct_2", "repetition", "identical", "reference_perplexity"]
+
+
+def page(table: pd.DataFrame, numbers: pd.DataFrame, about: Mapping[str, Any], *, command: str, day: date, paper: str) -> str:
+    """Markdown of everything that was measured.
+
+    Args:
+        table: One row per point, see `suite.runs.judged.judge_answers`.
+        numbers: One row per point and prompt.
+        about: Title and caption.
+        command: That made it.
+        day: When.
+        paper: The paper's numbers, Markdown.
+    """
+    parts = [f"# {about['title']}", f"`{command}`  \n{day}", "\n".join(about["caption"]), "![win rates](win_rates.png)"]
+    for panel in [name for name in PANELS if (table["panel"] == name).any()]:
+        rows = table[table["panel"] == panel]
+        parts += [f"## Win rate {PANELS[panel][1]}", rates(rows, panel).to_markdown(index=False)]
+        gaps = differences(numbers[numbers["panel"] == panel])
+        if len(gaps):
+            parts += [
+                f"### Beside {AGAINST}\n\nDifference of the win rates on the same prompts, paired; p by t-test, Holm over "
+                f"{len(gaps)} comparisons.",
+                gaps.to_markdown(index=False),
+            ]
+    parts += [
+        "## Judgments\n\nBrackets: 95 %, clustered by prompt. Tied: 0.5 is inside.", judgments(table).to_markdown(index=False),
+        "## Health of the answers", health(table).to_markdown(index=False), f"## The paper's numbers\n\n{paper.strip()}",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def rates(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
+    """Policies down, x across."""
+    x_name = {"temperature": "T", "training": "share", "best_of_n": "N"}[panel]
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows.itertuples():
+        name = row.method if panel == "best_of_n" else f"{row.method} {row.setting}".strip()
+        name += f", T = {row.temperature:g}" if panel == "training" else ""
+        cells.setdefault(name, {})[f"{x_name} = {row.x:g}"] = _share(row, "win_rate")
+    found = pd.DataFrame.from_dict(cells, orient="index").rename_axis("policy").fillna("–")
+    return found[sorted(found.columns, key=lambda name: float(name.rpartition(" ")[2]))].reset_index()
+
+
+def differences(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Every policy less DPO where both answered the same prompts at the same x; empty without DPO."""
+    rows, p_values = [], []
+    for (x, temperature), part in numbers.groupby(["x", "temperature"], sort=True):
+        by_policy = {name: rows.set_index("prompt_id")["score"] for name, rows in part.groupby(POLICY, sort=False)}
+        dpo = [values for (method, _), values in by_policy.items() if method == AGAINST][:1]
+        for (method, setting), values in by_policy.items() if dpo else ():
+            common = values.index.intersection(dpo[0].index)
+            if method == AGAINST or len(common) < 3:
+                continue
+            ours, theirs = values[common], dpo[0][common]
+            gap = paired_difference(ours, theirs)
+            p = stats.ttest_rel(ours, theirs).pvalue if np.ptp(ours - theirs) else 1.0
+            p_values.append(float(p))
+            rows.append({"policy": f"{method} {setting}".strip(), "x": f"{x:g}", "T": f"{temperature:g}",
+                         f"win rate minus {AGAINST}'s": f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
+                         "n": gap.n})  # fmt: skip
+    found = pd.DataFrame(rows)
+    if len(found):
+        corrected = holm(p_values)
+        found["p, corrected"] = [f"{p:.3f}" for p in corrected]
+        found[""] = ["statistically tied" if p > 0.05 else "" for p in corrected]
+    return found
+
+
+def judgments(table: pd.DataFrame) -> pd.DataFrame:
+    """Counts, and how much order and length decided, per point."""
+    rows = []
+    for row in table.itertuples():
+        rows.append(
+            {
+                "policy": f"{row.method} {row.setting}".strip(), "panel": row.panel, "x": f"{row.x:g}",
+                "T": f"{row.temperature:g}",
+                "win rate": _share(row, "win_rate") + (" tied" if row.win_rate_low <= 0.5 <= row.win_rate_high else ""),
+                "length-controlled": _share(row, "length_controlled"), "longer wins": _share(row, "longer_wins"),
+                "same position": _share(row, "flips"), "prompts": row.n, "asked": row.n_asked, "ties": row.n_tie,
+                "invalid": row.n_invalid, "failed": row.n_failed,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def health(table: pd.DataFrame) -> pd.DataFrame:
+    """`suite.evaluation.generation_health` per point."""
+    named = table.assign(policy=(table["method"] + " " + table["setting"]).str.strip(), T=table["temperature"])
+    return named[["policy", "panel", "x", "T", *HEALTH]].round(3)
+
+
+def _share(row: Any, name: str) -> str:
+    value = getattr(row, name, float("nan"))
+    if pd.isna(value):
+        return "–"
+    return f"{value:.2f} [{getattr(row, f'{name}_low'):.2f}, {getattr(row, f'{name}_high'):.2f}]"

@@ -1,0 +1,212 @@
+"""A win-rate study: who answers which prompts at which temperatures, and the runs this means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from suite.data.text_tasks import INVENTED, load_task
+from suite.registry import load_method, resolve
+from suite.runs.run_store import RunSpec
+from suite.runs.study import Precision, method_config
+from suite.runs.text_stages import STAGES
+from suite.sources import data_digest, resolve_model
+from suite.training.loop import OptimConfig
+from suite.training.reward_modeling import RewardModelConfig
+
+REFERENCE_ANSWERS = {"hh_dialogue": "the chosen reply", "tldr_summarization": "the reference summary",
+                     "cnn_dm_transfer": "the article's highlights"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AnswerStudy:
+    """Models, data and sizes. Profiles choose these, never code paths."""
+
+    profile: str
+    task: str
+    """A module of `suite.data.tasks`."""
+    model: str
+    """Language model before fine-tuning, or the fine-tuned one (`sft` None): folder or Hub name."""
+    pairs: str
+    """Preference data: Hub name, folder, file, or "invented"."""
+    answers: str | None
+    """Prompts with reference answers, whose test split is answered; None: those of `pairs`, with the chosen answers."""
+    sft: OptimConfig | None
+    """Fine-tuning of `model` on the chosen answers (Preferred-FT) or, where there are any, on `answers`."""
+    train_pairs: int
+    judge_pairs: int
+    """Of the other half of the prompts, for the judge's own reward model."""
+    test_prompts: int
+    max_prompt_tokens: int
+    max_new_tokens: int
+    optim: OptimConfig
+    reward_model: OptimConfig
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Per method, fields of its Config."""
+    base: str | None = None
+    """The model before fine-tuning where `model` is already fine-tuned: what prompting asks."""
+    single_turn: bool = False
+    """Only conversations of one turn."""
+    rows: int | None = None
+    """Only the first so many rows of every split are read (streamed, from the Hub)."""
+    on_policy_samples: int = 4096
+    lora_rank: int = 0
+    weights: Precision = "float32"
+    """In which weights are held; bfloat16 halves memory and asks for `lora_rank`, since small updates would be lost."""
+    sampler_dtype: Precision = "float32"
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A policy that is asked: a snapshot of a run, or the reference (`run` None); by Best-of-`n` if n > 1."""
+
+    method: str
+    setting: str
+    run: RunSpec | None = None
+    snapshot: int = -1
+    n: int = 1
+
+    @property
+    def name(self) -> str:
+        """For tables and figures."""
+        return f"{self.method} {self.setting}".strip()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An answerer at a temperature on some prompts, and where the answers come from."""
+
+    answerer: Answerer
+    temperature: float
+    prompts: RunSpec
+    run: RunSpec
+    scores: RunSpec | None = None
+    """Learned rewards of the samples that Best-of-N chooses from."""
+
+
+class AnswerRuns:
+    """The specification of each run of a study."""
+
+    def __init__(self, study: AnswerStudy) -> None:
+        if study.weights == "bfloat16" and not study.lora_rank:
+            raise ValueError("weights in bfloat16 lose small updates; train adapters (lora_rank)")
+        self.study, self.task = study, load_task(study.task)
+        model, digest = resolve_model(study.model)
+        self.where = {"reference": model, "gold_reward": None, "device": study.device}
+        self.origin = {"reference": digest, "weights": study.weights, "sampler_dtype": study.sampler_dtype}
+        self.methods_texts = self.texts(study.task, study.pairs, "methods", study.train_pairs, tests=study.answers)
+        sft_texts = self.methods_texts
+        if study.answers and study.sft:
+            sft_texts = self.texts(study.task, study.answers, "methods", study.train_pairs)
+        self.sft = self._sft(study.sft, sft_texts) if study.sft else None
+        self.base = {"sft": self.sft} if self.sft else {}
+        self.pairs = self._pairs()
+
+    def spec(
+        self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, cost: float, *modules: str,
+        **where: Any,
+    ) -> RunSpec:  # fmt: skip
+        whole = {**self.origin, "seed": self.study.seed, **config}
+        return RunSpec(stage, whole, inputs, STAGES[stage].code(modules), {**self.where, **where}, title, cost)
+
+    def texts(
+        self, task: str, source: str, part: Literal["methods", "judge", "test"], size: int, *, tests: str | None = None
+    ) -> RunSpec:
+        """One part of a data set; prompts of the test split of `tests` are kept out."""
+        study = self.study
+        config = {
+            "task": task, "source": data_digest(source), "part": part, "size": size, "rows": study.rows,
+            "max_prompt_tokens": study.max_prompt_tokens, "max_new_tokens": study.max_new_tokens,
+            "single_turn": study.single_turn, "tests": data_digest(tests),
+        }  # fmt: skip
+        where = {"source": source, "tests": tests}
+        return self.spec("texts", config, {}, f"{task}, {part}", 1.0 * size, f"suite.data.tasks.{task}", **where)
+
+    def test_prompts(self) -> RunSpec:
+        """The task's own."""
+        study = self.study
+        return self.texts(study.task, study.answers or study.pairs, "test", study.test_prompts)
+
+    def _sft(self, optim: OptimConfig, texts: RunSpec) -> RunSpec:
+        config = {"config": {"optim": asdict(optim)}}
+        return self.spec("sft_on_answers", config, {"texts": texts}, "SFT", 3 * self._tokens(texts.config["size"], optim))
+
+    def _tokens(self, texts: int, optim: OptimConfig) -> float:
+        return 1.0 * texts * optim.num_epochs * (self.study.max_prompt_tokens + self.study.max_new_tokens)
+
+    def _pairs(self) -> RunSpec:
+        inputs = {**self.base, "texts": self.methods_texts}
+        cost = 2 * self._tokens(self.study.train_pairs, replace(self.study.optim, num_epochs=1))
+        config = {"precision": self.study.optim.precision}
+        return self.spec("reference_log_probs", config, inputs, "log π_ref of the pairs", cost)
+
+    def reward_model(self, *, judge: bool) -> RunSpec:
+        """The learned reward of the methods, from their half of the pairs; or the judge's, from the other half."""
+        study = self.study
+        texts, size = self.methods_texts, study.train_pairs
+        if judge:
+            size = study.judge_pairs
+            texts = self.texts(study.task, study.pairs, "judge", size, tests=study.answers)
+        config = {"config": asdict(RewardModelConfig(optim=study.reward_model))}
+        title = "judge's reward model" if judge else "reward model"
+        inputs = {**self.base, "prompts": texts, "pairs": texts}
+        return self.spec("reward_model", config, inputs, title, 6 * self._tokens(size, study.reward_model))
+
+    def train(self, name: str, setting: Mapping[str, Any], seed: int) -> Answerer:
+        """The last policy of a run; a method without `optim` is prompting, and is given the model before fine-tuning."""
+        study, method, target = self.study, load_method(name), resolve(name)
+        config = method_config(method, name, setting, study)
+        label = ", ".join(f"{key} = {value}" for key, value in setting.items())
+        modules = [target.partition(":")[0]]
+        whole = {"method": target, "config": config, "seed": seed, "max_new_tokens": study.max_new_tokens}
+        title = f"{method.name} {label}".strip() + f" seed {seed}"
+        if "optim" not in config:
+            base, digest = resolve_model(study.base or study.model)
+            run = self.spec(
+                "prompting", {**whole, "reference": digest}, {"texts": self.methods_texts}, title, 1.0, *modules, reference=base
+            )
+            return Answerer(method.name, label, run)
+        whole |= {
+            "num_snapshots": study.optim.num_snapshots, "precision": study.optim.precision, "lora_rank": study.lora_rank,
+        }  # fmt: skip
+        inputs = {**self.base, "prompts": self.methods_texts, "pairs": self.pairs}
+        cost = 6 * self._tokens(study.train_pairs, study.optim)
+        if "samples_per_step" in config:
+            samples = config["num_steps"] * config["samples_per_step"]
+            cost = 3.0 * (1 + config["epochs_per_step"]) * samples * (study.max_prompt_tokens + study.max_new_tokens)
+        if "reward" in method.needs:
+            inputs["reward_model"] = self.reward_model(judge=False)
+            modules += ["suite.rewards.reward_model"]
+        return Answerer(method.name, label, self.spec("train", whole, inputs, title, cost, *modules))
+
+    def answers(self, answerer: Answerer, temperature: float, prompts: RunSpec, *, samples: int | None = None) -> Answers:
+        """One pass of sampling, shared by all who ask for the same; Best-of-n reads the first n of `samples` (default n)."""
+        study, count = self.study, samples or answerer.n
+        config = {
+            "temperature": temperature, "num_samples": count, "max_new_tokens": study.max_new_tokens,
+            "snapshot": answerer.snapshot if answerer.run else None,
+        }  # fmt: skip
+        inputs = {**self.base, "prompts": prompts} | ({"policy": answerer.run} if answerer.run else {})
+        cost = 3.0 * prompts.config["size"] * count * (study.max_new_tokens + study.max_prompt_tokens)
+        modules = [answerer.run.config["method"].partition(":")[0]] if answerer.run else []
+        drawn_by = "reference" if answerer.n > 1 else answerer.name
+        title = f"{drawn_by}, temperature {temperature:g}, {count} × {prompts.title}"
+        run = self.spec("answers", config, inputs, title, cost, *modules)
+        if answerer.n == 1:
+            return Answers(answerer, temperature, prompts, run)
+        config = {"precision": study.sampler_dtype, "num_samples": count}  # type: ignore[dict-item]
+        inputs = {"prompts": prompts, "completions": run, "reward_model": self.reward_model(judge=False)}
+        return Answers(answerer, temperature, prompts, run, self.spec("scores", config, inputs, f"scores of {title}", cost / 2))
+
+    @property
+    def reference(self) -> Answerer:
+        """π_ref."""
+        return Answerer("Preferred-FT" if self.study.sft and not self.study.answers else "SFT", "")
+
+    @property
+    def invented(self) -> bool:
+        return INVENTED in (self.study.pairs, self.study.answers)

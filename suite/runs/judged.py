@@ -1,0 +1,128 @@
+"""Answers → verdicts → win rates: the table and the per-prompt numbers behind it. No text leaves the run directories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.errors import UserError
+from suite.evaluation.generation_health import generation_health
+from suite.evaluation.win_rate import ask, scores, win_rate
+from suite.files import write_atomically
+from suite.judges.judging import Comparison, Judge
+from suite.judges.reward_judge import RewardJudge
+from suite.judges.verdict_store import VerdictStore
+from suite.maths.statistics import Interval
+from suite.rewards.reward_model import RewardModel
+from suite.runs.answer_study import Answers, AnswerStudy
+from suite.runs.run_store import RunSpec, facts
+from suite.runs.stages import snapshots
+
+OWN_JUDGE = "reward model"
+"""The judge that needs no key: fitted to the half of the pairs that no method sees."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Answers with their place in a figure: of which panel they are a point, and at which `x`."""
+
+    panel: str
+    answers: Answers
+    x: float
+
+
+def own_judge(root: Path, spec: RunSpec, device: str) -> RewardJudge:
+    """The study's own reward model as a judge."""
+    return RewardJudge(OWN_JUDGE, RewardModel.load(spec.directory(root) / "model", device=device), digest=spec.key)
+
+
+def answer_table(root: Path, answers: Answers) -> pd.DataFrame:
+    """Each prompt's answer. Of Best-of-n the sample with the highest score among the first n.
+
+    Returns:
+        One row per prompt: `prompt_id`, `prompt_text` (as the policy saw it), `shown` (as people read it), `answer` (the
+        reference's), `text`, `ids`, `tokens`, `truncated`, `reference_logps`.
+    """
+    frame = pd.read_parquet(answers.run.directory(root) / "completions.parquet")
+    if answers.scores is not None:
+        learned = pd.read_parquet(answers.scores.directory(root) / "scores.parquet")
+        frame = frame.merge(learned, on=["prompt_id", "sample"])
+        frame = frame[frame["sample"] < answers.answerer.n]
+        frame = frame.loc[frame.groupby("prompt_id", sort=False)["score"].idxmax()]
+    frame = frame[frame["sample"] == 0] if answers.scores is None else frame
+    prompts = pd.read_parquet(answers.prompts.directory(root) / "prompts.parquet")
+    return prompts[["prompt_id", "prompt_text", "shown", "answer"]].merge(frame, on="prompt_id", validate="one_to_one")
+
+
+def comparisons(table: pd.DataFrame, *, as_policy_saw: bool) -> list[Comparison]:
+    """Each answer beside the reference answer; the prompt as the policy saw it or as people read it."""
+    prompts = table["prompt_text" if as_policy_saw else "shown"]
+    texts = table["text"].str.strip()
+    return [Comparison(*row) for row in zip(table["prompt_id"], prompts, texts, table["answer"], strict=True)]
+
+
+def judge_answers(
+    root: Path, measured: Sequence[Measured], judge: Judge, study: AnswerStudy, on_answer: Callable[[int], Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Win rates against the reference answers.
+
+    Returns:
+        One row per point: panel, x, method, setting, temperature, step, the counts and shares of `win_rate` with intervals, and
+        the answers' health; and one row per point and prompt: its `score` (1 won, 0 lost, the mean over orders).
+    """
+    store = VerdictStore(root / "verdicts.sqlite")
+    rows, numbers = [], []
+    for point in measured:
+        answers = point.answers
+        table = answer_table(root, answers)
+        asked = comparisons(table, as_policy_saw=judge.name == OWN_JUDGE)
+        verdicts = ask(judge, asked, store, seed=study.seed, on_answer=on_answer)
+        about = {
+            "panel": point.panel, "x": point.x, "task": answers.prompts.config["task"], "method": answers.answerer.method,
+            "setting": answers.answerer.setting, "temperature": answers.temperature, "step": _step(root, answers),
+        }  # fmt: skip
+        try:
+            result = win_rate(verdicts, seed=study.seed)
+        except ValueError as error:
+            raise UserError(f"{answers.run.title}: no win rate: {error}") from error
+        shares: dict[str, Any] = {}
+        for name, value in vars(result).items():
+            if isinstance(value, Interval):
+                shares |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+            elif value is not None:
+                shares[name] = value
+        created = facts(root, answers.run)
+        rows.append({**about, **shares, "n": result.win_rate.n, **generation_health(table), "run_key": answers.run.key[:16],
+                     "git_sha": created["git_sha"], "created_at": created["created_at"]})  # fmt: skip
+        found = scores(verdicts)
+        numbers.append(pd.DataFrame({**about, "prompt_id": found["prompt_id"], "score": found["score"]}))
+    return pd.DataFrame(rows), pd.concat(numbers, ignore_index=True)
+
+
+def _step(root: Path, answers: Answers) -> int:
+    """The optimizer step of the policy that answered; 0 for one that was not trained."""
+    answerer = answers.answerer
+    if answerer.run is None or answerer.run.stage != "train":
+        return 0
+    return int(snapshots(answerer.run.directory(root))[answerer.snapshot].name.removeprefix("step-"))
+
+
+def write_answers(root: Path, measured: Sequence[Measured], folder: Path) -> list[Path]:
+    """Every policy's answers, and the reference's, as JSONL for `suite judge run`: `prompt_id`, `prompt`, `completion`."""
+    written = []
+    for point in measured:
+        table = answer_table(root, point.answers)
+        name = f"{point.answers.prompts.config['task']}_{point.answers.answerer.name}_T{point.answers.temperature:g}"
+        name += f"_x{point.x:g}" if point.panel == "training" else ""
+        files = {name: table["text"].str.strip(), f"{point.answers.prompts.config['task']}_reference": table["answer"]}
+        for stem, texts in files.items():
+            path = folder / ("".join(c if c.isalnum() or c in "._-" else "-" for c in stem) + ".jsonl")
+            rows = pd.DataFrame({"prompt_id": table["prompt_id"], "prompt": table["shown"], "completion": texts})
+            write_atomically(path, partial(rows.to_json, orient="records", lines=True, force_ascii=False))
+            written.append(path)
+    return sorted(set(written))
