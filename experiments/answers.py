@@ -210,6 +210,18 @@ def chosen_methods(methods: Mapping[str, Mapping[str, Any]], names: str, make: A
     return found
 
 
+def over_temperatures(make: Any, policies: Sequence[Any], temperatures: Sequence[float], prompts: Any) -> list[Any]:
+    """The points of every policy's curve; Best-of-N has none at temperature 0, where all samples are equal."""
+    from suite.runs.judged import Measured
+
+    return [
+        Measured("temperature", make.answers(policy, t, prompts), t)
+        for policy in policies
+        for t in temperatures
+        if t > 0 or policy.n == 1
+    ]
+
+
 def over_training(make: Any, policy: Any, temperature: float, prompts: Any) -> list[Any]:
     """The points of a policy's curve over its training run: the reference, then every snapshot."""
     from suite.runs.answer_study import Answerer

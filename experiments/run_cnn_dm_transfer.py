@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 
 import tyro
-from answers import Common, chosen_methods, conduct, parse_numbers, study_of
+from answers import Common, chosen_methods, conduct, over_temperatures, parse_numbers, study_of
 from run_tldr_temperature import METHODS
 
 from suite.errors import UserError, one_line_errors
@@ -47,7 +47,6 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.data.text_tasks import INVENTED, load_task
     from suite.runs.answer_study import AnswerRuns
-    from suite.runs.judged import Measured
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     study = study_of("tldr_summarization", arguments)
@@ -60,7 +59,7 @@ def main() -> int:
     if not transferred:
         raise UserError(f"profile {study.profile} has no method to transfer")
     policies = [make.reference, *chosen_methods(transferred, arguments.methods, make, arguments.seed)]
-    measured = [Measured("temperature", make.answers(policy, t, prompts), t) for policy in policies for t in temperatures]
+    measured = over_temperatures(make, policies, temperatures, prompts)
     return conduct(
         arguments, study, make, measured, script="cnn_dm_transfer", title="Win rate of summaries of news articles", paper=PAPER
     )

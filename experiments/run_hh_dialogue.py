@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from answers import Common, chosen_methods, conduct, over_training, parse_numbers, study_of
+from answers import Common, chosen_methods, conduct, over_temperatures, over_training, parse_numbers, study_of
 
 from suite.errors import one_line_errors
 
@@ -49,7 +49,6 @@ class Arguments(Common):
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.runs.answer_study import AnswerRuns
-    from suite.runs.judged import Measured
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     during = parse_numbers(arguments.training_temperatures, "--training-temperatures")
@@ -57,7 +56,7 @@ def main() -> int:
     make = AnswerRuns(study)
     prompts = make.test_prompts()
     policies = [make.reference, *chosen_methods(METHODS[study.profile], arguments.methods, make, arguments.seed)]
-    measured = [Measured("temperature", make.answers(policy, t, prompts), t) for policy in policies for t in temperatures]
+    measured = over_temperatures(make, policies, temperatures, prompts)
     for policy in (p for p in policies if p.method == "DPO"):
         measured += [point for t in during for point in over_training(make, policy, t, prompts)]
     return conduct(arguments, study, make, measured, script="hh_dialogue", title="Win rate in dialogue", paper=PAPER)

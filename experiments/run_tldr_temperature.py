@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from answers import Common, chosen_methods, conduct, parse_numbers, study_of
+from answers import Common, chosen_methods, conduct, over_temperatures, parse_numbers, study_of
 
 from suite.errors import one_line_errors
 
@@ -55,14 +55,13 @@ class Arguments(Common):
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.runs.answer_study import AnswerRuns
-    from suite.runs.judged import Measured
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     study = study_of("tldr_summarization", arguments)
     make = AnswerRuns(study)
     prompts = make.test_prompts()
     policies = [make.reference, *chosen_methods(METHODS[study.profile], arguments.methods, make, arguments.seed)]
-    measured = [Measured("temperature", make.answers(policy, t, prompts), t) for policy in policies for t in temperatures]
+    measured = over_temperatures(make, policies, temperatures, prompts)
     return conduct(
         arguments, study, make, measured, script="tldr_temperature", title="Win rate of summaries of forum posts", paper=PAPER
     )

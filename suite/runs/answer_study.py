@@ -67,7 +67,8 @@ class Answerer:
     method: str
     setting: str
     run: RunSpec | None = None
-    snapshot: int = -1
+    snapshot: int = 0
+    """Which of the run's, in order of steps."""
     n: int = 1
 
     @property
@@ -181,7 +182,9 @@ class AnswerRuns:
         if "reward" in method.needs:
             inputs["reward_model"] = self.reward_model(judge=False)
             modules += ["suite.rewards.reward_model"]
-        return Answerer(method.name, label, self.spec("train", whole, inputs, title, cost, *modules))
+        return Answerer(
+            method.name, label, self.spec("train", whole, inputs, title, cost, *modules), study.optim.num_snapshots - 1
+        )
 
     def answers(self, answerer: Answerer, temperature: float, prompts: RunSpec, *, samples: int | None = None) -> Answers:
         """One pass of sampling, shared by all who ask for the same; Best-of-n reads the first n of `samples` (default n)."""
@@ -194,6 +197,8 @@ class AnswerRuns:
         cost = 3.0 * prompts.config["size"] * count * (study.max_new_tokens + study.max_prompt_tokens)
         modules = [answerer.run.config["method"].partition(":")[0]] if answerer.run else []
         drawn_by = "reference" if answerer.n > 1 else answerer.name
+        if answerer.run and answerer.run.stage == "train":
+            drawn_by += f", snapshot {answerer.snapshot + 1}"
         title = f"{drawn_by}, temperature {temperature:g}, {count} × {prompts.title}"
         run = self.spec("answers", config, inputs, title, cost, *modules)
         if answerer.n == 1:
