@@ -79,11 +79,6 @@ class PromptedPolicy:
     def copy(self) -> Self:
         return type(self)(self.base.copy(), self.before, self.stop)
 
-    def to(self, device: str) -> Self:
-        """The base on another device."""
-        self.base.model.to(device)
-        return self
-
     def save(self, directory: Path) -> None:
         """Write the tokens, and the folder that the base came from; a base from nowhere is written too."""
         origin = Path(self.base.model.name_or_path or "nowhere")

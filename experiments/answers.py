@@ -16,7 +16,7 @@ from suite.errors import UserError
 from suite.training.loop import OptimConfig
 
 RESULTS = Path(__file__).parent.parent / "results"
-OWN = "reward model"
+OWN, LEARNED = "reward model", "learned reward"
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Common:
     model: str | None = None
     """Language model: folder or Hub name. Default: the profile's."""
     judge: str = OWN
-    """"reward model": fitted to the half of the pairs that no method sees, needs no key; or openai:MODEL, local:MODEL,
-    reward:FOLDER, human:FILE.csv as in suite judge."""
+    """"reward model": fitted to the half of the pairs that no method sees, needs no key; "learned reward": the one that PPO and
+    Best-of-N optimise; or openai:MODEL, local:MODEL, reward:FOLDER, human:FILE.csv as in suite judge."""
     template: str = ""
     """What the judge is asked; default: the task's (suite judge run --help names them)."""
     max_cost: float | None = None
@@ -47,6 +47,12 @@ class Common:
     """Also write all answers as JSONL into this folder, for suite judge run."""
     runs: Path = RESULTS / "runs"
     """Where runs and verdicts are kept, to be reused and resumed."""
+    micro_batch_size: int | None = None
+    """Examples per forward pass of training: changes memory and not the result. Default: the profile's."""
+    lora_rank: int | None = None
+    """Train adapters of this rank instead of all weights (0: all). Default: the profile's."""
+    weights: Literal["float32", "bfloat16"] | None = None
+    """In which weights are held; bfloat16 needs adapters. Default: float32."""
     workers: int = 1
     """Processes that share the cores."""
     device: str = "auto"
@@ -107,12 +113,18 @@ def study_of(task: str, arguments: Common) -> Any:
             profile, model=arguments.model or local_model(arguments.runs), pairs=known.pairs, answers=known.answers or None,
             sft=replace(optim, lr=1e-5, num_snapshots=1), train_pairs=304, judge_pairs=608, test_prompts=64,
             max_prompt_tokens=192, max_new_tokens=64, optim=optim,
-            reward_model=replace(optim, lr=1e-5, num_epochs=2), lora_rank=16, sampler_dtype=fast, rows=20_000, **shared,
+            reward_model=replace(optim, lr=1e-5), lora_rank=16, sampler_dtype=fast, rows=20_000, **shared,
         )  # fmt: skip
     else:
         study = paper_study(task, known, shared)
-    given = {name: getattr(arguments, name) for name in ("pairs", "answers", "model")}
-    return replace(study, **{name: value for name, value in given.items() if value is not None})
+    given = {name: getattr(arguments, name) for name in ("pairs", "answers", "model", "lora_rank", "weights")}
+    study = replace(study, **{name: value for name, value in given.items() if value is not None})
+    if study.weights == "bfloat16" and not study.lora_rank:
+        raise UserError("--weights bfloat16: small updates would be lost; train adapters with --lora-rank 16")
+    if size := arguments.micro_batch_size:
+        optims = {name: getattr(study, name) for name in ("optim", "reward_model", "sft")}
+        study = replace(study, **{n: replace(optim, micro_batch_size=size) for n, optim in optims.items() if optim})
+    return study
 
 
 def paper_study(task: str, known: Any, shared: Mapping[str, Any]) -> Any:
@@ -250,15 +262,15 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
     from tqdm import tqdm
 
     from suite.data.text_tasks import load_task
-    from suite.files import check_writable
+    from suite.files import check_writable, write_atomically
     from suite.judges.bill import Limits
     from suite.judges.open_judge import open_judge
     from suite.judges.templates import load_template
-    from suite.runs.judged import judge_answers, own_judge, write_answers
+    from suite.runs.judged import judge_answers, reward_model_judge, write_answers
     from suite.runs.sweep import print_plan, run_all
 
-    own = arguments.judge == OWN
-    judge_spec = make.reward_model(judge=True) if own else None
+    own = arguments.judge in (OWN, LEARNED)
+    judge_spec = make.reward_model(judge=arguments.judge == OWN) if own else None
     template = load_template(arguments.template or load_task(measured[0].answers.prompts.config["task"]).template)
     judge = None if own else open_judge(
         arguments.judge, template, limits=Limits(None, arguments.max_cost), device=study.device
@@ -275,11 +287,13 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
         check_writable(folder)
     if run_all(arguments.runs, targets, workers=arguments.workers):
         return 1
-    answering = own_judge(arguments.runs, judge_spec, study.device) if judge_spec else judge
+    answering = reward_model_judge(arguments.judge, arguments.runs, judge_spec, study.device) if judge_spec else judge
     assert answering is not None
     with tqdm(total=2 * asked, unit="verdict", desc=arguments.judge) as bar:
-        table, numbers = judge_answers(arguments.runs, measured, answering, study, bar.update)
+        table, numbers, verdicts = judge_answers(arguments.runs, measured, answering, study, bar.update)
     quality = judge_quality(arguments.runs, judge_spec) if judge_spec else ""
+    verdicts = verdicts.assign(template="none" if own else template.name)
+    write_atomically(out / "verdicts.csv", lambda path: verdicts.to_csv(path, index=False))
     write_results(out, table, numbers, arguments, study, title=title, paper=paper, quality=quality, template=template.name)
     if arguments.write_answers:
         for path in write_answers(arguments.runs, measured, arguments.write_answers):
@@ -310,7 +324,10 @@ def write_results(
     from suite.files import write_atomically
     from suite.runs.answer_study import REFERENCE_ANSWERS
 
-    judge = f"a reward model fitted to the half of the pairs that no method sees; {quality}" if quality else arguments.judge
+    of_what = (
+        "fitted to the half of the pairs that no method sees" if arguments.judge == OWN else "that PPO and Best-of-N optimise"
+    )
+    judge = f"a reward model {of_what}; {quality}" if quality else arguments.judge
     caption = [
         f"Profile {study.profile}, {Path(study.model).name}; win rate against {REFERENCE_ANSWERS[table['task'].iloc[0]]}, "
         f"n = {int(table['n'].min())} prompts or more.",

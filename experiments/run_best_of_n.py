@@ -6,7 +6,7 @@ run_imdb_frontier.py and its gold reward instead of a judge. Everything is cache
 
 Examples:
   python experiments/run_best_of_n.py                                                 made-up dialogues: does it run?
-  python experiments/run_best_of_n.py --task imdb_sentiment                           after run_imdb_frontier.py, seconds
+  python experiments/run_best_of_n.py --profile embedded --task imdb_sentiment        seconds after run_imdb_frontier.py
   python experiments/run_best_of_n.py --profile local --pairs hh.jsonl                SmolLM2-135M-Instruct on a CPU
   python experiments/run_best_of_n.py --profile paper --task tldr_summarization --judge openai:gpt-4o --max-cost 20
 """
@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
 
 import tyro
-from answers import Common, conduct, parse_numbers, study_of
+from answers import RESULTS, Common, conduct, parse_numbers, study_of
 
-from suite.errors import one_line_errors
+from suite.errors import UserError, one_line_errors
 
 SIZES = {"smoke": "1,2,4,8", "local": "1,2,4,8,16", "paper": "1,4,16,64,128"}
 PAPER = """
@@ -34,6 +36,8 @@ TL;DR, read off Fig. 2.
 class Arguments(Common):
     """Command line of the Best-of-N experiment."""
 
+    profile: Literal["smoke", "embedded", "local", "paper"] = "smoke"
+    """As in the other experiments; embedded is for film reviews."""
     task: Literal["hh_dialogue", "tldr_summarization", "imdb_sentiment"] = "hh_dialogue"
     """Where."""
     sizes: str = ""
@@ -46,13 +50,13 @@ class Arguments(Common):
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     if arguments.task == "imdb_sentiment":
-        from best_of_n_imdb import run
-
-        return run(arguments)
+        return on_film_reviews(arguments)
     from suite.runs.answer_study import Answerer, AnswerRuns
     from suite.runs.judged import Measured
 
-    study = study_of(arguments.task, arguments)
+    if arguments.profile == "embedded":
+        raise UserError("--profile embedded is for film reviews (--task imdb_sentiment); here use smoke, local or paper")
+    study = study_of(arguments.task, arguments)  # type: ignore[arg-type]
     sizes = [int(n) for n in parse_numbers(arguments.sizes or SIZES[study.profile], "--sizes", least=1)]
     make = AnswerRuns(study)
     prompts = make.test_prompts()
@@ -62,6 +66,72 @@ def main() -> int:
     ]
     name = "" if arguments.task == "hh_dialogue" else f"_{arguments.task.partition('_')[0]}"
     return conduct(arguments, study, make, measured, script=f"best_of_n{name}", title="Win rate of Best-of-N", paper=PAPER)
+
+
+def on_film_reviews(arguments: Arguments) -> int:
+    """Expected gold reward for every N, from the pool of reference samples of the frontier experiment."""
+    from run_imdb_frontier import Arguments as Frontier
+    from run_imdb_frontier import chosen_grid, chosen_study
+
+    from suite.files import check_writable
+    from suite.runs.study import plan_study
+    from suite.runs.sweep import print_plan, run_all
+
+    profile = arguments.profile
+    if profile == "local":
+        raise UserError("--profile local is for dialogues and summaries; on film reviews use --profile embedded")
+    frontier = Frontier(profile=profile, methods="best_of_n,best_of_n_gt", device=arguments.device)
+    plan = plan_study(chosen_study(frontier), chosen_grid(frontier), [arguments.seed])
+    sizes = [int(n) for n in parse_numbers(arguments.sizes or SIZES["paper"], "--sizes", least=1)]
+    sizes = [n for n in sizes if n <= plan.study.pool_size]
+    targets = [*plan.pool, *plan.pool_scores]
+    print_plan(arguments.runs, targets)
+    if arguments.dry_run:
+        return 0
+    out = arguments.out or RESULTS / f"best_of_n_imdb{'' if profile == 'embedded' else f'_{profile}'}"
+    for folder in (arguments.runs, out):
+        check_writable(folder)
+    if run_all(arguments.runs, targets, workers=arguments.workers):
+        return 1
+    write_film_reviews(out, arguments.runs, plan, sizes)
+    return 0
+
+
+def write_film_reviews(out: Path, runs: Path, plan: Any, sizes: list[int]) -> None:
+    """`best_of_n.csv`, the figure and `summary.md`."""
+    import pandas as pd
+
+    from suite.figures.best_of_n import draw_all
+    from suite.files import write_atomically
+    from suite.maths.kl import best_of_n_kl_bound
+    from suite.maths.statistics import expected_best_of_n, mean_interval
+    from suite.runs.stages import pool_column
+
+    rewards = pool_column([spec.directory(runs) / "completions.parquet" for spec in plan.pool], "reward")
+    rewards = rewards.iloc[:, : plan.study.pool_size]
+    scores = pool_column([spec.directory(runs) / "scores.parquet" for spec in plan.pool_scores], "score")
+    scores = scores.loc[rewards.index, rewards.columns]
+    rows = []
+    for method, by in (("Best-of-N", scores), ("Best-of-N-GT", rewards)):
+        for n in sizes:
+            found = mean_interval(expected_best_of_n(rewards.to_numpy(), n, scores=by.to_numpy()))
+            rows.append({"method": method, "n": n, "reward": found.mean, "low": found.low, "high": found.high,
+                         "prompts": found.n, "pool": rewards.shape[1], "kl_bound": best_of_n_kl_bound(n)})  # fmt: skip
+    table = pd.DataFrame(rows)
+    write_atomically(out / "best_of_n.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    draw_all(out)
+    shown = table.assign(reward=[f"{r.reward:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in table.itertuples()])
+    cells = shown.pivot(index="n", columns="method", values="reward").reset_index().rename(columns={"n": "N"})
+    cells.insert(1, "KL at most, nats", [f"{best_of_n_kl_bound(n):.2f}" for n in cells["N"]])
+    page = (
+        f"# Best-of-N on film reviews\n\n`{' '.join(['python experiments/run_best_of_n.py', *sys.argv[1:]])}`  \n"
+        f"{date.today()}\n\nGold reward of the kept sample, expected over all sets of N of a prompt's {rewards.shape[1]} "
+        f"reference samples; {len(rewards)} test prompts, 95 % over prompts. Best-of-N keeps the sample that the learned "
+        f"reward scores highest; Best-of-N-GT the one that the gold reward does.\n\n{cells.to_markdown(index=False)}\n\n"
+        f"![reward against N](best_of_n.png)\n\n## The paper's numbers\n\n{PAPER.strip()}\n"
+    )
+    write_atomically(out / "summary.md", lambda path: path.write_text(page))
+    print(f"{page}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
 
 
 if __name__ == "__main__":

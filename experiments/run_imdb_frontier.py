@@ -138,6 +138,8 @@ class Arguments:
     """Where records, figures and tables go. Default: results/imdb_frontier, with the names of another grid or profile."""
     runs: Path = RESULTS / "runs"
     """Where runs are kept, to be reused and resumed."""
+    micro_batch_size: int | None = None
+    """Examples per forward pass of training: changes memory and not the result. Default: the profile's."""
     workers: int = 0
     """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
     device: str = "auto"
@@ -196,7 +198,11 @@ def chosen_study(arguments: Arguments) -> Any:
             changes[name] = value
     if arguments.sampler_dtype != "auto":
         changes["sampler_dtype"] = arguments.sampler_dtype
-    return replace(known[arguments.profile], **changes)
+    study = replace(known[arguments.profile], **changes)
+    if size := arguments.micro_batch_size:
+        for name in ("optim", "reward_model"):
+            study = replace(study, **{name: replace(getattr(study, name), micro_batch_size=size)})
+    return study
 
 
 @one_line_errors

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from suite.data.preference_data import Completion, Prompt
 
 ROWS_PER_BATCH = 256
+TOKENS_PER_BATCH = 12_288
+"""Of prompt and completion together: long prompts are drawn in smaller batches, with less padding."""
 
 
 def uniforms(prompt: Prompt, *, num_samples: int, max_new_tokens: int, seed: int) -> np.ndarray:
@@ -61,11 +63,14 @@ def sample_completions(
     rows.sort(key=lambda row: len(prompts[row[0]].ids))  # equal lengths together: little padding
     noise = [uniforms(p, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed) for p in prompts]
     completions: list[list[Completion]] = [[None] * num_samples for _ in prompts]  # type: ignore[list-item]
-    for at in range(0, len(rows), ROWS_PER_BATCH):
-        batch = rows[at : at + ROWS_PER_BATCH]
+    tokens = TOKENS_PER_BATCH * (4 if model.get_input_embeddings().weight.is_cuda else 1)
+    while rows:
+        longest = len(prompts[rows[-1][0]].ids) + max_new_tokens
+        size = max(1, min(ROWS_PER_BATCH, tokens // longest))
+        batch, rows = rows[-size:], rows[:-size]
         batch_noise = torch.from_numpy(np.stack([noise[i][k] for i, k in batch]))
-        tokens, log_probs = _decode_batch(model, [prompts[i].ids for i, _ in batch], batch_noise, temperature, eos_token_id)
-        for (i, k), ids, values in zip(batch, tokens.tolist(), log_probs, strict=True):
+        drawn, log_probs = _decode_batch(model, [prompts[i].ids for i, _ in batch], batch_noise, temperature, eos_token_id)
+        for (i, k), ids, values in zip(batch, drawn.tolist(), log_probs, strict=True):
             truncated = eos_token_id not in ids
             length = len(ids) if truncated else ids.index(eos_token_id) + 1
             text = decode(ids[:length] if truncated else ids[: length - 1])
@@ -95,35 +100,45 @@ def _check_lengths(model, prompts: Sequence[Prompt], num_samples: int, max_new_t
 def _decode_batch(
     model, prompts: Sequence[Sequence[int]], noise: Tensor, temperature: float, eos_token_id: int
 ) -> tuple[Tensor, Tensor]:
-    """One batch; returns tokens (batch, time), EOS-filled after the end, and their log-probs at `temperature`, float32."""
+    """One batch; returns tokens (batch, time), EOS-filled after the end, and their log-probs at `temperature`, float32.
+
+    A prompt that stands in several rows is read once.
+    """
     device = model.get_input_embeddings().weight.device
     noise = noise.to(device)
     width, steps = max(map(len, prompts)), noise.shape[1]
-    mask = torch.zeros(len(prompts), width + steps, dtype=torch.long)
-    ids = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
+    different = {prompt: k for k, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    mask = torch.zeros(len(different), width + steps, dtype=torch.long)
+    ids = torch.zeros(len(different), width, dtype=torch.long)
+    for prompt, row in different.items():
         mask[row, width - len(prompt) :] = 1
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
     mask, ids = mask.to(device), ids.to(device)
     positions = (mask.cumsum(-1) - 1).clamp_min(0)
+    output = model(
+        input_ids=ids, attention_mask=mask[:, :width], position_ids=positions[:, :width], use_cache=True, logits_to_keep=1
+    )
+    logits, cache = output.logits[:, -1], output.past_key_values
+    if len(different) < len(prompts):
+        rows = torch.tensor([different[tuple(prompt)] for prompt in prompts], device=device)
+        logits, mask, positions = logits[rows], mask[rows], positions[rows]
+        cache.batch_select_indices(rows)
     tokens = torch.full((len(prompts), steps), eos_token_id, device=device)
     log_probs = torch.zeros(len(prompts), steps, device=device)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    cache, start = None, 0
     for step in range(steps):
-        end = width + step
-        output = model(
-            input_ids=ids, attention_mask=mask[:, :end], position_ids=positions[:, start:end], past_key_values=cache,
-            use_cache=True, logits_to_keep=1,
-        )  # fmt: skip
-        cache, start = output.past_key_values, end
-        token, log_prob = _draw(output.logits[:, -1].float(), noise[:, step], temperature)
+        token, log_prob = _draw(logits.float(), noise[:, step], temperature)
         tokens[:, step] = torch.where(open_rows, token, eos_token_id)
         log_probs[:, step] = torch.where(open_rows, log_prob, 0.0)
         open_rows &= token != eos_token_id
-        if not open_rows.any():
+        if not open_rows.any() or step == steps - 1:
             break
-        ids = tokens[:, step, None]
+        end = width + step + 1
+        output = model(
+            input_ids=tokens[:, step, None], attention_mask=mask[:, :end], position_ids=positions[:, end - 1 : end],
+            past_key_values=cache, use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
+        logits, cache = output.logits[:, -1], output.past_key_values
     return tokens.cpu(), log_probs.cpu()
 
 

@@ -209,8 +209,8 @@ class AnswerRuns:
 
     @property
     def reference(self) -> Answerer:
-        """π_ref."""
-        return Answerer("Preferred-FT" if self.study.sft and not self.study.answers else "SFT", "")
+        """π_ref: fine-tuned on the chosen replies of dialogues, or on summaries."""
+        return Answerer("Preferred-FT" if self.study.task == "hh_dialogue" else "SFT", "(reference)")
 
     @property
     def invented(self) -> bool:

@@ -23,8 +23,8 @@ from suite.runs.answer_study import Answers, AnswerStudy
 from suite.runs.run_store import RunSpec, facts
 from suite.runs.stages import snapshots
 
-OWN_JUDGE = "reward model"
-"""The judge that needs no key: fitted to the half of the pairs that no method sees."""
+OWN_JUDGE, LEARNED = "reward model", "learned reward"
+"""The judges that need no key: fitted to the half of the pairs that no method sees; and what PPO and Best-of-N optimise."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,16 @@ class Measured:
     answers: Answers
     x: float
 
+    @property
+    def name(self) -> str:
+        """For tables of verdicts and files of answers."""
+        during = f", {self.x:g} of training" if self.panel == "training" else ""
+        return f"{self.answers.answerer.name}, T = {self.answers.temperature:g}{during}"
 
-def own_judge(root: Path, spec: RunSpec, device: str) -> RewardJudge:
-    """The study's own reward model as a judge."""
-    return RewardJudge(OWN_JUDGE, RewardModel.load(spec.directory(root) / "model", device=device), digest=spec.key)
+
+def reward_model_judge(name: str, root: Path, spec: RunSpec, device: str) -> RewardJudge:
+    """One of the study's own reward models as a judge."""
+    return RewardJudge(name, RewardModel.load(spec.directory(root) / "model", device=device), digest=spec.key)
 
 
 def answer_table(root: Path, answers: Answers) -> pd.DataFrame:
@@ -68,19 +74,20 @@ def comparisons(table: pd.DataFrame, *, as_policy_saw: bool) -> list[Comparison]
 
 def judge_answers(
     root: Path, measured: Sequence[Measured], judge: Judge, study: AnswerStudy, on_answer: Callable[[int], Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Win rates against the reference answers.
 
     Returns:
         One row per point: panel, x, method, setting, temperature, step, the counts and shares of `win_rate` with intervals, and
-        the answers' health; and one row per point and prompt: its `score` (1 won, 0 lost, the mean over orders).
+        the answers' health; one row per point and prompt: its `score` (1 won, 0 lost, the mean over orders); and every
+        verdict as `suite judge run` writes them.
     """
     store = VerdictStore(root / "verdicts.sqlite")
-    rows, numbers = [], []
+    rows, numbers, given = [], [], []
     for point in measured:
         answers = point.answers
         table = answer_table(root, answers)
-        asked = comparisons(table, as_policy_saw=judge.name == OWN_JUDGE)
+        asked = comparisons(table, as_policy_saw=judge.name in (OWN_JUDGE, LEARNED))
         verdicts = ask(judge, asked, store, seed=study.seed, on_answer=on_answer)
         about = {
             "panel": point.panel, "x": point.x, "task": answers.prompts.config["task"], "method": answers.answerer.method,
@@ -101,7 +108,9 @@ def judge_answers(
                      "git_sha": created["git_sha"], "created_at": created["created_at"]})  # fmt: skip
         found = scores(verdicts)
         numbers.append(pd.DataFrame({**about, "prompt_id": found["prompt_id"], "score": found["score"]}))
-    return pd.DataFrame(rows), pd.concat(numbers, ignore_index=True)
+        given.append(verdicts.drop(columns="stored").assign(matchup=point.name, judge=judge.name))
+    numbers_of_all, verdicts_of_all = (pd.concat(parts, ignore_index=True) for parts in (numbers, given))
+    return pd.DataFrame(rows), numbers_of_all, verdicts_of_all
 
 
 def _step(root: Path, answers: Answers) -> int:
@@ -117,9 +126,8 @@ def write_answers(root: Path, measured: Sequence[Measured], folder: Path) -> lis
     written = []
     for point in measured:
         table = answer_table(root, point.answers)
-        name = f"{point.answers.prompts.config['task']}_{point.answers.answerer.name}_T{point.answers.temperature:g}"
-        name += f"_x{point.x:g}" if point.panel == "training" else ""
-        files = {name: table["text"].str.strip(), f"{point.answers.prompts.config['task']}_reference": table["answer"]}
+        task = point.answers.prompts.config["task"]
+        files = {f"{task}_{point.name}": table["text"].str.strip(), f"{task}_reference": table["answer"]}
         for stem, texts in files.items():
             path = folder / ("".join(c if c.isalnum() or c in "._-" else "-" for c in stem) + ".jsonl")
             rows = pd.DataFrame({"prompt_id": table["prompt_id"], "prompt": table["shown"], "completion": texts})

@@ -56,8 +56,7 @@ def load_policy(run: Run, directory: Path) -> Any:
     """A causal language model, or whatever class the snapshot says it is."""
     kind = directory / "policy_class"
     if kind.exists() and (cls := pkgutil.resolve_name(kind.read_text())) is not CausalLMPolicy:
-        policy = cls.load(directory)
-        return policy.to(run.spec.where.get("device", "cpu")) if hasattr(policy, "to") else policy
+        return cls.load(directory)
     config = run.spec.config
     sampler_dtype, weights = (getattr(torch, config.get(name, "float32")) for name in ("sampler_dtype", "weights"))
     return CausalLMPolicy.load(

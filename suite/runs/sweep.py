@@ -186,16 +186,34 @@ def quiet_libraries() -> None:
 
 
 def print_plan(root: Path, targets: Sequence[RunSpec]) -> None:
-    """Every run of a plan: stage, title, and whether it is cached, resumes, is to run, or has changed code."""
-    rows = [(spec.stage, spec.title, status(root, spec), spec.key[:16]) for spec in closure(targets)]
-    print(tabulate(rows, headers=["stage", "run", "status", "key"]))
+    """Every run of a plan: stage, title, whether it is cached, resumes, is to run, or has changed code; and what it will take.
+
+    The tokens (a trained one counts 3) and GiB of memory are estimates.
+    """
+    from suite.runs.resources import GIB, memory_of
+
+    rows = []
+    for spec in closure(targets):
+        memory = memory_of(spec)
+        shown = "–" if memory is None else f"{memory / GIB:.1f}"
+        rows.append((spec.stage, spec.title, status(root, spec), f"{spec.cost:,.0f}", shown, spec.key[:16]))
+    headers = ["stage", "run", "status", "tokens", "GiB", "key"]
+    print(tabulate(rows, headers=headers, colalign=("left", "left", "left", "right", "right", "left"), disable_numparse=True))
     counts = Counter(row[2] for row in rows)
     print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})\n", flush=True)
 
 
 def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int) -> list[Outcome]:
-    """Make all targets under one progress bar; prints and returns those that failed."""
+    """Make all targets under one progress bar; prints and returns those that failed.
+
+    Raises:
+        UserError: One needs more memory than is free; before anything is computed.
+    """
+    from suite.runs.resources import refuse_what_cannot_fit
+
     quiet_libraries()
+    todo = [spec for spec in closure(targets) if status(root, spec) != "cached"]
+    refuse_what_cannot_fit(todo, workers=workers)
     failed = [outcome for outcome in run_sweep(root, targets, workers=workers) if outcome.status in ("failed", "skipped")]
     if failed:
         print(tabulate([(o.spec.title, o.status, o.error) for o in failed], headers=["run", "status", "why"]))

@@ -102,6 +102,9 @@ def draw_answers(run: Run) -> None:
     policy = reference
     if "policy" in run.spec.inputs:
         policy = load_policy(run, snapshots(run.input("policy"))[config["snapshot"]])
+        if hasattr(policy, "base"):  # prompting: drawn where and as the others are
+            policy.base.model.to(reference.device)
+            policy.base.sampler_dtype = reference.sampler_dtype
     prompts = read_prompts(run.input("prompts") / "prompts.parquet")
     with run.progress(len(prompts) * config["num_samples"], "completions") as bar:
         drawn = policy.sample(

@@ -1,0 +1,145 @@
+"""Every figure and table of Rafailov et al. 2023, one experiment after the other, with shared models, pairs and answers.
+
+What is finished is not computed again: the same command goes on where it was stopped.
+
+Examples:
+  python experiments/reproduce_paper.py --profile smoke --out /tmp/paper      everything on made-up texts, minutes on 2 cores
+  python experiments/reproduce_paper.py --profile local --hh hh.jsonl         film reviews, and dialogues by SmolLM2-135M
+  python experiments/reproduce_paper.py --profile paper --judge openai:gpt-4o --max-cost 20   the paper's models; GPU, network
+  python experiments/reproduce_paper.py --profile paper --dry-run             every plan
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tabulate import tabulate
+
+from suite.errors import UserError, one_line_errors
+from suite.files import check_writable
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the whole reproduction."""
+
+    profile: Literal["smoke", "local", "paper"] = "smoke"
+    """smoke: made-up texts; local: embedded models on film reviews, SmolLM2-135M on the texts that are given; paper."""
+    out: Path = RESULTS / "paper"
+    """A folder per experiment is made there."""
+    judge: str = "reward model"
+    """Of the win rates; see run_hh_dialogue.py --help."""
+    max_cost: float | None = None
+    """Of an OpenAI judge, in USD, for each experiment."""
+    hh: str | None = None
+    """Dialogue pairs: Hub name, folder or file. Default: the profile's; local leaves dialogues out without it."""
+    tldr_pairs: str | None = None
+    """Pairs of summaries, likewise."""
+    tldr_answers: str | None = None
+    """Posts with reference summaries, likewise."""
+    news: str | None = None
+    """Articles with highlights, likewise."""
+    runs: Path = RESULTS / "runs"
+    """Where runs and verdicts are kept."""
+    dry_run: bool = False
+    """Print every plan and stop."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One experiment."""
+
+    shows: str
+    """Figure or table of the paper."""
+    script: str
+    options: tuple[str, ...]
+    folder: str
+    has_plan: bool = True
+    """Knows --runs and --dry-run."""
+
+
+@one_line_errors
+def main() -> int:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    if not arguments.dry_run:
+        check_writable(arguments.out)
+    ended = []
+    planned, left_out = jobs(arguments)
+    for job in planned:
+        command = [sys.executable, str(HERE / job.script), *job.options]
+        if job.has_plan:
+            command += ["--runs", str(arguments.runs), "--out", str(arguments.out / job.folder)]
+            command += ["--dry-run"] if arguments.dry_run else []
+        elif arguments.dry_run:
+            continue
+        print(f"\n=== {job.shows}: {job.script} {' '.join(job.options)}\n", flush=True)
+        began = time.monotonic()
+        code = subprocess.run(command).returncode
+        if code < 0 or code == 130:
+            raise UserError(f"{job.script} was stopped; the same command goes on from there")
+        ended.append((job.shows, job.script, "done" if code == 0 else f"failed ({code})", f"{time.monotonic() - began:.0f}"))
+    ended += [(shows, script, f"left out: {why}", "") for shows, script, why in left_out]
+    print("\n" + tabulate(ended, headers=["paper", "experiment", "", "seconds"]))
+    if not arguments.dry_run:
+        print(f"\nFigures and tables: {arguments.out}")
+    return 1 if any("failed" in row[2] for row in ended) else 0
+
+
+def jobs(arguments: Arguments) -> tuple[list[Job], list[tuple[str, str, str]]]:
+    """What is run, in order; and what is left out, with the reason."""
+    profile, out = arguments.profile, arguments.out
+    films = ("--profile", "embedded" if profile == "local" else profile)
+    grid = ("--grid", "paper") if profile == "paper" else ()
+    judge = ["--profile", profile, "--judge", arguments.judge]
+    judge += ["--max-cost", str(arguments.max_cost)] if arguments.max_cost is not None else []
+    texts = {
+        "hh": _given("--pairs", arguments.hh), "news": _given("--news", arguments.news),
+        "tldr": (*_given("--pairs", arguments.tldr_pairs), *_given("--answers", arguments.tldr_answers)),
+    }  # fmt: skip
+    second = ("--judge", "learned reward")
+    found = [
+        Job("Fig. 2 left, Table 3", "run_imdb_frontier.py", (*films, *grid), "imdb_frontier"),
+        Job("after Fig. 2 right", "run_temperature.py", films, "temperature"),
+        Job("after Fig. 4", "run_best_of_n.py", (*films, "--task", "imdb_sentiment"), "best_of_n_imdb"),
+        Job("Fig. 2 right", "run_tldr_temperature.py", (*judge, *texts["tldr"]), "tldr_temperature"),
+        Job("Fig. 3", "run_hh_dialogue.py", (*judge, *texts["hh"]), "hh_dialogue"),
+        Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["hh"]), "best_of_n"),
+        Job("Table 1", "run_cnn_dm_transfer.py", (*judge, *texts["tldr"], *texts["news"]), "cnn_dm_transfer"),
+        Job("for Table 2", "run_tldr_temperature.py",
+            ("--profile", profile, *texts["tldr"], *second, "--temperatures", "0"), "tldr_second_judge"),
+        Job("Table 2", "run_judge_agreement.py",
+            (*(str(out / folder / "verdicts.csv") for folder in ("tldr_temperature", "tldr_second_judge")),
+             "--out", str(out / "judge_agreement")), "judge_agreement", has_plan=False),
+    ]  # fmt: skip
+    if profile != "local":
+        return found, []
+    needs = {"hh": arguments.hh, "tldr": arguments.tldr_pairs, "cnn": arguments.news and arguments.tldr_pairs}
+    reasons = {"hh": "no --hh", "tldr": "no --tldr-pairs", "cnn": "no --tldr-pairs and --news"}
+    asks = {
+        "run_hh_dialogue.py": "hh", "run_tldr_temperature.py": "tldr", "run_cnn_dm_transfer.py": "cnn",
+        "run_judge_agreement.py": "tldr",
+    }  # fmt: skip
+
+    def lacks(job: Job) -> str | None:
+        what = "hh" if job.folder == "best_of_n" else asks.get(job.script)
+        return reasons[what] if what and not needs[what] else None
+
+    left_out = [(job.shows, job.script, reason) for job in found if (reason := lacks(job))]
+    return [job for job in found if not lacks(job)], left_out
+
+
+def _given(option: str, value: str | None) -> tuple[str, ...]:
+    return (option, value) if value else ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Will it fit? Memory of each run, estimated before it starts from the model's configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import psutil
+
+from suite.errors import UserError
+from suite.runs.run_store import RunSpec
+
+ROWS_SAMPLED = 256
+SHORT_PROMPT = 8
+GIB = 2**30
+PROCESS = 0.6 * GIB
+"""Python with torch and transformers."""
+SAVED = 2.2
+"""Activations beyond the formula's: norms, rotary embeddings and softmax are computed in float32."""
+FRAGMENTS = 1.5
+"""What the allocator holds beyond what is in use. With both, fine-tuning SmolLM2-135M (6.3 GiB measured) comes to 6.2."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What memory depends on."""
+
+    parameters: int
+    in_linear: int
+    """Σ (inputs + outputs) over linear layers but the output layer: adapters of rank r have r times as many weights."""
+    layers: int
+    hidden: int
+    heads: int
+    key_values: int
+    """Width of keys and values together, of one layer."""
+    vocabulary: int
+
+
+@lru_cache(maxsize=8)
+def shape_of(folder: str) -> Shape | None:
+    """Of a causal language model's folder, without its weights; None if it is none that transformers knows."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError):
+        return None
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Shape(
+        parameters=sum(p.numel() for p in model.parameters()), in_linear=sum(sum(m.weight.shape) for m in linear),
+        layers=config.num_hidden_layers, hidden=config.hidden_size, heads=heads,
+        key_values=2 * (getattr(config, "num_key_value_heads", None) or heads) * width, vocabulary=config.vocab_size,
+    )  # fmt: skip
+
+
+def memory_of(spec: RunSpec) -> float | None:
+    """Bytes that a run needs at its peak, on the device that holds the model; None where nothing is known or no model is used.
+
+    Weights, gradients, the optimizer's state, and the larger of activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
+    twice in float32) with one array of logits of the completion, and the cache of keys and values while sampling.
+    """
+    if spec.stage in ("texts", "pairs") or not spec.where.get("reference"):
+        return None
+    shape = shape_of(spec.where["reference"])
+    if shape is None:
+        return None
+    config = spec.config
+    of_weights = 2 if config.get("weights") == "bfloat16" else 4
+    weights = of_weights * shape.parameters
+    prompt, new = _lengths(spec)
+    cache = of_weights * shape.layers * shape.key_values * (prompt + new)
+    if spec.stage not in ("sft", "sft_on_answers", "reward_model", "train"):
+        rows = min(ROWS_SAMPLED, int(config.get("num_samples", 1)) * _prompts(spec))
+        models = 1 if spec.stage == "completions" or config.get("snapshot", 0) is None else 2
+        return PROCESS + FRAGMENTS * (models * weights + rows * (cache + 8 * shape.vocabulary))
+    settings = config["config"]
+    optim: Mapping[str, Any] = settings.get("optim", {})
+    rank = config.get("lora_rank", 0)
+    trained = rank * shape.in_linear if rank else shape.parameters
+    state = 8 if "samples_per_step" in settings else 4
+    copies = 1 if spec.stage.startswith("sft") else 2
+    whole = weights * copies + trained * (4 + state) + (4 * trained if rank else 0)
+    length, of_numbers = prompt + new, 1 if optim.get("precision") == "bfloat16" else 2
+    per_layer = length * shape.hidden * (34 + 5 * shape.heads * length / shape.hidden) * of_numbers * SAVED
+    sides = 1 if spec.stage.startswith("sft") or "samples_per_step" in settings else 2
+    activations = per_layer * shape.layers + 4 * of_numbers * new * shape.vocabulary
+    passes = optim.get("micro_batch_size", 1) * sides * activations
+    sampling = ROWS_SAMPLED * cache if "samples_per_step" in settings else 0.0
+    return PROCESS + FRAGMENTS * (whole + max(passes, sampling))
+
+
+def _lengths(spec: RunSpec) -> tuple[int, int]:
+    """Tokens of a prompt and of a completion, at most."""
+    for known in (spec, *spec.inputs.values()):
+        if "max_prompt_tokens" in known.config:
+            return known.config["max_prompt_tokens"], known.config["max_new_tokens"]
+    if "max_tokens" in spec.config:
+        return 0, spec.config["max_tokens"]
+    for known in (spec, *spec.inputs.values(), *(i for s in spec.inputs.values() for i in s.inputs.values())):
+        if "max_new_tokens" in known.config:
+            return SHORT_PROMPT, known.config["max_new_tokens"]
+    return SHORT_PROMPT, 64
+
+
+def _prompts(spec: RunSpec) -> int:
+    if "prompts" in spec.config:
+        first, last = spec.config["prompts"]
+        return last - first
+    return max([s.config["size"] for s in spec.inputs.values() if "size" in s.config] or [ROWS_SAMPLED])
+
+
+def available_memory(device: str) -> float:
+    """Bytes that are free on the device."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
+
+
+def refuse_what_cannot_fit(specs: Sequence[RunSpec], *, workers: int) -> None:
+    """Stop before anything is computed that will run out of memory.
+
+    Raises:
+        UserError: The largest run, `workers` of them at a time, needs more than is free; says which and what to do.
+    """
+    sizes = [(size, spec) for spec in specs if (size := memory_of(spec)) is not None]
+    if not sizes:
+        return
+    size, spec = max(sizes, key=lambda pair: pair[0])
+    device = spec.where.get("device", "cpu")
+    free, needed = available_memory(device), size * max(1, workers)
+    if needed > free:
+        advice = "a smaller micro-batch (--micro-batch-size), which changes memory and not the result"
+        if spec.stage == "train" and not spec.config.get("lora_rank"):
+            advice += "; adapters (--lora-rank 16)"
+        if spec.config.get("lora_rank") and spec.config.get("weights") == "float32":
+            advice += "; weights in bf16 (--weights bfloat16)"
+        if workers > 1:
+            advice += "; fewer processes (--workers 1)"
+        raise UserError(
+            f"{spec.stage} {spec.title!r} needs about {needed / GIB:.1f} GiB ({workers} at a time) and {free / GIB:.1f} GiB of "
+            f"{device} memory are free. Try {advice}; or a smaller model"
+        )
