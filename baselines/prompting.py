@@ -29,16 +29,17 @@ class PromptingConfig:
 
 
 class PromptedPolicy:
-    """`base` with the same tokens before every prompt, its answers cut at `stop`.
+    """`base` with the same examples before every prompt, its answers cut at `stop`.
 
-    What is sampled is cut text, so there is no log-probability of it.
+    Where a prompt leaves too little of the model's context, the first examples are left out. What is sampled is cut text, so
+    there is no log-probability of it.
     """
 
     has_log_prob = False
     has_next_token_log_probs = False
 
-    def __init__(self, base: Any, before: Sequence[int], stop: Sequence[str]) -> None:
-        self.base, self.before, self.stop = base, tuple(before), tuple(stop)
+    def __init__(self, base: Any, examples: Sequence[Sequence[int]], stop: Sequence[str]) -> None:
+        self.base, self.examples, self.stop = base, tuple(map(tuple, examples)), tuple(stop)
 
     def sample(
         self,
@@ -50,7 +51,7 @@ class PromptedPolicy:
         seed: int,
         on_batch: Callable[[int], Any] | None = None,
     ) -> list[list[Completion]]:
-        longer = [Prompt(p.id, (*self.before, *p.ids), p.text) for p in prompts]
+        longer = [Prompt(p.id, (*self._before(len(p.ids) + max_new_tokens), *p.ids), p.text) for p in prompts]
         drawn = self.base.sample(
             longer,
             num_samples=num_samples,
@@ -60,6 +61,16 @@ class PromptedPolicy:
             on_batch=on_batch,
         )
         return [[self._cut(prompt, c) for c in some] for prompt, some in zip(prompts, drawn, strict=True)]
+
+    def _before(self, needed: int) -> tuple[int, ...]:
+        """The examples, or the last of them, that fit into the context beside `needed` tokens."""
+        context = getattr(self.base.model.config, "max_position_embeddings", None) or 10**9
+        before: tuple[int, ...] = ()
+        for example in reversed(self.examples):
+            if len(example) + len(before) + needed > context:
+                break
+            before = (*example, *before)
+        return before
 
     def _cut(self, prompt: Prompt, completion: Completion) -> Completion:
         """The completion of `prompt` up to the first stop, as if EOS stood there."""
@@ -77,7 +88,7 @@ class PromptedPolicy:
         raise LogProbUnavailable("answers are cut at a stop text: their next-token distribution is not known")
 
     def copy(self) -> Self:
-        return type(self)(self.base.copy(), self.before, self.stop)
+        return type(self)(self.base.copy(), self.examples, self.stop)
 
     def save(self, directory: Path) -> None:
         """Write the tokens, and the folder that the base came from; a base from nowhere is written too."""
@@ -86,13 +97,13 @@ class PromptedPolicy:
             origin = Path("base")
             self.base.save(directory / origin)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / FILE).write_text(json.dumps({"before": self.before, "stop": self.stop, "base": str(origin)}))
+        (directory / FILE).write_text(json.dumps({"examples": self.examples, "stop": self.stop, "base": str(origin)}))
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what `save` wrote."""
         stored = json.loads((directory / FILE).read_text())
-        return cls(CausalLMPolicy.load(directory / stored["base"]), stored["before"], stored["stop"])
+        return cls(CausalLMPolicy.load(directory / stored["base"]), stored["examples"], stored["stop"])
 
 
 class ZeroShot:
@@ -103,10 +114,11 @@ class ZeroShot:
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     promise: ClassVar[Promise] = "none"
     evaluated_from_pool: ClassVar[bool] = False
+    trained: ClassVar[bool] = False
 
     def train(self, data: TrainingData, reference: Policy, config: PromptingConfig, run: Run) -> Policy:
-        before = examples_before(data.pairs, reference, config.shots, run.seed)
-        policy = PromptedPolicy(reference, before, config.stop)
+        examples = chosen_examples(data.pairs, reference, config.shots, run.seed)
+        policy = PromptedPolicy(reference, examples, config.stop)
         run.snapshot(policy, 0)
         return policy
 
@@ -125,23 +137,20 @@ class FewShot(ZeroShot):
     Config: ClassVar[type] = FewShotConfig
 
 
-def examples_before(pairs: Sequence[PreferencePair], reference: Any, shots: int, seed: int) -> tuple[int, ...]:
-    """Tokens of `shots` prompts with their chosen answers, blank lines between; a seeded choice from the shorter half.
+def chosen_examples(pairs: Sequence[PreferencePair], reference: Any, shots: int, seed: int) -> list[tuple[int, ...]]:
+    """Tokens of `shots` prompts with their chosen answers and a blank line; a seeded choice from the shorter half.
 
     Raises:
         ValueError: Fewer whole answers than shots.
     """
-    if not shots:
-        return ()
     whole = [pair.chosen for pair in pairs if not pair.chosen.truncated]
     whole = sorted(whole, key=lambda c: len(c.prompt.ids) + len(c.ids))[: max(shots, len(whole) // 2)]
     if len(whole) < shots:
         raise ValueError(f"shots: {shots} examples were asked for, {len(whole)} pairs have a whole chosen answer")
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).tolist()
     blank = tuple(reference.tokenizer("\n\n", add_special_tokens=False)["input_ids"])
-    before: tuple[int, ...] = ()
-    for index in order[:shots]:
-        example = whole[index]
-        gap = () if example.prompt.text.startswith("\n") else blank
-        before += (*example.prompt.ids, *example.ids[:-1], *gap)
-    return before
+    examples = []
+    for completion in (whole[index] for index in order[:shots]):
+        gap = () if completion.prompt.text.startswith("\n") else blank
+        examples.append((*completion.prompt.ids, *completion.ids[:-1], *gap))
+    return examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -292,7 +293,7 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
     with tqdm(total=2 * asked, unit="verdict", desc=arguments.judge) as bar:
         table, numbers, verdicts = judge_answers(arguments.runs, measured, answering, study, bar.update)
     quality = judge_quality(arguments.runs, judge_spec) if judge_spec else ""
-    verdicts = verdicts.assign(template="none" if own else template.name)
+    verdicts = verdicts.assign(template="" if own else template.name)
     write_atomically(out / "verdicts.csv", lambda path: verdicts.to_csv(path, index=False))
     write_results(out, table, numbers, arguments, study, title=title, paper=paper, quality=quality, template=template.name)
     if arguments.write_answers:
@@ -340,7 +341,7 @@ def write_results(
     write_atomically(out / "per_prompt.parquet", lambda path: numbers.to_parquet(path, index=False))
     write_atomically(out / "about.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
     draw_all(out)
-    command = " ".join([f"python experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    command = shlex.join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     text = page(table, numbers, about, command=command, day=date.today(), paper=paper)
     write_atomically(out / "summary.md", lambda path: path.write_text(text))
     print(f"\n{text}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))

@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 
 from suite.errors import UserError, one_line_errors
-from suite.figures import exact_world, judge_simulation, results, temperature
+from suite.figures import best_of_n, exact_world, judge_simulation, results, temperature, win_rates
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -36,6 +36,7 @@ def main() -> int:
     drawers = {
         "comparisons.csv": results.draw_all, "kl_estimators.csv": exact_world.draw_all,
         "temperature.csv": temperature.draw_all, "judges.csv": judge_simulation.draw_all,
+        "win_rates.csv": win_rates.draw_all, "best_of_n.csv": best_of_n.draw_all,
     }  # fmt: skip
     folders = sorted(path for path in arguments.results.glob("*") if path.is_dir())
     found = [(folder, draw) for folder in folders for table, draw in drawers.items() if (folder / table).exists()]

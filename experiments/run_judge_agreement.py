@@ -65,7 +65,7 @@ def main() -> int:
         table = read_verdicts(path)
         named = table.assign(**{name: table.get(name, default) for name, default in (("judge", path.stem), ("matchup", ""))})
         if "template" in named and not named["judge"].str.startswith("human").any():
-            named["judge"] += " " + named["template"].astype(str)
+            named["judge"] = (named["judge"] + " " + named["template"].astype(str)).str.strip()
         for (matchup, rater), rows in named.groupby(["matchup", "judge"], sort=False, dropna=False):
             raters = matchups.setdefault(str(matchup), {})
             if rater in raters:
@@ -76,6 +76,10 @@ def main() -> int:
         raise UserError(
             f"--humans {', '.join(sorted(unknown))}: no such rater; there are {', '.join(next(iter(matchups.values())))}"
         )
+    lonely = [matchup for matchup, raters in matchups.items() if len(raters) < 2]
+    if len(lonely) < len(matchups):
+        matchups = {matchup: raters for matchup, raters in matchups.items() if matchup not in lonely}
+        print(f"{len(lonely)} matchups that one rater alone judged are left out\n" if lonely else "", end="")
     tables = []
     for matchup, raters in matchups.items():
         groups = {rater: "humans" if rater in people or rater.startswith("human") else rater for rater in raters}

@@ -69,7 +69,7 @@ def contract(trial: Trial) -> str:
         raise _Failed(f"promise is {method.promise!r}; expected one of {', '.join(get_args(Promise))}")
     if method.promise == "follows_optimum" and "beta" not in fields:
         raise _Failed("it promises follows_optimum but its Config has no beta to follow")
-    if not method.evaluated_from_pool and "optim" not in fields:
+    if trial.is_trained and "optim" not in fields:
         raise _Failed("Config has no field `optim: OptimConfig`, by which a study says how many snapshots it wants")
     try:
         method(), method.Config()
@@ -97,6 +97,10 @@ def kept_snapshots(trial: Trial) -> str:
     if trial.method.evaluated_from_pool:
         return "none: it is read off the pool of reference samples"
     kept = snapshots(run.directory)
+    if not trial.is_trained:
+        if len(kept) != 1:
+            raise _Failed(f"{len(kept)} snapshots; a method that trains nothing keeps one")
+        return "one: nothing is trained"
     if len(kept) != NUM_SNAPSHOTS:
         raise _Failed(f"{len(kept)} snapshots, {NUM_SNAPSHOTS} were asked for (optim.num_snapshots); call run.snapshot")
     first, last = (trial.print_of(type(policy).load(folder)) for folder in kept)
@@ -187,7 +191,7 @@ def same_seed(trial: Trial) -> str:
     first = trial.print_of(trial.briefly_trained)
     if not torch.equal(first, trial.print_of(trial.train("again", BRIEF)[0])):
         raise _Failed("two runs of one seed differ; draw all randomness from run.seed")
-    if not trial.method.evaluated_from_pool and torch.equal(first, trial.print_of(trial.train("other", BRIEF, seed=1)[0])):
+    if trial.is_trained and torch.equal(first, trial.print_of(trial.train("other", BRIEF, seed=1)[0])):
         return "same policy twice, and for another seed too: nothing in it is random"
     return "same policy twice, another one for another seed"
 
@@ -204,7 +208,7 @@ def save_and_load(trial: Trial) -> str:
 
 def resume(trial: Trial) -> str:
     """A run that is killed twice goes on from its checkpoints and ends with the weights of an uninterrupted one."""
-    if trial.method.evaluated_from_pool:
+    if not trial.is_trained:
         return "nothing is trained"
     for kind in (KilledRun, KilledLaterRun):
         with contextlib.suppress(Stopped):

@@ -161,6 +161,7 @@ class Method(Protocol):
         evaluated_from_pool: True if the policy only keeps the best of `Config.n` reference samples by the reward it `needs`
             (learned or gold); then nothing is trained, and the shared pool of reference samples gives its place on the
             frontier (Best-of-N).
+        trained: Optional; False for a method that trains nothing (prompting), has no `optim` and keeps one snapshot.
     """
 
     name: ClassVar[str]

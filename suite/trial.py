@@ -64,6 +64,7 @@ class Trial:
         with torch.no_grad():
             self.reference_table = self.world.log_probs(self.reference.model).double()
         self.rewards = self.world.word_rewards()
+        self.is_trained = getattr(method, "trained", True) and not method.evaluated_from_pool
 
     def config(self, size: int = LONG) -> Any:
         """The method's defaults, with β = 1 where it must follow π*, and settings that suit so small a model.

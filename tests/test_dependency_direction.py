@@ -44,6 +44,7 @@ ALLOWED = {
         "suite.rewards",
         "suite.training",
         "suite.evaluation",
+        "suite.judges",
         "suite.registry",
         "suite.records",
         "suite.files",

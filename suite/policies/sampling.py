@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from suite.data.preference_data import Completion, Prompt
 
@@ -31,7 +31,7 @@ def uniforms(prompt: Prompt, *, num_samples: int, max_new_tokens: int, seed: int
 
 @torch.inference_mode()
 def sample_completions(
-    model: nn.Module,
+    model: Any,
     prompts: Sequence[Prompt],
     *,
     num_samples: int,

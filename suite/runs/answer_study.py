@@ -158,14 +158,14 @@ class AnswerRuns:
         return self.spec("reward_model", config, inputs, title, 6 * self._tokens(size, study.reward_model))
 
     def train(self, name: str, setting: Mapping[str, Any], seed: int) -> Answerer:
-        """The last policy of a run; a method without `optim` is prompting, and is given the model before fine-tuning."""
+        """The last policy of a run; a method that trains nothing is given the model before fine-tuning."""
         study, method, target = self.study, load_method(name), resolve(name)
         config = method_config(method, name, setting, study)
         label = ", ".join(f"{key} = {value}" for key, value in setting.items())
         modules = [target.partition(":")[0]]
         whole = {"method": target, "config": config, "seed": seed, "max_new_tokens": study.max_new_tokens}
         title = f"{method.name} {label}".strip() + f" seed {seed}"
-        if "optim" not in config:
+        if not getattr(method, "trained", True):
             base, digest = resolve_model(study.base or study.model)
             run = self.spec(
                 "prompting", {**whole, "reference": digest}, {"texts": self.methods_texts}, title, 1.0, *modules, reference=base

@@ -297,6 +297,8 @@ def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Any
     Raises:
         UserError: `setting` names a field that the method does not have, or the method needs what the study lacks.
     """
+    if not getattr(method, "trained", True) and isinstance(study, Study):
+        raise UserError(f"method {name!r} trains nothing; the frontier compares trained policies (see run_hh_dialogue.py)")
     if absent := (set() if method.evaluated_from_pool else method.needs - PROVIDED):
         raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}, which this study does not provide")
     fields = method.Config.__dataclass_fields__
