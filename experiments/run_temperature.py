@@ -19,10 +19,11 @@ from typing import Any
 
 import pandas as pd
 import tyro
+from answers import parse_numbers
 from run_imdb_frontier import RESULTS, chosen_grid, chosen_study
 from run_imdb_frontier import Arguments as Frontier
 
-from suite.errors import UserError, one_line_errors
+from suite.errors import one_line_errors
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def main() -> int:
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, print_plan, run_all
 
-    temperatures = parse_temperatures(arguments.temperatures)
+    temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     frontier = Frontier(profile=arguments.profile, methods=arguments.methods)
     plan = plan_study(chosen_study(frontier), chosen_grid(frontier), [arguments.seed])
     policies = {("SFT (reference)", ""): plan.reference_evaluation}
@@ -78,17 +79,6 @@ def main() -> int:
     write_atomically(out / "summary.md", lambda path: path.write_text(page))
     print(f"{page}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 0
-
-
-def parse_temperatures(text: str) -> list[float]:
-    """Comma-separated numbers ≥ 0, each once."""
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--temperatures {text!r}: expected comma-separated numbers, for example 0,0.5,1") from None
-    if not all(0 <= t < 100 for t in found) or len(set(found)) < len(found):
-        raise UserError(f"--temperatures {text!r}: expected different numbers from 0 to 100")
-    return sorted(found)
 
 
 def at_temperature(spec: Any, temperature: float) -> Any:

@@ -73,13 +73,18 @@ def load_splits(source: str) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        advice = "" if path.exists() else (
-            f". If it is a Hub name and this machine is offline: where there is a network, run hf download {source} "
-            f"--repo-type dataset --local-dir pairs; copy the folder here and pass its path"
-        )  # fmt: skip
-        raise UserError(f"preference data {source!r} could not be read ({type(error).__name__}: {reason}){advice}") from error
+        raise unreadable(source, error) from error
     return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+
+
+def unreadable(source: str, error: Exception) -> UserError:
+    """Why a data set could not be read, in one line, with what to do offline."""
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    advice = "" if Path(source).expanduser().exists() else (
+        f". If it is a Hub name and this machine is offline: where there is a network, run hf download {source} "
+        f"--repo-type dataset --local-dir pairs; copy the folder here and pass its path"
+    )  # fmt: skip
+    return UserError(f"preference data {source!r} could not be read ({type(error).__name__}: {reason}){advice}")
 
 
 def _files_by_split(folder: Path) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from suite.data import invented
 from suite.data.preference_data import Completion, Prompt
-from suite.data.preference_tables import load_splits
+from suite.data.preference_tables import load_splits, unreadable
 from suite.errors import UserError, did_you_mean
 
 TASKS = ("hh_dialogue", "tldr_summarization", "cnn_dm_transfer")
@@ -134,8 +134,7 @@ def read_rows(task: TextTask, source: str, *, rows: int | None = None) -> dict[s
             streamed = datasets.load_dataset(source, streaming=True)
             return {name: list(table.take(rows)) for name, table in streamed.items()}
         except Exception as error:  # datasets raises many kinds: connection, missing repository
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise UserError(f"{task.name}: {source!r} could not be streamed ({type(error).__name__}: {reason})") from error
+            raise UserError(f"{task.name}: {unreadable(source, error)}") from error
     try:
         splits = load_splits(source)
     except UserError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from suite.data.text_tasks import INVENTED, load_task
+from suite.errors import UserError
 from suite.registry import load_method, resolve
 from suite.runs.run_store import RunSpec
 from suite.runs.study import Precision, method_config
@@ -117,8 +119,15 @@ class AnswerRuns:
     def texts(
         self, task: str, source: str, part: Literal["methods", "judge", "test"], size: int, *, tests: str | None = None
     ) -> RunSpec:
-        """One part of a data set; prompts of the test split of `tests` are kept out."""
+        """One part of a data set; prompts of the test split of `tests` are kept out.
+
+        Raises:
+            UserError: A local path does not exist.
+        """
         study = self.study
+        for given in (source, tests or ""):
+            if given.startswith((".", "/", "~")) and not Path(given).expanduser().exists():
+                raise UserError(f"{task}: {given} does not exist")
         config = {
             "task": task, "source": data_digest(source), "part": part, "size": size, "rows": study.rows,
             "max_prompt_tokens": study.max_prompt_tokens, "max_new_tokens": study.max_new_tokens,

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import EOS, WORDS, completion, tiny_model
+from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers.activations import NewGELUActivation
 
 from suite.data.preference_data import Prompt, collate
 from suite.errors import UserError
 from suite.maths.sequence_log_probs import token_log_probs
-from suite.policies.causal_lm import CausalLMPolicy, disable_dropout, head_is_linear
+from suite.policies import sampling
+from suite.policies.causal_lm import CausalLMPolicy, disable_dropout, fuse_gelu, head_is_linear
 from suite.policies.sampling import uniforms
 
 
@@ -135,6 +138,24 @@ def test_samples_depend_on_the_seed_and_not_on_the_batch(policy, prompts):
     assert [[c.ids for c in some] for some in together] == [[c.ids for c in some] for some in alone]
     other = policy.sample(prompts, seed=6, **keywords)
     assert [[c.ids for c in some] for some in together] != [[c.ids for c in some] for some in other]
+
+
+def test_a_prompt_read_once_for_all_its_samples_gives_the_same_ones(policy, prompts, monkeypatch):
+    together = policy.sample(prompts, num_samples=5, max_new_tokens=6, seed=3)
+    monkeypatch.setattr(sampling, "TOKENS_PER_BATCH", 1)  # every row in a batch of its own
+    alone = policy.sample(prompts, num_samples=5, max_new_tokens=6, seed=3)
+    assert [[c.ids for c in some] for some in together] == [[c.ids for c in some] for some in alone]
+    for a, b in zip(sum(together, []), sum(alone, []), strict=True):
+        assert a.sampler_log_prob == pytest.approx(b.sampler_log_prob, abs=1e-4)
+    assert len({c.ids for c in together[1]}) > 1
+
+
+def test_gelu_in_one_kernel_is_the_same_function():
+    x = torch.linspace(-6, 6, 1001)
+    assert torch.allclose(NewGELUActivation()(x), fuse_gelu(nn.Sequential(NewGELUActivation()))(x), atol=1e-6)
+    model = fuse_gelu(tiny_model())
+    assert not [module for module in model.modules() if isinstance(module, NewGELUActivation)]
+    assert model.config.activation_function == "gelu_new"  # what is saved
 
 
 def test_more_samples_keep_the_first_ones(prompts):
