@@ -35,7 +35,7 @@ class Arguments(Common):
     """Command line of the transfer experiment."""
 
     news: str = ""
-    """Articles with highlights: Hub name (by default abisee/cnn_dailymail), local folder or file."""
+    """Articles with highlights: Hub name (by default abisee/cnn_dailymail:3.0.0), local folder or file."""
     methods: str = ""
     """Comma-separated; by default dpo and, where the profile has it, ppo. The reference is always there."""
     temperatures: str = "0,0.25"
@@ -52,8 +52,6 @@ def main() -> int:
     study = study_of("tldr_summarization", arguments)
     make = AnswerRuns(study)
     news = arguments.news or (INVENTED if make.invented else load_task("cnn_dm_transfer").answers)
-    if news == "abisee/cnn_dailymail":
-        news = f"{news}:3.0.0"
     prompts = make.texts("cnn_dm_transfer", news, "test", study.test_prompts)
     transferred = {name: fields for name, fields in METHODS[study.profile].items() if name in ("dpo", "ppo")}
     if not transferred:

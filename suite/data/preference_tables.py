@@ -46,7 +46,7 @@ class TextPair:
 
 
 def load_splits(source: str) -> dict[str, Any]:
-    """Split → `datasets.Dataset` of a local file, a folder of files or of `save_to_disk`, or a Hub name.
+    """Split → `datasets.Dataset` of a local file, a folder of files or of `save_to_disk`, or a Hub name (`name:configuration`).
 
     Raises:
         UserError: Nothing there, unreadable, or the Hub cannot be reached; says what to do.
@@ -69,7 +69,7 @@ def load_splits(source: str) -> dict[str, Any]:
         elif source.startswith((".", "/", "~")):
             raise UserError(f"{source}: does not exist")
         else:
-            found = datasets.load_dataset(source)
+            found = datasets.load_dataset(*hub_name(source))
     except UserError:
         raise
     except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
@@ -77,12 +77,17 @@ def load_splits(source: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
 
 
+def hub_name(source: str) -> tuple[str, ...]:
+    """`owner/name`, or `owner/name:configuration` of a data set that has several, as arguments of `datasets.load_dataset`."""
+    return tuple(part for part in source.partition(":")[::2] if part)
+
+
 def unreadable(source: str, error: Exception) -> UserError:
     """Why a data set could not be read, in one line, with what to do offline."""
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     advice = "" if Path(source).expanduser().exists() else (
-        f". If it is a Hub name and this machine is offline: where there is a network, run hf download {source} "
-        f"--repo-type dataset --local-dir pairs; copy the folder here and pass its path"
+        f". If it is a Hub name and this machine is offline: where there is a network, run hf download "
+        f"{hub_name(source)[0]} --repo-type dataset --local-dir pairs; copy the folder here and pass its path"
     )  # fmt: skip
     return UserError(f"preference data {source!r} could not be read ({type(error).__name__}: {reason}){advice}")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from suite.data import invented
 from suite.data.preference_data import Completion, Prompt
-from suite.data.preference_tables import load_splits, unreadable
+from suite.data.preference_tables import hub_name, load_splits, unreadable
 from suite.errors import UserError, did_you_mean
 
 TASKS = ("hh_dialogue", "tldr_summarization", "cnn_dm_transfer")
@@ -131,7 +131,7 @@ def read_rows(task: TextTask, source: str, *, rows: int | None = None) -> dict[s
         import datasets
 
         try:
-            streamed = datasets.load_dataset(source, streaming=True)
+            streamed = datasets.load_dataset(*hub_name(source), streaming=True)
             return {name: list(table.take(rows)) for name, table in streamed.items()}
         except Exception as error:  # datasets raises many kinds: connection, missing repository
             raise UserError(f"{task.name}: {unreadable(source, error)}") from error
@@ -151,12 +151,12 @@ def read_part(
     limits: Limits,
     *,
     single_turn: bool = False,
+    tests: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
 ) -> tuple[list[TokenisedExample], dict[str, int]]:
     """The first `count` usable examples of a part, in an order that is a hash of the prompt.
 
-    No prompt is in two parts: a hash of its text decides. Test prompts are those of the split "test" where there is one (a
-    prompt of it that occurs elsewhere too is a test prompt only), else a fifth; the others are halved between the methods and
-    the judge. Of a test prompt one example is kept.
+    No prompt is in two parts. Test prompts are those of the split "test" where there is one, else a fifth by the hash; the
+    others are halved between the methods and the judge, by the hash too. Of a test prompt one example is kept.
 
     Args:
         task: How rows are read.
@@ -166,6 +166,7 @@ def read_part(
         tokenizer: The policy's.
         limits: See `Limits`.
         single_turn: Leave out conversations of several turns.
+        tests: The data whose test prompts are answered, if that is not `splits`; they are nobody's to learn from.
 
     Returns:
         The examples, and counts: `rows`, `used`, and what was left out, by reason.
@@ -174,18 +175,19 @@ def read_part(
         UserError: Nothing usable is left.
     """
     counts: Counter[str] = Counter()
-    tests = {name: rows for name, rows in splits.items() if name == "test"}
-    test_ids = {prompt_id(task, example.messages) for example in _examples(task, tests.get("test", ()), Counter())}
+    answered = splits if tests is None else tests
+    test_ids: set[str] | None = None
+    if "test" in answered:
+        test_ids = {prompt_id(task, example.messages) for example in _examples(task, answered["test"], Counter())}
     found: list[tuple[str, TextExample]] = []
     for name, rows in splits.items():
-        if tests and (name == "test") != (part == "test"):
+        if "test" in splits and (name == "test") != (part == "test"):
             continue
         for example in _examples(task, rows, counts):
             identifier = prompt_id(task, example.messages)
-            if part_of(identifier, has_test=bool(tests)) != part and name != "test":
+            is_test = is_test_prompt(identifier) if test_ids is None else identifier in test_ids
+            if part != ("test" if is_test else half_of(identifier)):
                 counts["of another part"] += 1
-            elif part != "test" and identifier in test_ids:
-                counts["prompt also in the test split"] += 1
             elif single_turn and len(example.messages) > 1:
                 counts["several turns"] += 1
             else:
@@ -207,12 +209,14 @@ def read_part(
     return kept, {**counts, "used": len(kept)}
 
 
-def part_of(identifier: str, *, has_test: bool) -> Part:
-    """The part of a prompt that is not in a test split, by its id."""
-    number = int(identifier.rpartition("-")[2], 16)
-    if not has_test and number % SHARES < TEST_SHARE:
-        return "test"
-    return "methods" if (number // SHARES) % 2 else "judge"
+def is_test_prompt(identifier: str) -> bool:
+    """Whether a prompt is a test prompt, by its id, where no split says so."""
+    return int(identifier.rpartition("-")[2], 16) % SHARES < TEST_SHARE
+
+
+def half_of(identifier: str) -> Part:
+    """To whom a prompt that is no test prompt belongs, by its id."""
+    return "methods" if int(identifier.rpartition("-")[2], 16) // SHARES % 2 else "judge"
 
 
 def prompt_id(task: TextTask, messages: Messages) -> str:

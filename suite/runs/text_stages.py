@@ -33,12 +33,10 @@ def read_texts(run: Run) -> None:
     task = load_task(config["task"])
     tokenizer = AutoTokenizer.from_pretrained(where["reference"], local_files_only=True)
     splits = read_rows(task, where["source"], rows=config["rows"])
-    if config["part"] != "test" and where["tests"]:  # their prompts are nobody's to learn from
-        tests = read_rows(task, where["tests"], rows=config["rows"])
-        splits = {**splits, "test": tests.get("test", ())}
+    tests = read_rows(task, where["tests"], rows=config["rows"]) if where["tests"] else None
     limits = Limits(config["max_prompt_tokens"], config["max_new_tokens"])
     examples, counts = read_part(
-        task, splits, config["part"], config["size"], tokenizer, limits, single_turn=config["single_turn"]
+        task, splits, config["part"], config["size"], tokenizer, limits, single_turn=config["single_turn"], tests=tests
     )
     first = {example.prompt.id: example for example in reversed(examples)}  # the first of each prompt
     ordered = [first[name] for name in dict.fromkeys(example.prompt.id for example in examples)]

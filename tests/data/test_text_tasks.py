@@ -12,7 +12,18 @@ from suite.data.tasks.cnn_dm_transfer import TASK as NEWS
 from suite.data.tasks.hh_dialogue import TASK as DIALOGUE
 from suite.data.tasks.hh_dialogue import messages_of
 from suite.data.tasks.tldr_summarization import TASK as SUMMARIES
-from suite.data.text_tasks import INVENTED, TASKS, Limits, TextExample, load_task, part_of, read_part, read_rows, tokenise
+from suite.data.text_tasks import (
+    INVENTED,
+    TASKS,
+    Limits,
+    TextExample,
+    half_of,
+    is_test_prompt,
+    load_task,
+    read_part,
+    read_rows,
+    tokenise,
+)
 from suite.errors import UserError
 from suite.runs.study import ASSETS
 
@@ -172,15 +183,30 @@ def test_a_test_split_is_the_test_and_its_prompts_are_nobodys_else(tokenizer):
     for part in ("methods", "judge"):
         examples, counts = read_part(SUMMARIES, splits, part, 1000, tokenizer, LIMITS)
         found += examples
-        assert counts["prompt also in the test split"] > 0
+        assert counts["of another part"] > 50
     assert len(found) == 206
     assert not {e.prompt.id for e in found} & {e.prompt.id for e in tests}
 
 
+@pytest.mark.parametrize("with_split", [True, False])
+def test_prompts_answered_in_other_data_are_nobodys_to_learn_from(tokenizer, with_split):
+    rows = list(ROWS["tldr_summarization"]())
+    others = [{"prompt": row["prompt"], "label": row["chosen"]} for row in rows]
+    answers = {"train": others[60:], "test": others[:60]} if with_split else {"train": others}
+    tests, _ = read_part(SUMMARIES, answers, "test", 1000, tokenizer, LIMITS)
+    pairs = {"train": rows[:200], "test": rows[200:]}  # a test split of its own, which nobody asks about
+    found = [read_part(SUMMARIES, pairs, part, 1000, tokenizer, LIMITS, tests=answers)[0] for part in ("methods", "judge")]
+    learned = {example.prompt.id for examples in found for example in examples}
+    assert len(learned) == sum(map(len, found)) > 100
+    assert len(tests) > 40
+    assert not learned & {example.prompt.id for example in tests}
+
+
 def test_parts_are_about_as_large_as_they_should_be():
-    numbers = [part_of(f"x-{number * 2654435761 % 2**48:012x}", has_test=False) for number in range(20_000)]
-    assert abs(numbers.count("test") / 20_000 - 0.2) < 0.02
-    assert abs(numbers.count("judge") - numbers.count("methods")) < 800
+    names = [f"x-{number * 2654435761 % 2**48:012x}" for number in range(20_000)]
+    assert abs(sum(map(is_test_prompt, names)) / 20_000 - 0.2) < 0.02
+    rest = [half_of(name) for name in names if not is_test_prompt(name)]
+    assert abs(rest.count("judge") - rest.count("methods")) < 800
 
 
 def test_single_turns_only(tokenizer):
@@ -212,12 +238,13 @@ def test_offline_the_line_names_the_data_set_and_how_to_fetch_it(monkeypatch):
 def test_a_few_rows_are_streamed(monkeypatch):
     table = datasets.Dataset.from_list(list(ROWS["hh_dialogue"]())).to_iterable_dataset()
 
-    def stream(name, *, streaming):
+    def stream(*name, streaming):
         assert streaming
+        assert name == ("Anthropic/hh-rlhf", "one")
         return {"train": table, "test": table}
 
     monkeypatch.setattr(datasets, "load_dataset", stream)
-    splits = read_rows(DIALOGUE, "Anthropic/hh-rlhf", rows=7)
+    splits = read_rows(DIALOGUE, "Anthropic/hh-rlhf:one", rows=7)
     assert {name: len(list(rows)) for name, rows in splits.items()} == {"train": 7, "test": 7}
 
 

@@ -22,6 +22,6 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
 
 
 TASK = TextTask(
-    name="cnn_dm_transfer", template="news_article", pairs="", answers="abisee/cnn_dailymail", example_of=example_of,
+    name="cnn_dm_transfer", template="news_article", pairs="", answers="abisee/cnn_dailymail:3.0.0", example_of=example_of,
     plain=tldr_summarization.plain, instruction="Summarize this news article in one or two sentences.", stop=("\n",), cut=True,
 )  # fmt: skip
