@@ -15,7 +15,7 @@ SOUND = [name for name in run_coverage.CASES if "2 seeds" not in name and "5 see
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 def test_coverage_from_256_prompts_on(name):
-    found = run_coverage.simulate(run_coverage.CASES[name], 256, 1000)
+    found = run_coverage.simulate(run_coverage.CASES[name], 256, 3000)
     assert 0.93 <= found["coverage"] <= 0.97, found
 
 
