@@ -138,7 +138,9 @@ class FewShot(ZeroShot):
 
 
 def chosen_examples(pairs: Sequence[PreferencePair], reference: Any, shots: int, seed: int) -> list[tuple[int, ...]]:
-    """Tokens of `shots` prompts with their chosen answers and a blank line; a seeded choice from the shorter half.
+    """Tokens of `shots` prompts with their chosen answers; a seeded choice from the shorter half.
+
+    A blank line stands between them, or what ends a turn of a chat model.
 
     Raises:
         ValueError: Fewer whole answers than shots.
@@ -151,6 +153,9 @@ def chosen_examples(pairs: Sequence[PreferencePair], reference: Any, shots: int,
     blank = tuple(reference.tokenizer("\n\n", add_special_tokens=False)["input_ids"])
     examples = []
     for completion in (whole[index] for index in order[:shots]):
-        gap = () if completion.prompt.text.startswith("\n") else blank
-        examples.append((*completion.prompt.ids, *completion.ids[:-1], *gap))
+        if getattr(reference.tokenizer, "chat_template", None):  # EOS ends a turn there
+            examples.append((*completion.prompt.ids, *completion.ids))
+        else:
+            gap = () if completion.prompt.text.startswith("\n") else blank
+            examples.append((*completion.prompt.ids, *completion.ids[:-1], *gap))
     return examples

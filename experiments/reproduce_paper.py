@@ -34,8 +34,8 @@ class Arguments:
 
     profile: Literal["smoke", "local", "paper"] = "smoke"
     """smoke: made-up texts; local: embedded models on film reviews, SmolLM2-135M on the texts that are given; paper."""
-    out: Path = RESULTS / "paper"
-    """A folder per experiment is made there."""
+    out: Path | None = None
+    """A folder per experiment is made there. Default: results/paper_PROFILE."""
     judge: str = "reward model"
     """Of the win rates; see run_hh_dialogue.py --help."""
     max_cost: float | None = None
@@ -48,6 +48,12 @@ class Arguments:
     """Posts with reference summaries, likewise."""
     news: str | None = None
     """Articles with highlights, likewise."""
+    micro_batch_size: int | None = None
+    """Examples per forward pass of training, in every experiment: changes memory and not the result."""
+    lora_rank: int | None = None
+    """Of the methods' adapters in dialogues and summaries; 0 trains all weights."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
     runs: Path = RESULTS / "runs"
     """Where runs and verdicts are kept."""
     dry_run: bool = False
@@ -70,14 +76,15 @@ class Job:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
+    out = arguments.out or RESULTS / f"paper_{arguments.profile}"
     if not arguments.dry_run:
-        check_writable(arguments.out)
+        check_writable(out)
     ended = []
-    planned, left_out = jobs(arguments)
+    planned, left_out = jobs(arguments, out)
     for job in planned:
         command = [sys.executable, str(HERE / job.script), *job.options]
         if job.has_plan:
-            command += ["--runs", str(arguments.runs), "--out", str(arguments.out / job.folder)]
+            command += ["--runs", str(arguments.runs), "--out", str(out / job.folder)]
             command += ["--dry-run"] if arguments.dry_run else []
         elif arguments.dry_run:
             continue
@@ -90,33 +97,35 @@ def main() -> int:
     ended += [(shows, script, f"left out: {why}", "") for shows, script, why in left_out]
     print("\n" + tabulate(ended, headers=["paper", "experiment", "", "seconds"]))
     if not arguments.dry_run:
-        print(f"\nFigures and tables: {arguments.out}")
+        print(f"\nFigures and tables: {out}")
     return 1 if any("failed" in row[2] for row in ended) else 0
 
 
-def jobs(arguments: Arguments) -> tuple[list[Job], list[tuple[str, str, str]]]:
+def jobs(arguments: Arguments, out: Path) -> tuple[list[Job], list[tuple[str, str, str]]]:
     """What is run, in order; and what is left out, with the reason."""
-    profile, out = arguments.profile, arguments.out
+    profile = arguments.profile
+    machine = ("--device", arguments.device, *_given("--micro-batch-size", arguments.micro_batch_size))
     films = ("--profile", "embedded" if profile == "local" else profile)
     grid = ("--grid", "paper") if profile == "paper" else ()
-    judge = ["--profile", profile, "--judge", arguments.judge]
-    judge += ["--max-cost", str(arguments.max_cost)] if arguments.max_cost is not None else []
+    common = ("--profile", profile, *machine, *_given("--lora-rank", arguments.lora_rank))
+    judge = (*common, "--judge", arguments.judge, *_given("--max-cost", arguments.max_cost))
     texts = {
         "hh": _given("--pairs", arguments.hh), "news": _given("--news", arguments.news),
         "tldr": (*_given("--pairs", arguments.tldr_pairs), *_given("--answers", arguments.tldr_answers)),
     }  # fmt: skip
     second = ("--judge", "learned reward")
     found = [
-        Job("Fig. 2 left, Table 3", "run_imdb_frontier.py", (*films, *grid), "imdb_frontier"),
+        Job("Fig. 2 left, Table 3", "run_imdb_frontier.py", (*films, *machine, *grid), "imdb_frontier"),
         Job("after Fig. 2 right", "run_temperature.py", films, "temperature"),
-        Job("after Fig. 4", "run_best_of_n.py", (*films, "--task", "imdb_sentiment"), "best_of_n_imdb"),
+        Job("after Fig. 4", "run_best_of_n.py", (*films, *machine, "--task", "imdb_sentiment"), "best_of_n_imdb"),
         Job("Fig. 2 right", "run_tldr_temperature.py", (*judge, *texts["tldr"]), "tldr_temperature"),
         Job("Fig. 3", "run_hh_dialogue.py", (*judge, *texts["hh"]), "hh_dialogue"),
         Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["hh"]), "best_of_n"),
+        Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["tldr"], "--task", "tldr_summarization"), "best_of_n_tldr"),
         Job("Table 1", "run_cnn_dm_transfer.py", (*judge, *texts["tldr"], *texts["news"]), "cnn_dm_transfer"),
-        Job("for Table 2", "run_tldr_temperature.py",
-            ("--profile", profile, *texts["tldr"], *second, "--temperatures", "0"), "tldr_second_judge"),
-        Job("Table 2", "run_judge_agreement.py",
+        Job("for the next table", "run_tldr_temperature.py",
+            (*common, *texts["tldr"], *second, "--temperatures", "0"), "tldr_second_judge"),
+        Job("in the form of Table 2", "run_judge_agreement.py",
             (*(str(out / folder / "verdicts.csv") for folder in ("tldr_temperature", "tldr_second_judge")),
              "--out", str(out / "judge_agreement")), "judge_agreement", has_plan=False),
     ]  # fmt: skip
@@ -130,15 +139,15 @@ def jobs(arguments: Arguments) -> tuple[list[Job], list[tuple[str, str, str]]]:
     }  # fmt: skip
 
     def lacks(job: Job) -> str | None:
-        what = "hh" if job.folder == "best_of_n" else asks.get(job.script)
+        what = {"best_of_n": "hh", "best_of_n_tldr": "tldr"}.get(job.folder, asks.get(job.script))
         return reasons[what] if what and not needs[what] else None
 
     left_out = [(job.shows, job.script, reason) for job in found if (reason := lacks(job))]
     return [job for job in found if not lacks(job)], left_out
 
 
-def _given(option: str, value: str | None) -> tuple[str, ...]:
-    return (option, value) if value else ()
+def _given(option: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (option, str(value))
 
 
 if __name__ == "__main__":

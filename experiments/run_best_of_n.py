@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from answers import RESULTS, Common, conduct, parse_numbers, study_of
+from answers import OWN, RESULTS, Common, conduct, parse_numbers
+from text_profiles import study_of
 
 from suite.errors import UserError, one_line_errors
 
@@ -57,7 +58,7 @@ def main() -> int:
     if arguments.profile == "embedded":
         raise UserError("--profile embedded is for film reviews (--task imdb_sentiment); here use smoke, local or paper")
     study = study_of(arguments.task, arguments)  # type: ignore[arg-type]
-    sizes = [int(n) for n in parse_numbers(arguments.sizes or SIZES[study.profile], "--sizes", least=1)]
+    sizes = parse_sizes(arguments.sizes or SIZES[study.profile])
     make = AnswerRuns(study)
     prompts = make.test_prompts()
     ways = [Answerer("Best-of-N", f"n = {n}", n=n) for n in sizes]
@@ -66,6 +67,14 @@ def main() -> int:
     ]
     name = "" if arguments.task == "hh_dialogue" else f"_{arguments.task.partition('_')[0]}"
     return conduct(arguments, study, make, measured, script=f"best_of_n{name}", title="Win rate of Best-of-N", paper=PAPER)
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Different whole numbers, 1 or more."""
+    found = parse_numbers(text, "--sizes", least=1)
+    if any(number % 1 for number in found):
+        raise UserError(f"--sizes {text!r}: expected whole numbers")
+    return [int(number) for number in found]
 
 
 def on_film_reviews(arguments: Arguments) -> int:
@@ -78,11 +87,18 @@ def on_film_reviews(arguments: Arguments) -> int:
     from suite.runs.sweep import print_plan, run_all
 
     profile = arguments.profile
+    texts_only = ("pairs", "answers", "model", "lora_rank", "write_answers")
+    given = [name for name in texts_only if getattr(arguments, name) is not None]
+    if given or arguments.judge != OWN:
+        raise UserError(
+            "--task imdb_sentiment has its own model, prompts and gold reward: it takes no --judge, --pairs, --answers, "
+            "--model, --lora-rank or --write-answers"
+        )
     if profile == "local":
         raise UserError("--profile local is for dialogues and summaries; on film reviews use --profile embedded")
     frontier = Frontier(profile=profile, methods="best_of_n,best_of_n_gt", device=arguments.device)
     plan = plan_study(chosen_study(frontier), chosen_grid(frontier), [arguments.seed])
-    sizes = [int(n) for n in parse_numbers(arguments.sizes or SIZES["paper"], "--sizes", least=1)]
+    sizes = parse_sizes(arguments.sizes or SIZES["paper"])
     sizes = [n for n in sizes if n <= plan.study.pool_size]
     targets = [*plan.pool, *plan.pool_scores]
     print_plan(arguments.runs, targets)

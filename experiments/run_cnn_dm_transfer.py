@@ -15,10 +15,11 @@ import sys
 from dataclasses import dataclass
 
 import tyro
-from answers import Common, chosen_methods, conduct, over_temperatures, parse_numbers, study_of
+from answers import Common, chosen_methods, conduct, over_temperatures, parse_numbers
 from run_tldr_temperature import METHODS
+from text_profiles import study_of
 
-from suite.errors import UserError, one_line_errors
+from suite.errors import one_line_errors
 
 PAPER = """
 GPT-J, GPT-4 with prompt C ("news article" for "forum post") as judge, against the highlights:
@@ -53,10 +54,9 @@ def main() -> int:
     make = AnswerRuns(study)
     news = arguments.news or (INVENTED if make.invented else load_task("cnn_dm_transfer").answers)
     prompts = make.texts("cnn_dm_transfer", news, "test", study.test_prompts)
-    transferred = {name: fields for name, fields in METHODS[study.profile].items() if name in ("dpo", "ppo")}
-    if not transferred:
-        raise UserError(f"profile {study.profile} has no method to transfer")
-    policies = [make.reference, *chosen_methods(transferred, arguments.methods, make, arguments.seed)]
+    known = METHODS[study.profile]
+    names = arguments.methods or ",".join(name for name in ("dpo", "ppo") if name in known)
+    policies = [make.reference, *chosen_methods(known, names, make, arguments.seed)]
     measured = over_temperatures(make, policies, temperatures, prompts)
     return conduct(
         arguments, study, make, measured, script="cnn_dm_transfer", title="Win rate of summaries of news articles", paper=PAPER

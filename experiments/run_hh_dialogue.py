@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from answers import Common, chosen_methods, conduct, over_temperatures, over_training, parse_numbers, study_of
+from answers import Common, chosen_methods, conduct, over_temperatures, over_training, parse_numbers
+from text_profiles import study_of
 
 from suite.errors import one_line_errors
 

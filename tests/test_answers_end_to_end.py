@@ -17,6 +17,7 @@ import run_best_of_n
 import run_cnn_dm_transfer
 import run_hh_dialogue
 import run_tldr_temperature
+import text_profiles
 
 from suite.errors import UserError
 from suite.figures import win_rates
@@ -38,7 +39,7 @@ def tiny(task, arguments):
     )
 
 
-real_study_of = answers.study_of
+real_study_of = text_profiles.study_of
 
 
 def run(monkeypatch, module, *arguments):
@@ -141,7 +142,8 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch, capsys):
         (run_hh_dialogue, ("--temperatures", "0,x"), "--temperatures '0,x'"),
         (run_hh_dialogue, ("--methods", "dpoo"), "did you mean 'dpo'"),
         (run_hh_dialogue, ("--pairs", "/nowhere.jsonl"), "/nowhere.jsonl"),
-        (run_hh_dialogue, ("--weights", "bfloat16"), "--lora-rank 16"),
+        (run_hh_dialogue, ("--pairs", "hh.jsonl"), "hh.jsonl"),
+        (run_hh_dialogue, ("--judge", "human:alice.csv"), "--write-answers"),
         (run_hh_dialogue, ("--judge", "gpt-4o"), "openai:MODEL"),
         (run_hh_dialogue, ("--template", "dialog"), "dialogue_helpfulness"),
         (run_best_of_n, ("--sizes", "0"), "--sizes '0'"),
@@ -196,12 +198,12 @@ def test_the_page_is_made_from_tables_alone(shared, tmp_path):
 def test_the_reproduction_names_scripts_and_options_that_exist(monkeypatch):
     modules = {"run_hh_dialogue.py": run_hh_dialogue, "run_tldr_temperature.py": run_tldr_temperature,
                "run_cnn_dm_transfer.py": run_cnn_dm_transfer, "run_best_of_n.py": run_best_of_n}  # fmt: skip
-    sources = {"hh": "a", "tldr_pairs": "b", "tldr_answers": "c", "news": "d", "max_cost": 3.0}
+    sources = {"hh": "a", "tldr_pairs": "b", "tldr_answers": "c", "news": "d", "max_cost": 3.0, "lora_rank": 0}
     for profile in ("smoke", "local", "paper"):
-        planned, left_out = reproduce_paper.jobs(reproduce_paper.Arguments(profile=profile, **sources))
-        assert len(planned) == 9
+        planned, left_out = reproduce_paper.jobs(reproduce_paper.Arguments(profile=profile, **sources), Path("out"))
+        assert len(planned) == 10
         assert not left_out
-        assert len({job.folder for job in planned}) == 9
+        assert len({job.folder for job in planned}) == 10
         for job in planned:
             assert (EXPERIMENTS / job.script).exists()
             if job.script in modules:
@@ -212,10 +214,10 @@ def test_the_reproduction_names_scripts_and_options_that_exist(monkeypatch):
 
 
 def test_without_data_the_local_reproduction_says_what_it_leaves_out():
-    planned, left_out = reproduce_paper.jobs(reproduce_paper.Arguments(profile="local"))
+    planned, left_out = reproduce_paper.jobs(reproduce_paper.Arguments(profile="local"), Path("out"))
     assert [job.script for job in planned] == ["run_imdb_frontier.py", "run_temperature.py", "run_best_of_n.py"]
     assert {reason for _, _, reason in left_out} == {"no --hh", "no --tldr-pairs", "no --tldr-pairs and --news"}
-    assert len(planned) + len(left_out) == 9
+    assert len(planned) + len(left_out) == 10
 
 
 def test_the_local_model_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
@@ -223,4 +225,4 @@ def test_the_local_model_is_asked_for_where_it_is_missing(tmp_path, monkeypatch)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
-        answers.local_model(tmp_path)
+        text_profiles.local_model(tmp_path)

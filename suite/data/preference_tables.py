@@ -93,14 +93,17 @@ def unreadable(source: str, error: Exception) -> UserError:
 
 
 def _files_by_split(folder: Path) -> dict[str, list[str]]:
-    """Split → files of a folder, or of the `data` folder in it, as on the Hub: `train-00000-of-00002.parquet` is of `train`.
+    """Split → files of a folder, or of the one folder in it that has any: `train-00000-of-00002.parquet` is of `train`.
 
     Raises:
-        UserError: None there.
+        UserError: None there, or several folders of them.
     """
     files: dict[str, list[str]] = {}
-    for place in (folder, folder / "data"):
-        for file in sorted(place.iterdir()) if place.is_dir() and not files else ():
+    inside = [place for place in sorted(folder.iterdir()) if place.is_dir() and any(map(_kind, place.iterdir()))]
+    if len(inside) > 1 and not any(map(_kind, folder.iterdir())):
+        raise UserError(f"{folder}: several data sets in it ({', '.join(place.name for place in inside)}); pass one of them")
+    for place in (folder, *inside):
+        for file in sorted(place.iterdir()) if not files else ():
             if _kind(file):
                 files.setdefault(re.split(r"[^a-zA-Z_]", file.name)[0] or "train", []).append(str(file))
     if not files:

@@ -85,10 +85,11 @@ class TextTask:
 
 @dataclass(frozen=True, slots=True)
 class TokenisedExample:
-    """An example as a policy sees it, and as a judge does (`shown`)."""
+    """An example as a policy sees it, and as it came: the prompt as people read it (`shown`), the whole chosen `answer`."""
 
     prompt: Prompt
     shown: str
+    answer: str
     chosen: Completion
     rejected: Completion | None
 
@@ -155,8 +156,9 @@ def read_part(
 ) -> tuple[list[TokenisedExample], dict[str, int]]:
     """The first `count` usable examples of a part, in an order that is a hash of the prompt.
 
-    No prompt is in two parts. Test prompts are those of the split "test" where there is one, else a fifth by the hash; the
-    others are halved between the methods and the judge, by the hash too. Of a test prompt one example is kept.
+    No prompt is in two parts. Test prompts are those of the split "test" where there is one, else a fifth by the hash; those of
+    the split "train" (of all others where there is none of that name) are halved between the methods and the judge, by the
+    hash too. Of a test prompt one example is kept.
 
     Args:
         task: How rows are read.
@@ -165,7 +167,7 @@ def read_part(
         count: How many examples.
         tokenizer: The policy's.
         limits: See `Limits`.
-        single_turn: Leave out conversations of several turns.
+        single_turn: Leave out test conversations of several turns.
         tests: The data whose test prompts are answered, if that is not `splits`; they are nobody's to learn from.
 
     Returns:
@@ -179,16 +181,18 @@ def read_part(
     test_ids: set[str] | None = None
     if "test" in answered:
         test_ids = {prompt_id(task, example.messages) for example in _examples(task, answered["test"], Counter())}
+    train = {"train"} & splits.keys() or splits.keys() - {"test"}
+    wanted = {"test"} if part == "test" and "test" in splits else train
     found: list[tuple[str, TextExample]] = []
     for name, rows in splits.items():
-        if "test" in splits and (name == "test") != (part == "test"):
+        if name not in wanted:
             continue
         for example in _examples(task, rows, counts):
             identifier = prompt_id(task, example.messages)
             is_test = is_test_prompt(identifier) if test_ids is None else identifier in test_ids
             if part != ("test" if is_test else half_of(identifier)):
                 counts["of another part"] += 1
-            elif single_turn and len(example.messages) > 1:
+            elif single_turn and part == "test" and len(example.messages) > 1:
                 counts["several turns"] += 1
             else:
                 found.append((identifier, example))
@@ -220,8 +224,8 @@ def half_of(identifier: str) -> Part:
 
 
 def prompt_id(task: TextTask, messages: Messages) -> str:
-    """Task and a hash of the plain prompt."""
-    return f"{task.name}-{hashlib.sha256(task.plain(messages).encode()).hexdigest()[:12]}"
+    """Task and a hash of the plain prompt, whatever its white space: data sets of the same prompts differ in it."""
+    return f"{task.name}-{hashlib.sha256(' '.join(task.plain(messages).split()).encode()).hexdigest()[:12]}"
 
 
 def _examples(task: TextTask, rows: Iterable[Mapping[str, Any]], counts: Counter[str]) -> Iterator[TextExample]:
@@ -261,7 +265,7 @@ def tokenise(task: TextTask, example: TextExample, tokenizer: Any, limits: Limit
         rejected = answer_of(prompt, lead + example.rejected.strip(), tokenizer, limits.max_new_tokens)
         if rejected.ids == chosen.ids:
             return "identical answers"
-    return TokenisedExample(prompt, task.shown(messages), chosen, rejected)
+    return TokenisedExample(prompt, task.shown(example.messages), example.chosen.strip(), chosen, rejected)
 
 
 def answer_of(prompt: Prompt, text: str, tokenizer: Any, max_new_tokens: int) -> Completion:

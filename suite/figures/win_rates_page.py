@@ -36,13 +36,15 @@ def page(table: pd.DataFrame, numbers: pd.DataFrame, about: Mapping[str, Any], *
         gaps = differences(numbers[numbers["panel"] == panel])
         if len(gaps):
             parts += [
-                f"### Beside {AGAINST}\n\nDifference of the win rates on the same prompts, paired; p by t-test, Holm over "
+                f"### Beside {AGAINST}\n\nDifference of the win rates on the same prompts; p by paired t-test, Holm over "
                 f"{len(gaps)} comparisons.",
                 gaps.to_markdown(index=False),
             ]
     parts += [
         "## Judgments\n\nBrackets: 95 %, clustered by prompt. Tied: 0.5 is inside.", judgments(table).to_markdown(index=False),
-        "## Health of the answers", health(table).to_markdown(index=False), f"## The paper's numbers\n\n{paper.strip()}",
+        "## Health of the answers", health(table).to_markdown(index=False), "## Data\n\nRows by what became of them.",
+        data(about["data"]).to_markdown(index=False), "## Settings", settings(about["settings"]).to_markdown(index=False),
+        f"## The paper's numbers\n\n{paper.strip()}",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -71,8 +73,7 @@ def differences(numbers: pd.DataFrame) -> pd.DataFrame:
                 continue
             ours, theirs = values[common], dpo[0][common]
             gap = paired_difference(ours, theirs)
-            p = stats.ttest_rel(ours, theirs).pvalue if np.ptp(ours - theirs) else 1.0
-            p_values.append(float(p))
+            p_values.append(p_value(ours - theirs))
             rows.append({"policy": f"{method} {setting}".strip(), "x": f"{x:g}", "T": f"{temperature:g}",
                          f"win rate minus {AGAINST}'s": f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
                          "n": gap.n})  # fmt: skip
@@ -82,6 +83,13 @@ def differences(numbers: pd.DataFrame) -> pd.DataFrame:
         found["p, corrected"] = [f"{p:.3f}" for p in corrected]
         found[""] = ["statistically tied" if p > 0.05 else "" for p in corrected]
     return found
+
+
+def p_value(differences: pd.Series) -> float:
+    """Of "no difference", by the paired t-test; where all differences are equal, the chance of equal signs among equals."""
+    if np.ptp(differences):
+        return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return 1.0 if differences.iloc[0] == 0 else min(1.0, 2.0 ** (1 - len(differences)))
 
 
 def judgments(table: pd.DataFrame) -> pd.DataFrame:
@@ -105,6 +113,21 @@ def health(table: pd.DataFrame) -> pd.DataFrame:
     """`suite.evaluation.generation_health` per point."""
     named = table.assign(policy=(table["method"] + " " + table["setting"]).str.strip(), T=table["temperature"])
     return named[["policy", "panel", "x", "T", *HEALTH]].round(3)
+
+
+def data(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """One row per part of the data: how many rows were read and used, and why the others were not."""
+    rows = []
+    for part, of_part in counts.items():
+        others = {reason: n for reason, n in of_part.items() if reason not in ("rows", "used", "not needed")}
+        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in others.items())
+        rows.append({"part": part, "rows read": of_part["rows"], "used": of_part["used"], "left out": reasons})
+    return pd.DataFrame(rows)
+
+
+def settings(values: Mapping[str, Any]) -> pd.DataFrame:
+    """What was set, one row each."""
+    return pd.DataFrame([{"setting": name, "here": str(value)} for name, value in values.items()])
 
 
 def _share(row: Any, name: str) -> str:

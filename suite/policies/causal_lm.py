@@ -170,7 +170,8 @@ class CausalLMPolicy:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        adapters = Path(directory) / "adapter_config.json"
+        directory = Path(directory).resolve()  # adapters of copies will name it
+        adapters = directory / "adapter_config.json"
         weights = json.loads(adapters.read_text())["base_model_name_or_path"] if adapters.exists() else directory
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from suite.data.preference_tables import LOADERS
 from suite.data.text_tasks import INVENTED, load_task
 from suite.errors import UserError
 from suite.registry import load_method, resolve
@@ -55,8 +56,6 @@ class AnswerStudy:
     """Only the first so many rows of every split are read (streamed, from the Hub)."""
     on_policy_samples: int = 4096
     lora_rank: int = 0
-    weights: Precision = "float32"
-    """In which weights are held; bfloat16 halves memory and asks for `lora_rank`, since small updates would be lost."""
     sampler_dtype: Precision = "float32"
     seed: int = 0
     device: str = "cpu"
@@ -95,12 +94,10 @@ class AnswerRuns:
     """The specification of each run of a study."""
 
     def __init__(self, study: AnswerStudy) -> None:
-        if study.weights == "bfloat16" and not study.lora_rank:
-            raise ValueError("weights in bfloat16 lose small updates; train adapters (lora_rank)")
         self.study, self.task = study, load_task(study.task)
         model, digest = resolve_model(study.model)
         self.where = {"reference": model, "gold_reward": None, "device": study.device}
-        self.origin = {"reference": digest, "weights": study.weights, "sampler_dtype": study.sampler_dtype}
+        self.origin = {"reference": digest}
         self.methods_texts = self.texts(study.task, study.pairs, "methods", study.train_pairs, tests=study.answers)
         sft_texts = self.methods_texts
         if study.answers and study.sft:
@@ -113,7 +110,8 @@ class AnswerRuns:
         self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, cost: float, *modules: str,
         **where: Any,
     ) -> RunSpec:  # fmt: skip
-        whole = {**self.origin, "seed": self.study.seed, **config}
+        drawn = {} if stage == "texts" else {"sampler_dtype": self.study.sampler_dtype}
+        whole = {**self.origin, **drawn, "seed": self.study.seed, **config}
         return RunSpec(stage, whole, inputs, STAGES[stage].code(modules), {**self.where, **where}, title, cost)
 
     def texts(
@@ -126,7 +124,8 @@ class AnswerRuns:
         """
         study = self.study
         for given in (source, tests or ""):
-            if given.startswith((".", "/", "~")) and not Path(given).expanduser().exists():
+            is_local = given.startswith((".", "/", "~")) or Path(given).suffix in {*LOADERS, ".gz"}
+            if is_local and not Path(given).expanduser().exists():
                 raise UserError(f"{task}: {given} does not exist")
         config = {
             "task": task, "source": data_digest(source), "part": part, "size": size, "rows": study.rows,

@@ -1,14 +1,16 @@
-"""Answers → verdicts → win rates: the table and the per-prompt numbers behind it. No text leaves the run directories."""
+"""Answers → verdicts → win rates: the table and the numbers behind it, without texts; and, asked for, the texts as files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from suite.errors import UserError
 from suite.evaluation.generation_health import generation_health
@@ -19,7 +21,7 @@ from suite.judges.reward_judge import RewardJudge
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.statistics import Interval
 from suite.rewards.reward_model import RewardModel
-from suite.runs.answer_study import Answers, AnswerStudy
+from suite.runs.answer_study import Answers
 from suite.runs.run_store import RunSpec, facts
 from suite.runs.stages import snapshots
 
@@ -52,7 +54,7 @@ def answer_table(root: Path, answers: Answers) -> pd.DataFrame:
 
     Returns:
         One row per prompt: `prompt_id`, `prompt_text` (as the policy saw it), `shown` (as people read it), `answer` (the
-        reference's), `text`, `ids`, `tokens`, `truncated`, `reference_logps`.
+        reference's) and `answer_cut` (at the policies' length limit), `text`, `ids`, `tokens`, `truncated`, `reference_logps`.
     """
     frame = pd.read_parquet(answers.run.directory(root) / "completions.parquet")
     if answers.scores is not None:
@@ -62,55 +64,74 @@ def answer_table(root: Path, answers: Answers) -> pd.DataFrame:
         frame = frame.loc[frame.groupby("prompt_id", sort=False)["score"].idxmax()]
     frame = frame[frame["sample"] == 0] if answers.scores is None else frame
     prompts = pd.read_parquet(answers.prompts.directory(root) / "prompts.parquet")
-    return prompts[["prompt_id", "prompt_text", "shown", "answer"]].merge(frame, on="prompt_id", validate="one_to_one")
+    return prompts[["prompt_id", "prompt_text", "shown", "answer", "answer_cut"]].merge(
+        frame, on="prompt_id", validate="one_to_one"
+    )
 
 
-def comparisons(table: pd.DataFrame, *, as_policy_saw: bool) -> list[Comparison]:
-    """Each answer beside the reference answer; the prompt as the policy saw it or as people read it."""
-    prompts = table["prompt_text" if as_policy_saw else "shown"]
-    texts = table["text"].str.strip()
-    return [Comparison(*row) for row in zip(table["prompt_id"], prompts, texts, table["answer"], strict=True)]
+def comparisons(table: pd.DataFrame, *, as_policies_see: bool) -> list[Comparison]:
+    """Each answer beside the reference answer.
+
+    As people read them: the prompt in plain words, the whole reference answer. As policies see them, and reward models fitted
+    on the same texts: the prompt as it is continued, both answers cut at the same length.
+    """
+    columns = ("prompt_text", "text", "answer_cut") if as_policies_see else ("shown", "text", "answer")
+    prompts, texts, references = (table[column] for column in columns)
+    if not as_policies_see:
+        texts = texts.str.strip()
+    return [Comparison(*row) for row in zip(table["prompt_id"], prompts, texts, references, strict=True)]
 
 
 def judge_answers(
-    root: Path, measured: Sequence[Measured], judge: Judge, study: AnswerStudy, on_answer: Callable[[int], Any]
+    root: Path, measured: Sequence[Measured], judge: Judge, *, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Win rates against the reference answers.
+    """Win rates against the reference answers. Everything is asked at once, so that a limit on cost is one limit.
 
     Returns:
         One row per point: panel, x, method, setting, temperature, step, the counts and shares of `win_rate` with intervals, and
         the answers' health; one row per point and prompt: its `score` (1 won, 0 lost, the mean over orders); and every
         verdict as `suite judge run` writes them.
+
+    Raises:
+        UserError: From the judge, or a point without a valid verdict; what was answered by then is stored.
     """
-    store = VerdictStore(root / "verdicts.sqlite")
+    tables = [answer_table(root, point.answers) for point in measured]
+    asked = [comparisons(table, as_policies_see=judge.name in (OWN_JUDGE, LEARNED)) for table in tables]
+    number = {comparison: k for k, comparison in enumerate(dict.fromkeys(chain(*asked)))}  # equal answers are asked once
+    with tqdm(total=2 * len(number), unit="verdict", desc=judge.name) as bar:
+        verdicts = ask(judge, list(number), VerdictStore(root / "verdicts.sqlite"), seed=seed, on_answer=bar.update)
     rows, numbers, given = [], [], []
-    for point in measured:
+    for point, table, of_point in zip(measured, tables, asked, strict=True):
         answers = point.answers
-        table = answer_table(root, answers)
-        asked = comparisons(table, as_policy_saw=judge.name in (OWN_JUDGE, LEARNED))
-        verdicts = ask(judge, asked, store, seed=study.seed, on_answer=on_answer)
         about = {
             "panel": point.panel, "x": point.x, "task": answers.prompts.config["task"], "method": answers.answerer.method,
             "setting": answers.answerer.setting, "temperature": answers.temperature, "step": _step(root, answers),
         }  # fmt: skip
-        try:
-            result = win_rate(verdicts, seed=study.seed)
-        except ValueError as error:
-            raise UserError(f"{answers.run.title}: no win rate: {error}") from error
-        shares: dict[str, Any] = {}
-        for name, value in vars(result).items():
-            if isinstance(value, Interval):
-                shares |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
-            elif value is not None:
-                shares[name] = value
-        created = facts(root, answers.run)
-        rows.append({**about, **shares, "n": result.win_rate.n, **generation_health(table), "run_key": answers.run.key[:16],
-                     "git_sha": created["git_sha"], "created_at": created["created_at"]})  # fmt: skip
-        found = scores(verdicts)
+        part = verdicts[verdicts["comparison"].isin([number[comparison] for comparison in of_point])]
+        made = facts(root, answers.run)
+        shares = _shares(part, point.name, seed)
+        rows.append({**about, **shares, **generation_health(table), "run_key": answers.run.key[:16],
+                     "git_sha": made["git_sha"], "created_at": made["created_at"]})  # fmt: skip
+        found = scores(part)
         numbers.append(pd.DataFrame({**about, "prompt_id": found["prompt_id"], "score": found["score"]}))
-        given.append(verdicts.drop(columns="stored").assign(matchup=point.name, judge=judge.name))
+        given.append(part.drop(columns="stored").assign(matchup=point.name, judge=judge.name))
     numbers_of_all, verdicts_of_all = (pd.concat(parts, ignore_index=True) for parts in (numbers, given))
     return pd.DataFrame(rows), numbers_of_all, verdicts_of_all
+
+
+def _shares(verdicts: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
+    """The fields of `win_rate` as columns, intervals as three."""
+    try:
+        result = win_rate(verdicts, seed=seed)
+    except ValueError as error:
+        raise UserError(f"{name}: no win rate: {error}") from error
+    shares: dict[str, Any] = {}
+    for field, value in vars(result).items():
+        if isinstance(value, Interval):
+            shares |= {field: value.mean, f"{field}_low": value.low, f"{field}_high": value.high}
+        elif value is not None:
+            shares[field] = value
+    return {**shares, "n": result.win_rate.n}
 
 
 def _step(root: Path, answers: Answers) -> int:

@@ -10,17 +10,22 @@ from typing import Any
 import psutil
 
 from suite.errors import UserError
+from suite.policies.sampling import ROWS_PER_BATCH, TOKENS_PER_BATCH
 from suite.runs.run_store import RunSpec
 
-ROWS_SAMPLED = 256
 SHORT_PROMPT = 8
 GIB = 2**30
+LOGITS = 0.7 * GIB
+"""Arrays over the vocabulary while scoring (`suite.evaluation.reward_kl.LOGITS_PER_BATCH`)."""
 PROCESS = 0.6 * GIB
 """Python with torch and transformers."""
 SAVED = 2.2
 """Activations beyond the formula's: norms, rotary embeddings and softmax are computed in float32."""
-FRAGMENTS = 1.5
-"""What the allocator holds beyond what is in use. With both, fine-tuning SmolLM2-135M (6.3 GiB measured) comes to 6.2."""
+FRAGMENTS = {"cpu": 1.5, "cuda": 1.1}
+"""What the allocator holds beyond what is in use; with both, fine-tuning SmolLM2-135M on a CPU (6.3 GiB measured) comes to 6.
+That of CUDA was not measured."""
+DRAWN = ("prompts", "completions", "evaluation", "answers")
+"""Stages that sample."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,13 @@ def shape_of(folder: str) -> Shape | None:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return None
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if not heads or not getattr(config, "hidden_size", None):
+        return None
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()), in_linear=sum(sum(m.weight.shape) for m in linear),
@@ -66,7 +73,8 @@ def memory_of(spec: RunSpec) -> float | None:
     """Bytes that a run needs at its peak, on the device that holds the model; None where nothing is known or no model is used.
 
     Weights, gradients, the optimizer's state, and the larger of activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
-    twice in float32) with one array of logits of the completion, and the cache of keys and values while sampling.
+    twice in float32; the attention scores on a CPU alone, a GPU does not keep them) with one array of logits of the completion,
+    and the cache of keys and values while sampling.
     """
     if spec.stage in ("texts", "pairs") or not spec.where.get("reference"):
         return None
@@ -74,28 +82,29 @@ def memory_of(spec: RunSpec) -> float | None:
     if shape is None:
         return None
     config = spec.config
-    of_weights = 2 if config.get("weights") == "bfloat16" else 4
-    weights = of_weights * shape.parameters
+    weights = 4 * shape.parameters
     prompt, new = _lengths(spec)
-    cache = of_weights * shape.layers * shape.key_values * (prompt + new)
+    on_cpu = not spec.where.get("device", "cpu").startswith("cuda")
+    fragments = FRAGMENTS["cpu" if on_cpu else "cuda"]
+    most = min(ROWS_PER_BATCH, TOKENS_PER_BATCH * (1 if on_cpu else 4) // (prompt + new) + 1)
+    of_row = 4 * shape.layers * shape.key_values * (prompt + new) + 8 * shape.vocabulary
     if spec.stage not in ("sft", "sft_on_answers", "reward_model", "train"):
-        rows = min(ROWS_SAMPLED, int(config.get("num_samples", 1)) * _prompts(spec))
+        rows = min(most, int(config.get("num_samples", 1)) * _prompts(spec)) if spec.stage in DRAWN else 0
         models = 1 if spec.stage == "completions" or config.get("snapshot", 0) is None else 2
-        return PROCESS + FRAGMENTS * (models * weights + rows * (cache + 8 * shape.vocabulary))
+        return PROCESS + fragments * (models * weights + rows * of_row + LOGITS)
     settings = config["config"]
     optim: Mapping[str, Any] = settings.get("optim", {})
-    rank = config.get("lora_rank", 0)
+    rank, on_policy = config.get("lora_rank", 0), "samples_per_step" in settings
     trained = rank * shape.in_linear if rank else shape.parameters
-    state = 8 if "samples_per_step" in settings else 4
-    copies = 1 if spec.stage.startswith("sft") else 2
+    state = 8 if on_policy else 4
+    copies = 1 if spec.stage.startswith("sft") else 3 if "reward_model" in spec.inputs else 2
     whole = weights * copies + trained * (4 + state) + (4 * trained if rank else 0)
     length, of_numbers = prompt + new, 1 if optim.get("precision") == "bfloat16" else 2
-    per_layer = length * shape.hidden * (34 + 5 * shape.heads * length / shape.hidden) * of_numbers * SAVED
-    sides = 1 if spec.stage.startswith("sft") or "samples_per_step" in settings else 2
-    activations = per_layer * shape.layers + 4 * of_numbers * new * shape.vocabulary
-    passes = optim.get("micro_batch_size", 1) * sides * activations
-    sampling = ROWS_SAMPLED * cache if "samples_per_step" in settings else 0.0
-    return PROCESS + FRAGMENTS * (whole + max(passes, sampling))
+    scores = 5 * shape.heads * length / shape.hidden if on_cpu else 0.0
+    per_layer = length * shape.hidden * (34 + scores) * of_numbers * SAVED
+    sides = 1 if spec.stage.startswith("sft") or on_policy else 2
+    passes = optim.get("micro_batch_size", 1) * sides * (per_layer * shape.layers + 4 * of_numbers * new * shape.vocabulary)
+    return PROCESS + fragments * (whole + max(passes, most * of_row if on_policy else 0.0))
 
 
 def _lengths(spec: RunSpec) -> tuple[int, int]:
@@ -115,7 +124,7 @@ def _prompts(spec: RunSpec) -> int:
     if "prompts" in spec.config:
         first, last = spec.config["prompts"]
         return last - first
-    return max([s.config["size"] for s in spec.inputs.values() if "size" in s.config] or [ROWS_SAMPLED])
+    return max([s.config["size"] for s in spec.inputs.values() if "size" in s.config] or [ROWS_PER_BATCH])
 
 
 def available_memory(device: str) -> float:
@@ -140,14 +149,14 @@ def refuse_what_cannot_fit(specs: Sequence[RunSpec], *, workers: int) -> None:
     device = spec.where.get("device", "cpu")
     free, needed = available_memory(device), size * max(1, workers)
     if needed > free:
-        advice = "a smaller micro-batch (--micro-batch-size), which changes memory and not the result"
-        if spec.stage == "train" and not spec.config.get("lora_rank"):
-            advice += "; adapters (--lora-rank 16)"
-        if spec.config.get("lora_rank") and spec.config.get("weights") == "float32":
-            advice += "; weights in bf16 (--weights bfloat16)"
+        advice = []
+        if "optim" in spec.config.get("config", {}):
+            advice.append("a smaller micro-batch (--micro-batch-size)")
+        if spec.stage == "train" and not spec.config.get("lora_rank", 1):
+            advice.append("adapters (--lora-rank 16)")
         if workers > 1:
-            advice += "; fewer processes (--workers 1)"
+            advice.append("fewer processes (--workers 1)")
         raise UserError(
             f"{spec.stage} {spec.title!r} needs about {needed / GIB:.1f} GiB ({workers} at a time) and {free / GIB:.1f} GiB of "
-            f"{device} memory are free. Try {advice}; or a smaller model"
+            f"{device} memory are free. Try {'; '.join([*advice, 'a smaller model'])}"
         )

@@ -58,11 +58,9 @@ def load_policy(run: Run, directory: Path) -> Any:
     if kind.exists() and (cls := pkgutil.resolve_name(kind.read_text())) is not CausalLMPolicy:
         return cls.load(directory)
     config = run.spec.config
-    sampler_dtype, weights = (getattr(torch, config.get(name, "float32")) for name in ("sampler_dtype", "weights"))
-    return CausalLMPolicy.load(
-        directory, dtype=weights, sampler_dtype=sampler_dtype,  # evaluation names none: fp32
-        lora_rank=config.get("lora_rank", 0), device=run.spec.where.get("device", "cpu"),
-    )  # fmt: skip
+    dtype = getattr(torch, config.get("sampler_dtype", "float32"))  # evaluation names none: fp32
+    rank, device = config.get("lora_rank", 0), run.spec.where.get("device", "cpu")
+    return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=device, lora_rank=rank)
 
 
 def gold_reward(run: Run) -> ClassifierReward:

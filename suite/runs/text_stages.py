@@ -42,7 +42,8 @@ def read_texts(run: Run) -> None:
     ordered = [first[name] for name in dict.fromkeys(example.prompt.id for example in examples)]
     prompts = prompts_table([example.prompt for example in ordered])
     run.write_table("prompts.parquet", prompts.assign(
-        shown=[example.shown for example in ordered], answer=[example.chosen.text.strip() for example in ordered]
+        shown=[example.shown for example in ordered], answer=[example.answer for example in ordered],
+        answer_cut=[example.chosen.text for example in ordered],
     ))  # fmt: skip
     rows = [
         {

@@ -103,7 +103,7 @@ def test_the_mark_of_a_summary_stands_once(row):
     assert example.messages == (("user", "POST: My cat ran away."),)
     assert example.chosen == "Cat gone."
     assert (example.rejected is None) == ("rejected" not in row)
-    assert SUMMARIES.plain(example.messages) == "POST: My cat ran away.\n\nTL;DR:"
+    assert SUMMARIES.plain(example.messages) == "POST: My cat ran away.\nTL;DR:"
 
 
 def test_news_and_rows_without_their_columns():
@@ -134,6 +134,7 @@ def test_a_long_answer_is_cut_and_has_no_eos(tokenizer):
     assert len(made.chosen.ids) == 5
     assert made.chosen.truncated
     assert tokenizer.eos_token_id not in made.chosen.ids
+    assert made.answer == example.chosen  # the judge's is whole
 
 
 def test_a_long_prompt_is_left_out_or_cut(tokenizer):
@@ -141,8 +142,8 @@ def test_a_long_prompt_is_left_out_or_cut(tokenizer):
     assert tokenise(SUMMARIES, summary, tokenizer, Limits(20, 40)) == "prompt too long"
     made = tokenise(NEWS, NEWS.example_of(next(iter(ROWS["cnn_dm_transfer"]()))), tokenizer, Limits(30, 40))
     assert 20 <= len(made.prompt.ids) <= 30
-    assert made.prompt.text.endswith("\n\nTL;DR:")
-    assert made.shown.startswith("The council of")
+    assert made.prompt.text.endswith("\nTL;DR:")
+    assert made.shown == next(iter(ROWS["cnn_dm_transfer"]()))["article"]  # the judge's is whole
 
 
 def test_answers_that_are_equal_once_cut_are_no_pair(tokenizer):
@@ -202,6 +203,16 @@ def test_prompts_answered_in_other_data_are_nobodys_to_learn_from(tokenizer, wit
     assert not learned & {example.prompt.id for example in tests}
 
 
+def test_other_splits_are_not_trained_on_and_white_space_does_not_tell_prompts_apart(tokenizer):
+    rows = list(ROWS["tldr_summarization"]())
+    splits = {"train": rows[:100], "validation": rows[100:], "test": rows[:0]}
+    assert sum(read_part(SUMMARIES, splits, part, 1000, tokenizer, LIMITS)[1]["rows"] for part in ("methods", "judge")) == 200
+    narrow = [{**row, "prompt": row["prompt"].replace("\n\n", "\n")} for row in rows]
+    half = [read_part(SUMMARIES, {"train": some}, "methods", 1000, tokenizer, LIMITS)[0] for some in (rows, narrow)]
+    assert [example.prompt.id for example in half[0]] == [example.prompt.id for example in half[1]]
+    assert half[0][0].prompt.text != half[1][0].prompt.text
+
+
 def test_parts_are_about_as_large_as_they_should_be():
     names = [f"x-{number * 2654435761 % 2**48:012x}" for number in range(20_000)]
     assert abs(sum(map(is_test_prompt, names)) / 20_000 - 0.2) < 0.02
@@ -210,11 +221,12 @@ def test_parts_are_about_as_large_as_they_should_be():
 
 
 def test_single_turns_only(tokenizer):
-    examples, counts = read_part(
-        DIALOGUE, {"train": ROWS["hh_dialogue"]()}, "methods", 1000, tokenizer, LIMITS, single_turn=True
-    )
+    rows = {"train": list(ROWS["hh_dialogue"]())}
+    examples, counts = read_part(DIALOGUE, rows, "test", 1000, tokenizer, LIMITS, single_turn=True)
     assert all(example.prompt.text.count("Human:") == 1 for example in examples)
     assert counts["several turns"] > 0
+    examples, _ = read_part(DIALOGUE, rows, "methods", 1000, tokenizer, LIMITS, single_turn=True)
+    assert any(example.prompt.text.count("Human:") == 2 for example in examples)  # training data is whole
 
 
 def test_unusable_data_is_one_line(tokenizer):

@@ -29,7 +29,7 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
 
 def plain(messages: Messages) -> str:
     """The post, then the mark."""
-    return f"{messages[-1][1]}\n\n{MARK}"
+    return f"{messages[-1][1]}\n{MARK}"
 
 
 TASK = TextTask(
