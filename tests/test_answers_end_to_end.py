@@ -19,12 +19,13 @@ import run_hh_dialogue
 import run_tldr_temperature
 import text_profiles
 
+from suite.data.invented import ROWS
 from suite.errors import UserError
 from suite.figures import win_rates
-from suite.figures.win_rates_page import differences, page, rates
+from suite.figures.win_rates_page import differences, p_value, page, rates
 from suite.judges.outputs import join, read_answers, read_verdicts
 from suite.runs.answer_study import Answerer, AnswerRuns
-from suite.runs.judged import answer_table
+from suite.runs.judged import answer_table, comparisons
 from suite.runs.sweep import closure
 
 EXPERIMENTS = Path(reproduce_paper.__file__).parent
@@ -226,3 +227,49 @@ def test_the_local_model_is_asked_for_where_it_is_missing(tmp_path, monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         text_profiles.local_model(tmp_path)
+
+
+def test_adapters_and_answers_from_another_file(tmp_path, monkeypatch):
+    rows = list(ROWS["tldr_summarization"]())
+    files = {
+        "pairs.jsonl": rows,
+        "answers.jsonl": [
+            {"prompt": row["prompt"] + "\nTL;DR:", "label": row["chosen"] + " " + "and so on " * 9} for row in rows
+        ],
+    }
+    for name, lines in files.items():
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sources = ("--pairs", tmp_path / "pairs.jsonl", "--answers", tmp_path / "answers.jsonl")
+    options = ("--runs", tmp_path / "runs", "--out", tmp_path / "out", "--methods", "dpo,zero_shot", "--temperatures", "0")
+    assert run(monkeypatch, run_tldr_temperature, *sources, *options, "--lora-rank", "4") == 0
+    (trained,) = (tmp_path / "runs" / "train").glob("*")
+    (adapters,) = trained.glob("snapshots/*/adapter_config.json")
+    base = Path(json.loads(adapters.read_text())["base_model_name_or_path"])
+    assert base.is_absolute()
+    assert "sft_on_answers" in base.parts
+    assert len(list((tmp_path / "runs" / "sft_on_answers").glob("*"))) == 1
+    parts = {}
+    for folder in (tmp_path / "runs" / "texts").glob("*"):
+        config = json.loads((folder / "spec.json").read_text())["config"]
+        parts.setdefault(config["part"], []).append(set(pd.read_parquet(folder / "prompts.parquet")["prompt_id"]))
+    assert {part: len(found) for part, found in parts.items()} == {"methods": 2, "judge": 1, "test": 1}
+    assert not parts["test"][0] & (parts["judge"][0] | parts["methods"][0] | parts["methods"][1])
+    assert not parts["judge"][0] & (parts["methods"][0] | parts["methods"][1])
+    study = replace(tiny("tldr_summarization", answers.Common()), pairs=str(sources[1]), answers=str(sources[3]))
+    make = AnswerRuns(study)
+    table = answer_table(tmp_path / "runs", make.answers(make.reference, 0.0, make.test_prompts()))
+    assert table["answer"].str.endswith("and so on").all()
+    for people, policies in zip(
+        comparisons(table, as_policies_see=False), comparisons(table, as_policies_see=True), strict=True
+    ):
+        assert people.opponent.endswith("and so on")  # whole
+        assert not policies.opponent.endswith("and so on")  # cut as the policies' are, with the blank that training saw
+        assert policies.opponent.startswith(" ")
+        assert policies.prompt.endswith("\nTL;DR:")
+        assert people.prompt.startswith("TITLE")
+        assert people.policy == policies.policy.strip()
+
+
+def test_a_difference_that_never_varies():
+    assert p_value(pd.Series([0.0] * 5)) == 1
+    assert p_value(pd.Series([1.0] * 5)) == 2**-4  # five equal signs
