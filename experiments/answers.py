@@ -205,6 +205,8 @@ def facts_of(
     from suite.runs.answer_study import REFERENCE_ANSWERS
 
     prompts = measured[0].answers.prompts
+    own_answers = prompts.config["part"] == "test" and prompts.config["task"] == study.task and not study.answers
+    against = "the chosen answer" if own_answers else REFERENCE_ANSWERS[prompts.config["task"]]
     judge = f"{arguments.judge}, template {template}"
     if judge_spec:
         whose = "fitted to the half of the pairs that no method sees" if arguments.judge == OWN else (
@@ -216,8 +218,7 @@ def facts_of(
         )
     model = Path(study.model).name
     caption = [
-        f"Profile {study.profile}, {model}; win rate against {REFERENCE_ANSWERS[prompts.config['task']]}; answers of at most "
-        f"{study.max_new_tokens} tokens.",
+        f"Profile {study.profile}, {model}; win rate against {against}; answers of at most {study.max_new_tokens} tokens.",
         f"Judge: {judge}.",
     ]
     if make.invented:

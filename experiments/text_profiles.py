@@ -70,6 +70,8 @@ def study_of(task: str, arguments: Common) -> Any:
         )  # fmt: skip
     else:
         study = paper_study(task, known, shared)
+    if arguments.pairs and not arguments.answers:  # the chosen answers of the pairs are the references
+        study = replace(study, answers=None)
     if arguments.model:  # a model before fine-tuning
         study = replace(study, base=None, sft=study.sft or replace(study.optim, lr=1e-5, num_snapshots=1))
     if task != "hh_dialogue":  # no curve over training is drawn

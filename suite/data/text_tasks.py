@@ -177,25 +177,10 @@ def read_part(
         UserError: Nothing usable is left.
     """
     counts: Counter[str] = Counter()
-    answered = splits if tests is None else tests
-    test_ids: set[str] | None = None
-    if "test" in answered:
-        test_ids = {prompt_id(task, example.messages) for example in _examples(task, answered["test"], Counter())}
-    train = {"train"} & splits.keys() or splits.keys() - {"test"}
-    wanted = {"test"} if part == "test" and "test" in splits else train
-    found: list[tuple[str, TextExample]] = []
-    for name, rows in splits.items():
-        if name not in wanted:
-            continue
-        for example in _examples(task, rows, counts):
-            identifier = prompt_id(task, example.messages)
-            is_test = is_test_prompt(identifier) if test_ids is None else identifier in test_ids
-            if part != ("test" if is_test else half_of(identifier)):
-                counts["of another part"] += 1
-            elif single_turn and part == "test" and len(example.messages) > 1:
-                counts["several turns"] += 1
-            else:
-                found.append((identifier, example))
+    found = _of_part(task, splits, part, tests, counts)
+    if single_turn and part == "test":
+        single = [pair for pair in found if len(pair[1].messages) == 1]
+        counts["several turns"], found = len(found) - len(single), single
     kept: list[TokenisedExample] = []
     seen: set[str] = set()
     for identifier, example in sorted(found, key=lambda pair: pair[0]):
@@ -211,6 +196,32 @@ def read_part(
     if not kept:
         raise UserError(f"{task.name}, {part}: no usable example ({dict(counts)}); raise the length limits or use other data")
     return kept, {**counts, "used": len(kept)}
+
+
+def _of_part(
+    task: TextTask,
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    part: Part,
+    tests: Mapping[str, Iterable[Mapping[str, Any]]] | None,
+    counts: Counter[str],
+) -> list[tuple[str, TextExample]]:
+    """The examples of a part with their prompts' ids; `counts` is filled with what was read and left out."""
+    answered = splits if tests is None else tests
+    test_ids: set[str] | None = None
+    if "test" in answered:
+        test_ids = {prompt_id(task, example.messages) for example in _examples(task, answered["test"], Counter())}
+    train = {"train"} & splits.keys() or splits.keys() - {"test"}
+    wanted = {"test"} if part == "test" and "test" in splits else train
+    found = []
+    for name in sorted(wanted):
+        for example in _examples(task, splits[name], counts):
+            identifier = prompt_id(task, example.messages)
+            is_test = is_test_prompt(identifier) if test_ids is None else identifier in test_ids
+            if part == ("test" if is_test else half_of(identifier)):
+                found.append((identifier, example))
+            else:
+                counts["of another part"] += 1
+    return found
 
 
 def is_test_prompt(identifier: str) -> bool:

@@ -22,6 +22,7 @@ class RewardJudge:
 
     def __init__(self, name: str, reward: RewardFunction, *, digest: str) -> None:
         self.name, self.reward = name, reward
+        self._known: dict[tuple[str, str], float] = {}
         self.identity: Mapping[str, Any] = {"model": digest}
 
     def answer(
@@ -33,7 +34,9 @@ class RewardJudge:
         """See `suite.judges.judging.Judge`."""
         for at in range(0, len(questions), QUESTIONS_AT_ONCE):
             asked = [question for question in questions[at : at + QUESTIONS_AT_ONCE] if on_start(question)]
-            prompts = [question.comparison.prompt for question in asked]
-            values = self.reward([*prompts, *prompts], [*(q.a for q in asked), *(q.b for q in asked)])
-            for question, a, b in zip(asked, values[: len(asked)], values[len(asked) :], strict=True):
-                on_answer(question, Answer(of_numbers(a, b), f"r(A) = {float(a):.6g}, r(B) = {float(b):.6g}"))
+            sides = {(q.comparison.prompt, text): None for q in asked for text in (q.a, q.b)}
+            if new := [side for side in sides if side not in self._known]:  # an answer is read once, whatever it is compared to
+                self._known.update(zip(new, map(float, self.reward(*map(list, zip(*new, strict=True)))), strict=True))
+            for question in asked:
+                a, b = (self._known[question.comparison.prompt, text] for text in (question.a, question.b))
+                on_answer(question, Answer(of_numbers(a, b), f"r(A) = {a:.6g}, r(B) = {b:.6g}"))

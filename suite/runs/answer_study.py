@@ -18,8 +18,10 @@ from suite.sources import data_digest, resolve_model
 from suite.training.loop import OptimConfig
 from suite.training.reward_modeling import RewardModelConfig
 
-REFERENCE_ANSWERS = {"hh_dialogue": "the chosen reply", "tldr_summarization": "the reference summary",
-                     "cnn_dm_transfer": "the article's highlights"}  # fmt: skip
+REFERENCE_ANSWERS = {
+    "hh_dialogue": "the chosen answer", "tldr_summarization": "the reference summary",
+    "cnn_dm_transfer": "the article's highlights",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
