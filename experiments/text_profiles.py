@@ -64,9 +64,9 @@ def study_of(task: str, arguments: Common) -> Any:
         optim = OptimConfig(batch_size=16, micro_batch_size=4, warmup_steps=4, num_snapshots=4, precision=fast)
         study = AnswerStudy(
             profile, model=arguments.model or local_model(arguments.runs), pairs=known.pairs, answers=known.answers or None,
-            sft=replace(optim, lr=1e-5, num_snapshots=1), train_pairs=304, judge_pairs=608, test_prompts=64,
+            sft=replace(optim, lr=1e-5, num_snapshots=1), train_pairs=304, judge_pairs=304, test_prompts=64,
             max_prompt_tokens=192, max_new_tokens=64, optim=optim,
-            reward_model=replace(optim, lr=1e-5), lora_rank=16, sampler_dtype=fast, rows=20_000, **shared,
+            reward_model=replace(optim, lr=5e-5), lora_rank=16, sampler_dtype=fast, rows=20_000, **shared,
         )  # fmt: skip
     else:
         study = paper_study(task, known, shared)
