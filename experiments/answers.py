@@ -82,13 +82,12 @@ def parse_numbers(text: str, option: str, *, least: float = 0.0) -> list[float]:
 
 def chosen_methods(methods: Mapping[str, Mapping[str, Any]], names: str, make: Any, seed: int) -> list[Any]:
     """The answerers of a profile's methods, or of those that --methods names (others with their defaults)."""
-    from suite.registry import load_method
     from suite.runs.answer_study import Answerer
 
     chosen = [name.strip() for name in names.split(",") if name.strip()] or list(methods)
     found = []
     for name in chosen:
-        method, setting = load_method(name), methods.get(name, {})
+        method, setting = make.method(name), methods.get(name, {})
         if method.evaluated_from_pool:
             n = setting.get("n", method.Config().n)
             found.append(Answerer(method.name, f"n = {n}", n=n))

@@ -142,6 +142,8 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch, capsys):
     [
         (run_hh_dialogue, ("--temperatures", "0,x"), "--temperatures '0,x'"),
         (run_hh_dialogue, ("--methods", "dpoo"), "did you mean 'dpo'"),
+        (run_hh_dialogue, ("--methods", "ppo_gt"), "needs gold_reward"),
+        (run_hh_dialogue, ("--methods", "best_of_n_gt"), "needs gold_reward"),
         (run_hh_dialogue, ("--pairs", "/nowhere.jsonl"), "/nowhere.jsonl"),
         (run_hh_dialogue, ("--pairs", "hh.jsonl"), "hh.jsonl"),
         (run_hh_dialogue, ("--judge", "human:alice.csv"), "--write-answers"),

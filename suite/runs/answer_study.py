@@ -167,9 +167,20 @@ class AnswerRuns:
         inputs = {**self.base, "prompts": texts, "pairs": texts}
         return self.spec("reward_model", config, inputs, title, 6 * self._tokens(size, study.reward_model))
 
+    def method(self, name: str) -> Any:
+        """A method by name.
+
+        Raises:
+            UserError: It needs what human preferences do not give.
+        """
+        method = load_method(name)
+        if absent := method.needs & {"gold_reward", "rankings", "texts"}:
+            raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}; there are only preference pairs here")
+        return method
+
     def train(self, name: str, setting: Mapping[str, Any], seed: int) -> Answerer:
         """The last policy of a run; a method that trains nothing is given the model before fine-tuning."""
-        study, method, target = self.study, load_method(name), resolve(name)
+        study, method, target = self.study, self.method(name), resolve(name)
         config = method_config(method, name, setting, study)
         label = ", ".join(f"{key} = {value}" for key, value in setting.items())
         modules = [target.partition(":")[0]]
