@@ -36,6 +36,7 @@ Grid = Mapping[str, Sequence[Mapping[str, Any]]]
 LEARNING_RATES = {
     "dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5,
     "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5, "ppo": 1e-4, "ppo_gt": 1e-4,
+    "trl_dpo": 1e-5, "trl_sft": 3e-5,  # those of ours, to be compared
 }  # fmt: skip
 
 BEST_OF_N = [{"n": 2**k} for k in range(1, 7)]
@@ -69,6 +70,16 @@ GRIDS: dict[str, Grid] = {
         "hinge": [{"beta": 0.1}, {"beta": 1.0}],
         "pl_dpo": [{"beta": 0.1}, {"beta": 1.0}],
         "welleck": [{"alpha": 0.1}, {"alpha": 1.0}],
+    },
+    "trl": {
+        "dpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "trl_dpo": [{"beta": 0.1}, {"beta": 1.0}],
+        "preferred_ft": [{}],
+        "trl_sft": [{}],
+        "trl_kto": [{"beta": 0.1}, {"beta": 1.0}],
+        "ppo": [{"target_kl": 6.0}],
+        "trl_grpo": [{"beta": 0.04}],
+        "trl_rloo": [{"beta": 0.05}],
     },
 }
 
@@ -118,8 +129,9 @@ class Arguments:
 
     profile: str = "embedded"
     """Models, data and sizes: smoke, embedded or paper."""
-    grid: Literal["default", "paper", "variants"] = "default"
-    """default: a few settings of every method; paper: all of the paper's; variants: the DPO family."""
+    grid: Literal["default", "paper", "variants", "trl"] = "default"
+    """default: a few settings of every method; paper: all of the paper's; variants: the DPO family; trl: TRL's trainers beside
+    ours."""
     methods: str = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"
@@ -175,7 +187,8 @@ def chosen_grid(arguments: Arguments) -> Grid:
     names = [name.strip() for name in arguments.methods.split(",") if name.strip()]
     for name in names:
         resolve(name)
-    return {name: grid.get(name, GRIDS["variants"].get(name, [{}])) for name in names}
+    known = {**GRIDS["trl"], **GRIDS["variants"], **grid}
+    return {name: known.get(name, [{}]) for name in names}
 
 
 def chosen_study(arguments: Arguments) -> Any:

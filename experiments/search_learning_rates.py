@@ -19,6 +19,7 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def main() -> int:
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
-    grid = {**GRIDS["variants"], **GRIDS["default"]}
+    grid = first_settings()
     base = replace(
         profiles()["embedded"], train_prompts=arguments.train_prompts, validation_prompts=arguments.validation_prompts
     )
@@ -121,7 +122,12 @@ def main() -> int:
 
 def target_of(method: str) -> float | None:
     """The KL that the method's first setting steers to, nats."""
-    return {**GRIDS["variants"], **GRIDS["default"]}[method][0].get("target_kl")
+    return first_settings()[method][0].get("target_kl")
+
+
+def first_settings() -> dict[str, Any]:
+    """The grids that can be searched: those of every method that is trained."""
+    return {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
 
 
 def choose(scores: pd.DataFrame) -> dict[str, float]:

@@ -1,0 +1,121 @@
+"""TRL's trainers as methods: they see our tokens, in our order, and with equal settings TRL's DPO is ours."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("trl")
+
+from baselines import trl_methods
+from baselines.trl_methods import TRLDPO, TRLGRPO, TRLKTO, TRLDPOConfig, TRLKTOConfig, id_tokenizer, in_our_order
+from suite.data.tasks.exact_world import ExactWorld, tiny_language_model, word_tokenizer
+from suite.errors import UserError
+from suite.interfaces import TrainingData
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.runs.run_store import RunSpec
+from suite.training.dpo import DPO, DPOConfig
+from suite.training.loop import OptimConfig
+from suite.trial import QuietRun, Trial
+
+WORLD = ExactWorld()
+OPTIM = OptimConfig(lr=5e-4, batch_size=24, micro_batch_size=8, warmup_steps=3, num_snapshots=2)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return CausalLMPolicy(tiny_language_model(), word_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def pairs(reference):
+    with torch.no_grad():
+        table = WORLD.log_probs(reference.model).double()
+    return WORLD.sample_pairs(table, WORLD.word_rewards(), 100, seed=0)
+
+
+def run_in(folder, seed=0):
+    run = QuietRun(folder, RunSpec("check", {"seed": seed}))
+    run.directory.mkdir(parents=True)
+    return run
+
+
+def seen_by(method, config, pairs, reference, folder, monkeypatch):
+    """The rows a trainer is about to train on."""
+    found = []
+    monkeypatch.setattr(trl_methods, "_train", lambda trainer, *rest: found.append(trainer.train_dataset))
+    method().train(TrainingData(pairs=pairs, max_new_tokens=3), reference, config, run_in(folder))
+    return found[0].to_list()
+
+
+def test_dpo_trains_on_exactly_our_tokens_in_our_order(pairs, reference, tmp_path, monkeypatch):
+    assert {p.chosen.truncated for p in pairs} == {True, False}
+    rows = seen_by(TRLDPO, TRLDPOConfig(optim=OPTIM), pairs, reference, tmp_path, monkeypatch)
+    ordered = in_our_order(pairs, OPTIM, 0)
+    assert ordered != list(pairs)
+    assert [tuple(row["prompt_ids"]) for row in rows] == [p.chosen.prompt.ids for p in ordered]
+    for side in ("chosen", "rejected"):
+        assert [tuple(row[f"{side}_ids"]) for row in rows] == [getattr(p, side).ids for p in ordered]
+
+
+def test_kto_trains_on_exactly_our_tokens_too(pairs, reference, tmp_path, monkeypatch):
+    rows = seen_by(TRLKTO, TRLKTOConfig(optim=OPTIM), pairs, reference, tmp_path, monkeypatch)
+    sides = [side for p in in_our_order(pairs, OPTIM, 0) for side in (p.chosen, p.rejected)]
+    assert [tuple(row["completion_ids"]) for row in rows] == [side.ids for side in sides]
+    assert [row["label"] for row in rows] == [True, False] * len(pairs)
+    assert max(i for row in rows for i in row["KL_completion_ids"]) < reference.model.config.vocab_size  # no mark is left
+
+
+def test_with_equal_settings_trls_dpo_is_ours(pairs, reference, tmp_path):
+    """Short last batch, micro-batches, truncated completions, warm-up and clipping included."""
+    data = TrainingData(pairs=pairs, max_new_tokens=3)
+    optim = replace(OPTIM, num_epochs=1)
+    ours = DPO().train(data, reference, DPOConfig(beta=0.5, optim=optim), run_in(tmp_path / "ours"))
+    theirs = TRLDPO().train(data, reference, TRLDPOConfig(beta=0.5, optim=optim), run_in(tmp_path / "theirs"))
+    every = [c for some in WORLD.completions for c in some]
+    moved = (ours.log_prob(every) - reference.log_prob(every)).abs().max()
+    assert moved > 0.02
+    assert (ours.log_prob(every) - theirs.log_prob(every)).abs().max() < 0.02 * moved
+    assert ours.tokens_trained == theirs.tokens_trained
+
+
+def test_grpos_reward_is_asked_for_decoded_text_without_eos(tmp_path):
+    trial = Trial(TRLGRPO, tmp_path)
+    asked = []
+
+    def score(prompts, completions):
+        asked.extend(zip(prompts, completions, strict=True))
+        return [float(len(text)) for text in completions]
+
+    config = TRLGRPO.Config(num_steps=1, samples_per_step=16, num_generations=4, optim=replace(OPTIM, num_snapshots=1))
+    data = TrainingData(prompts=trial.world.prompts, reward=score, max_new_tokens=3)
+    policy = TRLGRPO().train(data, trial.reference, config, run_in(tmp_path / "run"))
+    spelled = {c.text for some in trial.world.completions for c in some}
+    assert len(asked) == 16
+    assert {text for _, text in asked} <= spelled
+    assert {prompt for prompt, _ in asked} <= {p.text for p in trial.world.prompts}
+    assert policy.tokens_sampled >= 16
+
+
+def test_samples_that_make_no_whole_groups_are_refused(tmp_path):
+    trial = Trial(TRLGRPO, tmp_path)
+    with pytest.raises(UserError, match="no multiple of num_generations"):
+        TRLGRPO().train(
+            TrainingData(prompts=trial.world.prompts, reward=lambda p, c: [0.0] * len(c), max_new_tokens=3), trial.reference,
+            TRLGRPO.Config(samples_per_step=10, num_generations=4), run_in(tmp_path / "run"),
+        )  # fmt: skip
+
+
+def test_without_trl_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(UserError, match="pip install"):
+        trl_methods.import_trl()
+
+
+def test_the_id_tokenizer_reads_back_what_it_writes(reference):
+    tokenizer = id_tokenizer(reference)
+    eos = reference.tokenizer.eos_token_id
+    others = [i for i in range(reference.model.config.vocab_size) if i != eos]
+    assert tokenizer(" ".join(map(str, others)) + " <eos>")["input_ids"] == [*others, eos]
+    assert tokenizer.eos_token_id == eos
