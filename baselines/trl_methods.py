@@ -57,7 +57,7 @@ class TRLSFTConfig:
 
 @dataclass(frozen=True)
 class TRLGRPOConfig:
-    """Settings of TRL's GRPOTrainer; of `optim` the learning rate, clip, precision and snapshots count, the optimizer is Adam."""
+    """Settings of TRL's GRPOTrainer. Of `optim` learning rate, clip, precision and snapshots count; the optimizer is Adam."""
 
     beta: float = 0.04
     """Weight of the per-token KL estimate (k3) in the loss; TRL's default is 0, DeepSeekMath's 0.04."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,10 +48,6 @@ def open_judge(
 
         return LocalJudge(name, CausalLMPolicy.load(folder, device=device), template, digest=digest, seed=seed)
     from suite.judges.reward_judge import RewardJudge
-    from suite.rewards.reward_model import RewardModel
-    from suite.rewards.text_rewards import ClassifierReward
+    from suite.rewards.open_reward import open_reward
 
-    config = Path(folder) / "config.json"
-    labels = json.loads(config.read_text()).get("id2label", {}) if config.exists() else {}
-    reward = (RewardModel if len(labels) == 1 else ClassifierReward).load(folder, device=device)
-    return RewardJudge(name, reward, digest=digest)
+    return RewardJudge(name, open_reward(folder, device=device), digest=digest)

@@ -30,11 +30,11 @@ from suite.evaluation.reward_kl import (
     score,
 )
 from suite.files import write_atomically
-from suite.interfaces import TrainingData
+from suite.interfaces import RewardFunction, TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method
+from suite.rewards.open_reward import open_reward
 from suite.rewards.reward_model import RewardModel
-from suite.rewards.text_rewards import ClassifierReward
 from suite.runs.code_hash import code_hash
 from suite.runs.run_store import Run
 from suite.training.loop import autocast
@@ -63,8 +63,8 @@ def load_policy(run: Run, directory: Path) -> Any:
     return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=device, lora_rank=rank)
 
 
-def gold_reward(run: Run) -> ClassifierReward:
-    return ClassifierReward.load(run.spec.where["gold_reward"], device=run.spec.where.get("device", "cpu"))
+def gold_reward(run: Run) -> RewardFunction:
+    return open_reward(run.spec.where["gold_reward"], device=run.spec.where.get("device", "cpu"))
 
 
 def fine_tune(run: Run) -> None:

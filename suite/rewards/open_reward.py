@@ -1,0 +1,63 @@
+"""A reward by its name on the command line: a folder, a Hub name resolved to one, or module:function."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from suite.errors import UserError
+from suite.interfaces import RewardFunction
+
+
+def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
+    """A two-class text classifier (P(positive)), a one-label reward model, or a function of your own.
+
+    Args:
+        name: Folder of a `save_pretrained` model; or module:function, called as `function(prompts, completions)` with two lists
+            of texts, which returns one number each. The module is found as `python -m` would find it.
+        device: Of a model.
+
+    Raises:
+        UserError: There is no such model or function, or it is none.
+    """
+    if is_function(name):
+        return _function(name)
+    from suite.rewards.reward_model import RewardModel
+    from suite.rewards.text_rewards import ClassifierReward
+
+    config = Path(name) / "config.json"
+    labels = json.loads(config.read_text()).get("id2label", {}) if config.exists() else {}
+    return (RewardModel if len(labels) == 1 else ClassifierReward).load(name, device=device)
+
+
+def is_function(name: str) -> bool:
+    """Whether `name` has the form module:function."""
+    module, _, function = name.partition(":")
+    return function.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _function(name: str) -> RewardFunction:
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        function: Any = pkgutil.resolve_name(name)
+    except Exception as error:  # an outside module may raise anything while it is imported
+        raise UserError(f"reward {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise UserError(f"reward {name!r} is a {type(function).__name__}; expected a function of (prompts, completions)")
+
+    def checked(prompts: Any, completions: Any) -> list[float]:
+        values = [float(value) for value in function(list(prompts), list(completions))]
+        if len(values) != len(completions):
+            raise UserError(
+                f"reward {name!r} returned {len(values)} values for {len(completions)} completions; one each is needed"
+            )
+        for place, value in enumerate(values):
+            if value != value or value in (float("inf"), float("-inf")):
+                raise UserError(f"reward {name!r} returned {value} for {completions[place]!r}; finite numbers are needed")
+        return values
+
+    return checked
