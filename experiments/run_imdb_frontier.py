@@ -221,7 +221,7 @@ def chosen_study(arguments: Arguments) -> Any:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    from suite.figures.report import write_report
+    from suite.figures.report import sentiment_heading, write_deviations, write_report
     from suite.files import check_writable
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
@@ -240,7 +240,9 @@ def main() -> int:
     if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
         return 1
     command = " ".join(["python experiments/run_imdb_frontier.py", *sys.argv[1:]])
-    print("\n" + write_report(arguments.runs, plan, grid, seeds, out=out, workers=workers, command=command))
+    write_deviations(out, plan, grid, seeds)
+    heading = sentiment_heading(arguments.runs, plan)
+    print("\n" + write_report(arguments.runs, plan, out=out, workers=workers, command=command, heading=heading))
     print(f"Written to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 1 if failed else 0
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from suite.maths.frontier import Frontier, hull_indices
 from suite.records import POINT, REFERENCE, wide
 
 MAX_KL = 10.0
+RATES = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
 TIED = 0.02
 
 
@@ -41,7 +43,7 @@ class Arguments:
 
     methods: str = "dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck,ppo,ppo_gt"
     """Comma-separated methods of the default grid and of the variants."""
-    rates: str = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
+    rates: str = RATES
     """Comma-separated candidates, the same for every method."""
     train_prompts: int = 512
     """Training prefixes; fewer than in the study, to be affordable."""
@@ -60,26 +62,18 @@ class Arguments:
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.files import check_writable, write_atomically
-    from suite.runs.collect import collect
-    from suite.runs.study import plan_study
-    from suite.runs.sweep import available_cores, closure, print_plan, run_all
+    from suite.runs.sweep import available_cores, print_plan, run_all
 
-    grid = first_settings()
     base = replace(
         profiles()["embedded"], train_prompts=arguments.train_prompts, validation_prompts=arguments.validation_prompts
     )
-    try:
-        rates = [float(rate) for rate in arguments.rates.split(",")]
-    except ValueError:
-        raise UserError(f"--rates {arguments.rates!r}: expected comma-separated numbers, for example 1e-5,1e-4") from None
-    plans = {}
+    rates, plans = parse_rates(arguments.rates), {}
     for method in (name.strip() for name in arguments.methods.split(",") if name):
+        grid = first_settings()
         trained = [name for name, settings in grid.items() if "n" not in settings[0]]
         if method not in trained:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, trained)}")
-        for rate in rates:
-            study = replace(base, learning_rates={method: rate})
-            plans[method, rate] = plan_study(study, {method: grid[method][:1]}, [0], test=False)
+        plans |= plans_of(base, method, grid[method][0], rates)
     targets = [spec for plan in plans.values() for spec in plan.targets]
     print_plan(arguments.runs, targets)
     if arguments.dry_run:
@@ -88,13 +82,7 @@ def main() -> int:
         check_writable(folder)
     outcomes = run_all(arguments.runs, targets, workers=arguments.workers or min(8, available_cores()))
     failed = {outcome.spec.key for outcome in outcomes}
-    tables = []
-    for (method, rate), plan in plans.items():
-        if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
-            tables.append(pd.DataFrame([{"searched": method, "lr": rate, "metric": None}]))
-            continue
-        records, _ = collect(arguments.runs, plan, experiment="learning_rates")
-        tables.append(records.assign(searched=method, lr=rate, train_prompts=arguments.train_prompts))
+    tables = records_of(arguments.runs, plans, failed)
     path = arguments.out / "records.csv"
     if path.exists():
         earlier = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"setting": ""})
@@ -105,7 +93,7 @@ def main() -> int:
     scores = score_table(records)
     if scores["score"].isna().all():
         raise UserError("no rate of any method gave a policy: all diverged or failed; see error.log of the runs named above")
-    chosen = choose(scores)
+    chosen = choose(scores, {name for name, settings in first_settings().items() if settings[0].get("target_kl")})
     write_atomically(path, lambda path: records.to_csv(path, index=False, float_format="%.6g"))
     write_atomically(arguments.out / "chosen.json", lambda path: path.write_text(json.dumps(chosen, indent=1) + "\n"))
     page = (
@@ -120,24 +108,53 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def target_of(method: str) -> float | None:
-    """The KL that the method's first setting steers to, nats."""
-    return first_settings()[method][0].get("target_kl")
+def parse_rates(text: str) -> list[float]:
+    """Comma-separated learning rates."""
+    try:
+        return [float(rate) for rate in text.split(",")]
+    except ValueError:
+        raise UserError(f"--rates {text!r}: expected comma-separated numbers, for example 1e-5,1e-4") from None
+
+
+def plans_of(base: Any, method: str, setting: Mapping[str, Any], rates: Sequence[float]) -> dict[tuple[str, float], Any]:
+    """(method, rate) → the plan that tries the rate on validation prompts."""
+    from suite.runs.study import plan_study
+
+    plans = {}
+    for rate in rates:
+        study = replace(base, learning_rates={**base.learning_rates, method: rate})
+        plans[method, rate] = plan_study(study, {method: [setting]}, [0], test=False)
+    return plans
+
+
+def records_of(runs: Path, plans: Mapping[tuple[str, float], Any], failed: set[str]) -> list[pd.DataFrame]:
+    """The records of finished plans, and a row without a metric for each that failed."""
+    from suite.runs.collect import collect
+    from suite.runs.sweep import closure
+
+    tables = []
+    for (method, rate), plan in plans.items():
+        if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
+            tables.append(pd.DataFrame([{"searched": method, "lr": rate, "metric": None}]))
+            continue
+        records, _ = collect(runs, plan, experiment="learning_rates")
+        tables.append(records.assign(searched=method, lr=rate, train_prompts=plan.study.train_prompts))
+    return tables
+
+
+def choose(scores: pd.DataFrame, steered: Container[str]) -> dict[str, float]:
+    """The rate of the best score; of a method that is `steered` to a target KL, the largest of those tied with it."""
+    chosen = {}
+    for method, rows in scores.dropna(subset="score").groupby("method", sort=False):
+        tied = TIED if method in steered else 0.0
+        good = rows[rows["score"] >= rows["score"].max() - tied]
+        chosen[str(method)] = float(good["lr"].astype(float).max() if tied else good.iloc[0]["lr"])
+    return chosen
 
 
 def first_settings() -> dict[str, Any]:
     """The grids that can be searched: those of every method that is trained."""
     return {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
-
-
-def choose(scores: pd.DataFrame) -> dict[str, float]:
-    """The rate of the best score; of a method with a target KL, the largest of those that are tied with it."""
-    chosen = {}
-    for method, rows in scores.dropna(subset="score").groupby("method", sort=False):
-        tied = TIED if target_of(str(method)) else 0.0
-        good = rows[rows["score"] >= rows["score"].max() - tied]
-        chosen[str(method)] = float(good["lr"].astype(float).max() if tied else good.iloc[0]["lr"])
-    return chosen
 
 
 def score_table(records: pd.DataFrame) -> pd.DataFrame:

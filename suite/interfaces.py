@@ -162,6 +162,8 @@ class Method(Protocol):
             (learned or gold); then nothing is trained, and the shared pool of reference samples gives its place on the
             frontier (Best-of-N).
         trained: Optional; False for a method that trains nothing (prompting), has no `optim` and keeps one snapshot.
+        grid: Optional; settings to sweep, a sequence of mappings from fields of `Config` to values (compare_method.py).
+        resumable: Optional; False for a method that starts again after a kill (TRL's trainers).
     """
 
     name: ClassVar[str]

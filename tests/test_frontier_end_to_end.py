@@ -1,5 +1,6 @@
 """The README's smoke command, whole; then started again; then killed in the middle and started again."""
 
+import json
 import math
 import os
 import re
@@ -96,6 +97,7 @@ def test_it_leaves_everything_it_promises(finished):
         "training.png",
         "training.svg",
         "about.json",
+        "runs.json",
         "health.csv",
         "ideal.csv",
         "comparisons.csv",
@@ -212,3 +214,81 @@ def test_killed_at_any_moment_it_ends_with_the_same_records(finished, tmp_path, 
     whole = records(finished[0])
     same = whole[whole["method"].isin(["DPO", "SFT (reference)"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(records(tmp_path).reset_index(drop=True), same)
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory):
+    """The example package, installed as a stranger's would be."""
+    target = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source") / "package"
+    shutil.copytree(ROOT / "tests" / "example_package", source)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return os.environ | {"PYTHONPATH": str(target), "HF_HUB_OFFLINE": "1"}
+
+
+def compare(folder, environment, *more, out="compared"):
+    script = SCRIPT.with_name("compare_method.py")
+    arguments = ["--profile", "smoke", "--runs", folder / "runs", "--out", folder / out, *more]
+    return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True, env=environment)
+
+
+def test_a_method_from_outside_is_compared_with_recorded_baselines(finished, outside):
+    """By its entry-point name: checked, searched, swept over its own grid, with the baselines' numbers as they were."""
+    folder, _ = finished
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    recorded = ["--against", "dpo,ppo,best_of_n", "--reuse-records", folder / "out"]
+    done = compare(folder, outside, "--method", "slic", "--rates", "1e-5,1e-4", *recorded)
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = folder / "compared"
+    page = (out / "verdict.md").read_text()
+    assert re.search(r"\*\*SLiC is .*DPO.*, .*PPO and .*Best-of-N\*\*", page)
+    assert "Holm over 15 comparisons" in page
+    assert "of 2 candidates" in page
+    assert page.count("- ok: ") == 9
+    assert "Settings swept: slic 2, dpo 2, ppo 1, best_of_n 6" in page
+    key = ["method", "setting", "seed", "step", "split", "metric"]
+    ours, theirs = (
+        pd.read_csv(folder / name / "records.csv", keep_default_na=False).set_index(key) for name in ("compared", "out")
+    )
+    assert {"SLiC", "DPO", "PPO", "Best-of-N", "SFT (reference)"} == set(ours.index.get_level_values("method"))
+    assert {"delta = 1.0", "delta = 5.0"} == set(ours.loc["SLiC"].index.get_level_values("setting"))
+    for method in ("DPO", "PPO", "Best-of-N", "SFT (reference)"):
+        assert (ours.loc[method]["value"] == theirs.loc[method]["value"]).all()
+    assert "SLiC" in (out / "summary.md").read_text()
+    assert before == {path.name: path.read_bytes() for path in (folder / "out").iterdir()}  # read, not written
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--seeds", "3"], r"train 'DPO beta = 0.1 seed 3' is not among the recorded runs"),
+        (["--micro-batch-size", "4"], r"micro_batch_size is 4 here, \d+ in the records"),
+        (["--against", "ipo_sum"], r"'IPO \(sum\) beta = 0.1 seed 0' is not among the recorded runs"),
+    ],
+)
+def test_records_of_other_runs_are_refused_with_the_reason(finished, outside, more, reason):
+    folder, _ = finished
+    done = compare(folder, outside, "--method", "slic", "--reuse-records", folder / "out", *more, "--dry-run")
+    assert done.returncode != 0
+    assert re.search(reason, done.stderr)
+    assert "Leave the option out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_changed_loss_or_other_prompts_are_refused_too(finished, outside, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder / "out", tmp_path / "recorded")
+    path = tmp_path / "recorded" / "runs.json"
+    runs = json.loads(path.read_text())
+    path.write_text(json.dumps({**runs, "prompts": {**runs["prompts"], "test": "0"}}))
+    command = ["--method", "slic", "--rates", "1e-5", "--reuse-records", tmp_path / "recorded"]
+    done = compare(folder, outside, *command)
+    assert done.returncode != 0
+    assert "test prompts drawn on this machine are not those of the records" in done.stderr
+    (train,) = [run for run in runs["runs"].values() if run["title"] == "DPO beta = 0.1 seed 0"]
+    others = {name: run for name, run in runs["runs"].items() if "beta = 0.1" not in run["title"]}
+    path.write_text(json.dumps({**runs, "runs": {**others, "other": {**train, "code": "older"}}}))
+    done = compare(folder, outside, *command, "--dry-run")
+    assert "train 'DPO beta = 0.1 seed 0': the code has changed since the records were made" in done.stderr

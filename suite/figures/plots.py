@@ -97,7 +97,7 @@ def reward_kl_frontier(
         ax.plot(0, row["reward"], "*", color="black", ms=12, label=reference, zorder=4)
     ax.set_xlim(-0.02 * limit, limit)
     ax.set_xlabel("KL(π ‖ π_ref), nats per completion")
-    ax.set_ylabel("gold reward, P(positive)")
+    ax.set_ylabel("gold reward")
     ax.grid(alpha=0.25)
     ax.legend(fontsize=7, loc="lower right")
     return notes
@@ -194,7 +194,7 @@ def reward_within_budget(
     start = test[test["method"] == reference]
     if len(start):
         ax.axhline(start.iloc[0]["reward"], color="0.6", lw=0.8, ls=":", label=reference)
-    ax.set_ylabel("gold reward, P(positive)")
+    ax.set_ylabel("gold reward")
     ax.grid(alpha=0.25)
     if of == "compute":
         ax.set_xlabel("compute at most, million forward tokens (a trained one counts 3)")

@@ -14,12 +14,13 @@ import pandas as pd
 
 from suite.comparisons import compare, frontiers
 from suite.figures import summary
-from suite.figures.results import IDEAL_COLUMNS, Results, draw_all
+from suite.figures.results import Results, draw_all
 from suite.files import write_atomically
 from suite.runs import collect
-from suite.runs.costs import training_metrics
+from suite.runs.collect import Tables, tables_of
 from suite.runs.deviations import deviations
-from suite.runs.health import degenerate_samples, health_table
+from suite.runs.health import degenerate_samples
+from suite.runs.reuse import together, write_runs
 from suite.runs.run_store import facts
 from suite.runs.study import Plan
 from suite.runs.sweep import closure
@@ -42,42 +43,61 @@ EQUAL_COMPUTE = (
 
 
 def write_report(
-    runs: Path, plan: Plan, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int],
-    *, out: Path, workers: int, command: str,
+    runs: Path, plan: Plan, *, out: Path, workers: int, command: str, heading: Sequence[str], against: str = "DPO",
+    recorded: Tables | None = None,
 ) -> str:  # fmt: skip
     """Write to `out` the tables (`records.csv`, `per_prompt.parquet`, `training.parquet`, `health.csv`, `ideal.csv`,
-    `comparisons.csv`, `about.json`), the figures drawn from them, `samples.md`, `deviations.md` and `summary.md`.
+    `comparisons.csv`, `about.json`, `runs.json`), the figures drawn from them, `samples.md` and `summary.md`.
+
+    Args:
+        runs: Where the plan's runs are.
+        plan: What was run.
+        out: Folder of results.
+        workers: Processes that were used.
+        command: That was given.
+        heading: First lines of the summary: title, data.
+        against: The method that the others are compared with.
+        recorded: Of other methods, measured before on the same prompts (`suite.runs.reuse`).
 
     Returns:
         The summary, to be printed.
     """
-    records, numbers = collect.collect(runs, plan, experiment="imdb_frontier")
+    tables = tables_of(runs, plan, experiment=out.name)
+    if recorded is not None:
+        tables = together(tables, recorded)
+    records, numbers = tables.records, tables.numbers
     collect.write_records(out, records, numbers)
-    training, health = training_metrics(runs, plan), health_table(runs, plan)
-    write_atomically(out / "training.parquet", lambda path: training.to_parquet(path, index=False))
-    write_table(out / "health.csv", health)
+    write_atomically(out / "training.parquet", lambda path: tables.training.to_parquet(path, index=False))
+    write_table(out / "health.csv", tables.health)
+    study = plan.study
     about = {
-        "profile": plan.study.profile, "seeds": sorted({run.seed for run in plan.trained}), "labels": plan.study.labels,
-        "test_prompts": plan.study.test_prompts, "samples_per_prompt": plan.study.samples_per_prompt,
-        "max_new_tokens": plan.study.max_new_tokens, "pool_size": plan.study.pool_size,
+        "profile": study.profile, "seeds": sorted({run.seed for run in plan.trained}), "labels": study.labels,
+        "test_prompts": int(numbers[numbers["split"] == "test"]["prompt_id"].nunique()),
+        "samples_per_prompt": study.samples_per_prompt, "max_new_tokens": study.max_new_tokens, "pool_size": study.pool_size,
+        "reward": study.reward_name, "reward_maximum": study.reward_maximum,
     }  # fmt: skip
     write_atomically(out / "about.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
-    ideal = collect.ideal_of(runs, plan)
+    write_runs(runs, plan, out)
     (out / "ideal.csv").unlink(missing_ok=True)  # of another run in the same folder
-    if ideal is not None:
-        write_table(out / "ideal.csv", pd.DataFrame({name: getattr(ideal, name) for name in IDEAL_COLUMNS}))
-    comparison = compare(frontiers(records, numbers), against="DPO", ideal=ideal)
+    if tables.ideal is not None:
+        write_table(out / "ideal.csv", tables.ideal)
+    results = Results(out)
+    comparison = compare(frontiers(records, numbers), against=against, ideal=results.ideal)
     write_table(out / "comparisons.csv", comparison)
     draw_all(out)
     samples = collect.sample_completions_of(runs, plan, prompts=4)
-    degenerate = degenerate_samples(runs, plan, health)
+    degenerate = degenerate_samples(runs, plan, tables.health)
     write_atomically(out / "samples.md", lambda path: path.write_text(summary.samples_page(samples, degenerate)))
+    page = summary_page(runs, plan, results, comparison, command=command, workers=workers, heading=heading, against=against)
+    write_atomically(out / "summary.md", lambda path: path.write_text(page))
+    return page
+
+
+def write_deviations(out: Path, plan: Plan, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int]) -> None:
+    """`deviations.md`: where a run of the paper's own experiment departs from the paper."""
     table = deviations(plan.study, grid, seeds)
     text = "# Deviations from the paper's protocol\n\nWritten by the run itself.\n\n" + table.to_markdown(index=False) + "\n"
     write_atomically(out / "deviations.md", lambda path: path.write_text(text))
-    page = summary_page(runs, plan, Results(out), comparison, command=command, workers=workers)
-    write_atomically(out / "summary.md", lambda path: path.write_text(page))
-    return page
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -85,24 +105,37 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))
 
 
-def summary_page(runs: Path, plan: Plan, results: Results, comparison: pd.DataFrame, *, command: str, workers: int) -> str:
+def sentiment_heading(runs: Path, plan: Plan) -> list[str]:
+    """Title and data of the controlled sentiment experiment."""
+    study = plan.study
+    counts = json.loads((plan.pairs.directory(runs) / "counts.json").read_text())
+    return [
+        "# Reward-KL frontier, controlled sentiment",
+        f"- profile **{study.profile}**: reference `{Path(study.reference).name}`, "
+        f"gold reward `{Path(study.gold_reward).name}`, {study.reward_name}",
+        f"- {study.train_prompts} training prefixes × {study.completions_per_prompt} completions: {counts['pairs']} pairs "
+        f"({study.labels} labels), {counts['dropped_identical']} identical and {counts['dropped_tied']} tied dropped",
+    ]
+
+
+def summary_page(
+    runs: Path, plan: Plan, results: Results, comparison: pd.DataFrame, *, command: str, workers: int,
+    heading: Sequence[str], against: str,
+) -> str:  # fmt: skip
     """The Markdown summary, also printed."""
     study, records, numbers = plan.study, results.records, results.numbers
-    counts = json.loads((plan.pairs.directory(runs) / "counts.json").read_text())
     measured = [facts(runs, spec).get("sampler_kl", 0.0) for spec in closure(plan.targets)]
     sampler = max(records[records["metric"] == "sampler_kl"]["value"].max(), *measured)
     seconds = sum(facts(runs, spec)["seconds"] for spec in closure(plan.targets))
+    title, *data = heading
     lines = [
-        "# Reward-KL frontier, controlled sentiment",
+        title,
         "",
         f"`{command}`  ",
         f"{date.today().isoformat()}, {platform.machine()}, {os.cpu_count()} cores, {workers} workers, device {study.device}; "
         f"{seconds / 60:.1f} worker-minutes in all runs together",
         "",
-        f"- profile **{study.profile}**: reference `{Path(study.reference).name}`, "
-        f"gold reward `{Path(study.gold_reward).name}`",
-        f"- {study.train_prompts} training prefixes × {study.completions_per_prompt} completions: {counts['pairs']} pairs "
-        f"({study.labels} labels), {counts['dropped_identical']} identical and {counts['dropped_tied']} tied dropped",
+        *data,
         f"- self-test at step 0 (fp32): KL = 0 and DPO loss = log 2 to 1e-4, passed by all {len(plan.trained)} training runs",
         f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (training data and pool drawn in "
         f"{study.sampler_dtype}, evaluation in float32)",
@@ -118,13 +151,13 @@ def summary_page(runs: Path, plan: Plan, results: Results, comparison: pd.DataFr
         "",
         EQUAL_KL.format(comparisons=comparison["p"].notna().sum() if "p" in comparison else 0),
         "",
-        summary.matched_kl_table(comparison),
+        summary.matched_kl_table(comparison, against=against),
         "",
         "## Reward within a compute budget",
         "",
         EQUAL_COMPUTE,
         "",
-        summary.compute_table(records, numbers, summary.compute_budgets(records)),
+        summary.compute_table(records, numbers, summary.compute_budgets(records, against=against), against=against),
         "",
         "![budgets](budgets.png)",
         "",

@@ -20,7 +20,6 @@ from suite.records import REFERENCE, over_seeds, wide, with_reward_intervals
 
 CAPTION_WIDTH = 125
 """Characters of a caption line that fit on the figure."""
-IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,18 @@ class Results:
         return table.fillna({"setting": "", "alarms": ""})
 
     @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """See `suite.comparisons.compare`."""
+        return pd.read_csv(self.folder / "comparisons.csv", keep_default_na=False, na_values=[""], dtype={"kl_budget": str})
+
+    @cached_property
     def ideal(self) -> IdealFrontier | None:
         path = self.folder / "ideal.csv"
         if not path.exists():
             return None
         table = pd.read_csv(path)
-        columns = {name: table[name].to_numpy() for name in IDEAL_COLUMNS}
-        return IdealFrontier(**columns, limit=float(table["kl"].iloc[-1]), maximum=1.0)
+        columns = {name: table[name].to_numpy() for name in table}
+        return IdealFrontier(**columns, limit=float(table["kl"].iloc[-1]), maximum=self.about.get("reward_maximum", 1.0))
 
 
 def draw_all(folder: Path, out: Path | None = None) -> list[Path]:
@@ -88,6 +92,7 @@ def draw_frontier(results: Results, out: Path) -> list[Path]:
             *notes,
         ]
         lines = [line for text in caption for line in textwrap.wrap(text, width=CAPTION_WIDTH)]
+        ax.set_ylabel(f"gold reward, {about.get('reward', 'P(positive)')}")
         figure.suptitle("Gold reward against KL to the reference", fontsize=11)
         figure.text(0.02, 0.01, "\n".join(lines), fontsize=7, va="bottom")
         figure.subplots_adjust(left=0.1, right=0.97, top=0.92, bottom=0.1 + 0.021 * len(lines))
@@ -102,6 +107,7 @@ def draw_budgets(results: Results, out: Path) -> list[Path]:
         for ax, of in zip(axes, ("kl", "compute"), strict=True):
             plots.reward_within_budget(validation, test, ax, of=of, reference=REFERENCE)
         axes[0].legend(fontsize=7, loc="lower right")
+        axes[0].set_ylabel(f"gold reward, {results.about.get('reward', 'P(positive)')}")
         axes[1].set_ylabel("")
         figure.suptitle("Best policy within a KL budget (left) and within a compute budget (right)", fontsize=11)
         figure.text(

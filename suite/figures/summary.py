@@ -27,7 +27,7 @@ def points_table(records: pd.DataFrame) -> str:
     rows = [
         {
             "method": _name(row), "setting": row["setting"], "seed": int(row["seed"]), "step": int(row["step"]),
-            "reward, P(positive)": with_interval(row, "reward"),
+            "reward": with_interval(row, "reward"),
             "KL, nats": ("≤ " if row["kl_is_bound"] else "") + with_interval(row, "kl", 2),
             "KL sampled (k1), nats": with_interval(row, "kl_k1", 2), "nats/token": with_interval(row, "kl_per_token", 3),
             "n prompts": int(row["reward_n"]), "on frontier": "yes" if row["selected"] else "",
@@ -118,11 +118,11 @@ def compute_table(records: pd.DataFrame, numbers: pd.DataFrame, budgets: Sequenc
         for method, row in best.items():
             entry = {"compute, forward tokens": f"{budget / 1e6:.2g} M", "method": method}
             if row is None:
-                rows.append({**entry, "setting": "none within the budget", "reward, P(positive)": "–", "KL, nats": "–"})
+                rows.append({**entry, "setting": "none within the budget", "reward": "–", "KL, nats": "–"})
                 continue
             values = shown.loc[tuple(row[POLICY])]
             entry["setting"] = f"{row['setting']} step {int(row['step'])}".strip()
-            entry["reward, P(positive)"] = _interval(mean_interval(values["reward"]), "{:.3f}")
+            entry["reward"] = _interval(mean_interval(values["reward"]), "{:.3f}")
             entry["KL, nats"] = _interval(mean_interval(values["kl_exact"]), "{:.2f}")
             if (other := best.get(against)) is not None and method != against:
                 theirs = shown.loc[tuple(other[POLICY])]["reward"].reindex(values.index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier
 from suite.maths.kl import best_of_n_kl_bound
 from suite.maths.statistics import expected_best_of_n, mean_interval
 from suite.records import POINT, POLICY, REFERENCE, chosen_policies
-from suite.runs.costs import cost_at, reward_model_compute
+from suite.runs.costs import cost_at, reward_model_compute, training_metrics
+from suite.runs.health import health_table
 from suite.runs.run_store import RunSpec, facts
 from suite.runs.stages import pool_column
 from suite.runs.study import Plan, PoolSetting
 
 SCHEMA = 2
+IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")
 
 # metric → (column of the samples, unit, estimator)
 MEASURED = {
-    "reward": ("reward", "P(positive)", "mean over prompts"),
+    "reward": ("reward", "", "mean over prompts"),
     "log_odds": ("log_odds", "nats", "mean over prompts"),
     "kl": ("kl_exact", "nats/completion", "exact per step"),
     "kl_k1": ("kl_k1", "nats/completion", "sampled, k1"),
@@ -30,6 +33,29 @@ MEASURED = {
     "tokens": ("tokens", "tokens/completion", "mean over prompts"),
     "sampler_kl": ("sampler_kl", "nats/completion", "sampled, k3, sampler against scorer"),
 }
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that a finished plan says, without texts: what figures and pages are made from."""
+
+    records: pd.DataFrame
+    numbers: pd.DataFrame
+    """Per prompt; see `collect`."""
+    training: pd.DataFrame
+    """See `suite.runs.costs.training_metrics`."""
+    health: pd.DataFrame
+    """See `suite.runs.health.health_table`."""
+    ideal: pd.DataFrame | None
+    """The ideal frontier's points, one row each."""
+
+
+def tables_of(root: Path, plan: Plan, *, experiment: str) -> Tables:
+    """Everything of a finished plan."""
+    records, numbers = collect(root, plan, experiment=experiment)
+    ideal = ideal_of(root, plan)
+    points = None if ideal is None else pd.DataFrame({name: getattr(ideal, name) for name in IDEAL_COLUMNS})
+    return Tables(records, numbers, training_metrics(root, plan), health_table(root, plan), points)
 
 
 def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -41,7 +67,7 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
     """
     rows: list[dict[str, Any]] = []
     numbers: list[pd.DataFrame] = []
-    common = {"experiment": experiment, "task": "imdb_sentiment", "profile": plan.study.profile, "schema": SCHEMA}
+    common = {"experiment": experiment, "task": plan.study.task, "profile": plan.study.profile, "schema": SCHEMA}
     for run in plan.trained:
         for spec in run.evaluations:
             frame = pd.read_parquet(spec.directory(root) / "samples.parquet")
@@ -62,7 +88,8 @@ def collect(root: Path, plan: Plan, *, experiment: str) -> tuple[pd.DataFrame, p
         rows += [{**common, **row} for row in pool_rows]
         numbers += pool_numbers
     records = pd.DataFrame(rows)
-    records["selected"] = _selected(records)
+    records.loc[records["metric"] == "reward", "unit"] = plan.study.reward_name
+    records["selected"] = on_hull(records)
     return records, pd.concat(numbers, ignore_index=True)
 
 
@@ -122,14 +149,14 @@ def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.
             "created_at": about["created_at"], "privileged": selects and not setting.learned, "kl_is_bound": selects,
             "compute": reward_model_compute(root, plan) if setting.learned else 0,
         }  # fmt: skip
-        for row in (_value("reward", per_prompt, "P(positive)", estimator), bound):
+        for row in (_value("reward", per_prompt, MEASURED["reward"][1], estimator), bound):
             rows.append({**point, "split": "test", **row, **about_all})
         frame = pd.DataFrame({"split": "test", "prompt_id": table.index, "sample": -1, "reward": per_prompt})
         numbers.append(frame.assign(kl_exact=np.nan if selects else 0.0, **point))
     return rows, numbers
 
 
-def _selected(records: pd.DataFrame) -> pd.Series:
+def on_hull(records: pd.DataFrame) -> pd.Series:
     """True on every row of the reference and of a policy on its method's hull."""
     chosen = {(method, *policy) for method, policies in chosen_policies(records).items() for policy in policies}
     return records[POLICY].apply(tuple, axis=1).isin(chosen) | (records["method"] == REFERENCE)
@@ -142,7 +169,7 @@ def ideal_of(root: Path, plan: Plan) -> IdealFrontier | None:
     everyone = pool_column([spec.directory(root) / "completions.parquet" for spec in plan.pool], "reward")
     start = float(everyone.iloc[:, : plan.study.pool_size].to_numpy().mean())  # the reference's reward in the records
     table = everyone.dropna()
-    return ideal_frontier(table.to_numpy(), maximum=1.0, start=start) if table.shape[1] >= 16 else None
+    return ideal_frontier(table.to_numpy(), maximum=plan.study.reward_maximum, start=start) if table.shape[1] >= 16 else None
 
 
 def write_records(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> None:

@@ -77,6 +77,11 @@ class Study:
     seed: int = 0
     """Of prompts, completions and evaluation; training seeds are the sweep's."""
     device: str = "cpu"
+    task: str = "imdb_sentiment"
+    reward_name: str = "P(positive)"
+    """What the gold reward is, for tables and figures."""
+    reward_maximum: float = 1.0
+    """No completion has a larger gold reward; infinity if there is no limit."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,7 @@ class _Specs:
 
 
 def plan_study(
-    study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int], *, test: bool = True
+    study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int], *, test: bool = True, pool: bool = True
 ) -> Plan:
     """The runs of `study` over `grid` (method → settings) and training `seeds`.
 
@@ -248,6 +253,7 @@ def plan_study(
         grid: Method name or "module:Class" → settings that replace fields of the method's Config.
         seeds: Training seeds; methods that do not train ignore them.
         test: Also evaluate on test prompts and draw the pool; the learning-rate search must not.
+        pool: Draw it if nothing of `grid` selects from it, too: for the ideal frontier and the reference's test reward.
 
     Raises:
         UserError: Unknown method, setting or model, or a method that needs what the study does not provide.
@@ -261,7 +267,8 @@ def plan_study(
     held_out = {"validation": make.prompts("validation", study.validation_prompts)}
     if test:
         held_out["test"] = make.prompts("test", study.test_prompts)
-    pool = make.pool(held_out["test"]) if test else []
+    pool = pool or any(load_method(name).evaluated_from_pool for name in grid)
+    shards = make.pool(held_out["test"]) if test and pool else []
     reward_model = make.reward_model(prompts, pairs)
     trained: list[TrainedRun] = []
     pool_settings: list[PoolSetting] = []
@@ -283,9 +290,9 @@ def plan_study(
                 evaluations = make.evaluation(held_out, title, policy=train)
                 trained.append(TrainedRun(method.name, label, setting, seed, train, evaluations))
     scored = any(setting.learned for setting in pool_settings)
-    pool_scores = [make.scores(held_out["test"], shard, reward_model) for shard in pool] if scored else []
+    pool_scores = [make.scores(held_out["test"], shard, reward_model) for shard in shards] if scored else []
     reference = make.evaluation(held_out, "reference")[0]
-    return Plan(study, trained, reference, pairs, pool, pool_settings, pool_scores, reward_model)
+    return Plan(study, trained, reference, pairs, shards, pool_settings, pool_scores, reward_model)
 
 
 def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from suite.figures.summary import (
     samples_page,
 )
 from suite.records import REFERENCE, over_seeds, wide, with_reward_intervals
-from suite.runs.collect import _selected
+from suite.runs.collect import on_hull
 
 # method, setting, seed, step, split, kl, reward
 POINTS = [
@@ -57,7 +57,7 @@ def tables():
         offsets = np.linspace(-0.05, 0.05, 20)
         numbers += [{**point, "prompt_id": f"p{i}", "reward": reward + o, "kl_exact": kl} for i, o in enumerate(offsets)]
     records = pd.DataFrame(rows)
-    return records.assign(selected=_selected(records)), pd.DataFrame(numbers)
+    return records.assign(selected=on_hull(records)), pd.DataFrame(numbers)
 
 
 def line_of(tables, method, budget=2e6):
@@ -149,7 +149,7 @@ def test_the_reward_models_calibration_by_hand():
     assert "0.620" in reward_model_table(held_out)
 
 
-def test_only_frontier_points_are_selected(tables):
+def test_only_frontier_points_areon_hull(tables):
     chosen = tables[0][tables[0]["selected"]]
     assert set(chosen[chosen["method"] == "DPO"]["step"]) == {1}
     assert "yes" in points_table(tables[0])

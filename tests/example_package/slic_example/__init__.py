@@ -1,0 +1,1 @@
+"""A preference method from outside."""
