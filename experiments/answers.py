@@ -232,12 +232,20 @@ def facts_of(
         "caption": caption, "judge": arguments.judge, "template": template, "profile": study.profile, "data": counts,
         "settings": {
             "model": model, "pairs": Path(study.pairs).name, "trained by methods": _of(study.optim, study.lora_rank),
-            "learning rates": ", ".join(f"{name} {rate:g}" for name, rate in study.learning_rates.items()) or "the defaults",
+            "learning rates": ", ".join(rates_of(study, measured)) or "the defaults",
             "fine-tuning": _of(study.sft, 0) if study.sft else "none: the model is fine-tuned already",
             "reward models": _of(study.reward_model, 0), "longest prompt, tokens": study.max_prompt_tokens,
             "longest answer, tokens": study.max_new_tokens, "training seed": arguments.seed,
         },
     }  # fmt: skip
+
+
+def rates_of(study: Any, measured: Sequence[Any]) -> list[str]:
+    """The learning rates of the study that its methods were trained with."""
+    from suite.registry import resolve
+
+    used = {point.answers.answerer.run.config["method"] for point in measured if point.answers.answerer.run is not None}
+    return [f"{name} {rate:g}" for name, rate in study.learning_rates.items() if resolve(name) in used]
 
 
 def _of(optim: Any, rank: int) -> str:

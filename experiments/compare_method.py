@@ -45,8 +45,8 @@ class Arguments:
     seeds: str = "0"
     """Comma-separated training seeds."""
     rates: str = RATES
-    """Learning rates to choose from, on validation prompts; the others had these. Not searched: methods whose rate is known, and
-    the paper profile, where nobody's is."""
+    """Learning rates to choose from, on validation prompts, as the others had. Not searched: methods whose rate is known, and
+    in the paper profile, where nobody's is."""
     reuse_records: Path | None = None
     """Results folder whose records give the baselines, if they are of the very runs that would be made here."""
     out: Path | None = None

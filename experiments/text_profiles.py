@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from run_imdb_frontier import LEARNING_RATES
+
 from suite.errors import UserError
 from suite.training.loop import OptimConfig
 
@@ -19,11 +21,13 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "few_shot": {"shots": 1},
         "ppo": {"num_steps": 4, "samples_per_step": 16, "minibatch_size": 8},
     },
+    "embedded": {"ppo": {"num_steps": 16, "samples_per_step": 64}, "ppo_gt": {"num_steps": 16, "samples_per_step": 64}},
     "local": {},
     "paper": {"ppo": {"samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-4}},
 }
 RATES: dict[str, dict[str, float]] = {
     "smoke": {"dpo": 1e-5, "preferred_ft": 3e-5, "unlikelihood": 1e-5, "ppo": 1e-4},
+    "embedded": LEARNING_RATES,
     "local": {"dpo": 1e-4, "preferred_ft": 1e-4, "unlikelihood": 1e-4},
     "paper": {"ppo": 5e-6},
 }
@@ -48,7 +52,7 @@ def study_of(task: str, arguments: Common) -> Any:
     device = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     stop = {"stop": known.stop}
     prompting = {"zero_shot": stop, "few_shot": stop}
-    profile = arguments.profile
+    profile: str = arguments.profile
     settings = {**SETTINGS[profile]}
     settings |= {name: {**settings.get(name, {}), **fields} for name, fields in prompting.items()}
     shared = {"task": task, "learning_rates": RATES[profile], "settings": settings, "seed": 0, "device": device}
@@ -58,6 +62,15 @@ def study_of(task: str, arguments: Common) -> Any:
             profile, model=str(ASSETS / "imdb-gpt2"), pairs=INVENTED, answers=None, sft=replace(optim, lr=1e-4),
             train_pairs=48, judge_pairs=48, test_prompts=12, max_prompt_tokens=110, max_new_tokens=24, optim=optim,
             reward_model=replace(optim, lr=1e-4), on_policy_samples=64, **shared,
+        )  # fmt: skip
+    elif profile == "embedded":
+        fast = "bfloat16" if bfloat16_is_native(device) else "float32"
+        optim = OptimConfig(batch_size=16, micro_batch_size=16, warmup_steps=4, num_snapshots=4, precision=fast)
+        study = AnswerStudy(
+            profile, model=str(ASSETS / "imdb-gpt2"), pairs=known.pairs, answers=known.answers or None,
+            sft=replace(optim, lr=1e-4, num_snapshots=1), train_pairs=2000, judge_pairs=2000, test_prompts=128,
+            max_prompt_tokens=128, max_new_tokens=48, optim=optim, reward_model=replace(optim, lr=1e-4),
+            on_policy_samples=1024, sampler_dtype=fast, **shared,
         )  # fmt: skip
     elif profile == "local":
         fast = "bfloat16" if bfloat16_is_native(device) else "float32"
@@ -74,7 +87,7 @@ def study_of(task: str, arguments: Common) -> Any:
         study = replace(study, answers=None)
     if arguments.model:  # a model before fine-tuning
         study = replace(study, base=None, sft=study.sft or replace(study.optim, lr=1e-5, num_snapshots=1))
-    if task != "hh_dialogue":  # no curve over training is drawn
+    if task not in ("hh_dialogue", "own_data"):  # no curve over training is drawn
         study = replace(study, optim=replace(study.optim, num_snapshots=1))
     given = {name: getattr(arguments, name) for name in ("pairs", "answers", "model", "lora_rank")}
     study = replace(study, **{name: value for name, value in given.items() if value is not None})
@@ -88,7 +101,7 @@ def paper_study(task: str, known: Any, shared: Mapping[str, Any]) -> Any:
     """The paper's models and sizes: Pythia-2.8B on HH, GPT-J on TL;DR with its published SFT weights."""
     from suite.runs.answer_study import AnswerStudy
 
-    dialogue = task == "hh_dialogue"
+    dialogue = task in ("hh_dialogue", "own_data")
     optim = OptimConfig(micro_batch_size=4 if dialogue else 1, num_snapshots=10, precision="bfloat16")
     return AnswerStudy(
         "paper", model="EleutherAI/pythia-2.8b" if dialogue else "CarperAI/openai_summarize_tldr_sft",

@@ -13,7 +13,6 @@ from suite.errors import UserError, one_line_errors
 from suite.judge_cli import main as judge_main
 
 TOKENIZER = Path(__file__).parent / "assets" / "imdb-gpt2"
-ROWS_SHOWN = 5
 
 
 def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
@@ -66,7 +65,7 @@ def doctor(
     """
     from transformers import AutoTokenizer
 
-    from suite.data.doctor import examine
+    from suite.data.doctor import examine, lines_of
     from suite.data.preference_tables import read_pairs
     from suite.runs.sweep import quiet_libraries
 
@@ -79,16 +78,7 @@ def doctor(
     report = examine(pairs, loaded, max_length=max_length, max_prompt_length=max_prompt_length)
     rows = ", ".join(f"{split} {count:,}" for split, count in report.rows.items())
     print(f"{source}: {form}; rows: {rows}")
-    print("tokens: " + ", ".join(f"{name} {value:,.0f}" for name, value in report.tokens.items()))
-    if report.chosen_longer:
-        share, low, high, prompts = report.chosen_longer
-        print(f"chosen is longer in {share:.1%} of pairs [{low:.1%}, {high:.1%}], {prompts:,} prompts")
-    for finding in report.findings:
-        where = finding.rows or ()
-        count = f"{len(where):,} of {len(pairs):,} rows: " if where else ""
-        examples = f" ({', '.join(where[:ROWS_SHOWN])}{', …' if len(where) > ROWS_SHOWN else ''})" if where else ""
-        print(f"{finding.level:<8} {count}{finding.what}{examples}\n         → {finding.advice}")
-    print("errors found" if not report.ok else "no errors")
+    print("\n".join(lines_of(report)))
     return 0 if report.ok else 1
 
 

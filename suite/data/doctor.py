@@ -49,6 +49,21 @@ class Report:
         return not any(finding.level == "error" for finding in self.findings)
 
 
+def lines_of(report: Report, *, shown: int = 5) -> list[str]:
+    """A report as lines for people: tokens, length, then every finding with its first rows and what to do."""
+    total = sum(report.rows.values())
+    lines = ["tokens: " + ", ".join(f"{name} {value:,.0f}" for name, value in report.tokens.items())]
+    if report.chosen_longer:
+        share, low, high, prompts = report.chosen_longer
+        lines.append(f"chosen is longer in {share:.1%} of pairs [{low:.1%}, {high:.1%}], {prompts:,} prompts")
+    for finding in report.findings:
+        where = finding.rows or ()
+        count = f"{len(where):,} of {total:,} rows: " if where else ""
+        examples = f" ({', '.join(where[:shown])}{', …' if len(where) > shown else ''})" if where else ""
+        lines += [f"{finding.level:<8} {count}{finding.what}{examples}", f"         → {finding.advice}"]
+    return [*lines, "no errors" if report.ok else "errors found"]
+
+
 def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_length: int, max_prompt_length: int) -> Report:
     """Every check on every row.
 

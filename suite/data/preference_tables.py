@@ -5,6 +5,7 @@ Standard or conversational, with an explicit prompt or one that chosen and rejec
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,33 @@ def load_splits(source: str) -> dict[str, Any]:
         raise
     except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
         raise unreadable(source, error) from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    return {name: paired(table, f"{source} [{name}]") for name, table in splits.items()}
+
+
+def paired(table: Any, where: str) -> Any:
+    """A table of labelled completions (`prompt`, `completion`, `label`) as pairs: the first good one of a prompt with its first
+    bad one, and so on; any other table as it is.
+
+    Raises:
+        UserError: No prompt has both a good and a bad completion.
+    """
+    import datasets
+
+    if not {"prompt", "completion", "label"} <= set(table.column_names) or "chosen" in table.column_names:
+        return table
+    sides: dict[str, tuple[Any, list[Any], list[Any]]] = {}
+    for row in table:
+        entry = sides.setdefault(json.dumps(row["prompt"]), (row["prompt"], [], []))
+        entry[1 if row["label"] else 2].append(row["completion"])
+    rows = [
+        {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        for prompt, good, bad in sides.values()
+        for chosen, rejected in zip(good, bad, strict=False)
+    ]
+    if len(table) and not rows:
+        raise UserError(f"{where}: labelled completions, but no prompt has both a good and a bad one; pairs cannot be made")
+    return datasets.Dataset.from_list(rows) if rows else table
 
 
 def hub_name(source: str) -> tuple[str, ...]:

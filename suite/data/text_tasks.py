@@ -12,14 +12,18 @@ from typing import Any, Literal
 
 from suite.data import invented
 from suite.data.preference_data import Completion, Prompt
-from suite.data.preference_tables import hub_name, load_splits, unreadable
+from suite.data.preference_tables import TextPair, hub_name, load_splits, unreadable
 from suite.errors import UserError, did_you_mean
 
-TASKS = ("hh_dialogue", "tldr_summarization", "cnn_dm_transfer")
+TASKS = ("hh_dialogue", "tldr_summarization", "cnn_dm_transfer", "own_data")
 INVENTED = "invented"
 """The source that is made up on the spot: for trying the pipeline, never for results."""
-Part = Literal["methods", "judge", "test"]
+Part = Literal["methods", "judge", "train", "validation", "test"]
+"""Who reads: methods and judge a half each of what is no test prompt; or all methods, less an eighth for validation."""
 TEST_SHARE, SHARES = 2, 10  # of prompts, in tenths, where the source has no test split
+VALIDATION_SHARE = 8  # one in so many
+AS_IT_IS = "text"
+"""Role of a prompt that is no message: continued as it is, with or without a chat template."""
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) of a conversation; roles are user and assistant, the last message is the user's."""
@@ -74,7 +78,7 @@ class TextTask:
 
     def prompt_text(self, messages: Messages, tokenizer: Any) -> str:
         """What a policy continues: through the chat template if there is one, else `plain`."""
-        if not getattr(tokenizer, "chat_template", None):
+        if not getattr(tokenizer, "chat_template", None) or messages[0][0] == AS_IT_IS:
             return self.plain(messages)
         role, last = messages[-1]
         turns = [*messages[:-1], (role, f"{self.instruction}\n\n{last}" if self.instruction else last)]
@@ -156,9 +160,9 @@ def read_part(
 ) -> tuple[list[TokenisedExample], dict[str, int]]:
     """The first `count` usable examples of a part, in an order that is a hash of the prompt.
 
-    No prompt is in two parts. Test prompts are those of the split "test" where there is one, else a fifth by the hash; those of
-    the split "train" (of all others where there is none of that name) are halved between the methods and the judge, by the
-    hash too. Of a test prompt one example is kept.
+    Test prompts are those of the split "test" where there is one, else a fifth by the hash; those of the split "train" (of all
+    others where there is none of that name) are halved between the methods and the judge, by the hash too, or divided into
+    "train" and "validation": no prompt is in two parts of one division. Of a test prompt one example is kept.
 
     Args:
         task: How rows are read.
@@ -217,7 +221,7 @@ def _of_part(
         for example in _examples(task, splits[name], counts):
             identifier = prompt_id(task, example.messages)
             is_test = is_test_prompt(identifier) if test_ids is None else identifier in test_ids
-            if part == ("test" if is_test else half_of(identifier)):
+            if part in (("test",) if is_test else (half_of(identifier), validation_or_train(identifier))):
                 found.append((identifier, example))
             else:
                 counts["of another part"] += 1
@@ -234,6 +238,11 @@ def half_of(identifier: str) -> Part:
     return "methods" if int(identifier.rpartition("-")[2], 16) // SHARES % 2 else "judge"
 
 
+def validation_or_train(identifier: str) -> Part:
+    """As `half_of`, in the other division."""
+    return "train" if int(identifier.rpartition("-")[2], 16) // SHARES % VALIDATION_SHARE else "validation"
+
+
 def prompt_id(task: TextTask, messages: Messages) -> str:
     """Task and a hash of the plain prompt, whatever its white space: data sets of the same prompts differ in it."""
     return f"{task.name}-{hashlib.sha256(' '.join(task.plain(messages).split()).encode()).hexdigest()[:12]}"
@@ -247,7 +256,7 @@ def _examples(task: TextTask, rows: Iterable[Mapping[str, Any]], counts: Counter
         except ValueError as error:
             counts[str(error)] += 1
             continue
-        if not all(content.strip() for _, content in example.messages):
+        if not all(content.strip() or role == AS_IT_IS for role, content in example.messages):
             counts["empty message"] += 1
         elif not example.chosen.strip() or (example.rejected is not None and not example.rejected.strip()):
             counts["empty answer"] += 1
@@ -269,14 +278,22 @@ def tokenise(task: TextTask, example: TextExample, tokenizer: Any, limits: Limit
         if len(ids) > limits.max_prompt_tokens:
             return "prompt too long"
     prompt = Prompt(prompt_id(task, example.messages), tuple(ids), text)
-    lead = "" if getattr(tokenizer, "chat_template", None) else " "
-    chosen = answer_of(prompt, lead + example.chosen.strip(), tokenizer, limits.max_new_tokens)
+    if not ids:
+        return "no prompt"
+    chosen = answer_of(prompt, follows(example.chosen, messages, tokenizer), tokenizer, limits.max_new_tokens)
     rejected = None
     if example.rejected is not None:
-        rejected = answer_of(prompt, lead + example.rejected.strip(), tokenizer, limits.max_new_tokens)
+        rejected = answer_of(prompt, follows(example.rejected, messages, tokenizer), tokenizer, limits.max_new_tokens)
         if rejected.ids == chosen.ids:
             return "identical answers"
     return TokenisedExample(prompt, task.shown(example.messages), example.chosen.strip(), chosen, rejected)
+
+
+def follows(answer: str, messages: Messages, tokenizer: Any) -> str:
+    """How an answer follows its prompt: as it is after a text; in a conversation trimmed, after a blank without a template."""
+    if messages[0][0] == AS_IT_IS:
+        return answer
+    return answer.strip() if getattr(tokenizer, "chat_template", None) else f" {answer.strip()}"
 
 
 def answer_of(prompt: Prompt, text: str, tokenizer: Any, max_new_tokens: int) -> Completion:
@@ -286,6 +303,24 @@ def answer_of(prompt: Prompt, text: str, tokenizer: Any, max_new_tokens: int) ->
         return Completion(prompt, tuple(ids), text, truncated=False)
     ids = ids[:max_new_tokens]
     return Completion(prompt, tuple(ids), tokenizer.decode(ids, clean_up_tokenization_spaces=False), truncated=True)
+
+
+def text_pairs(task: TextTask, splits: Mapping[str, Iterable[Mapping[str, Any]]], tokenizer: Any) -> list[TextPair]:
+    """Every row as `suite.data.doctor` reads it: the texts that a policy will see, or what is wrong with the row."""
+    pairs = []
+    for split, rows in splits.items():
+        for index, row in enumerate(rows):
+            try:
+                example = task.example_of(row)
+                if example.rejected is None:
+                    raise ValueError("rejected is missing")
+            except ValueError as error:
+                pairs.append(TextPair(index, split, "", "", "", str(error)))
+                continue
+            text = task.prompt_text(example.messages, tokenizer)
+            chosen, rejected = (follows(answer, example.messages, tokenizer) for answer in (example.chosen, example.rejected))
+            pairs.append(TextPair(index, split, text, chosen, rejected))
+    return pairs
 
 
 def _ids(text: str, tokenizer: Any) -> list[int]:

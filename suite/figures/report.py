@@ -71,7 +71,8 @@ def write_report(
     write_table(out / "health.csv", tables.health)
     study = plan.study
     about = {
-        "profile": study.profile, "seeds": sorted({run.seed for run in plan.trained}), "labels": study.labels,
+        "profile": study.profile, "seeds": sorted({run.seed for run in plan.trained}),
+        "labels": study.labels if study.task == "imdb_sentiment" else "given",
         "test_prompts": int(numbers[numbers["split"] == "test"]["prompt_id"].nunique()),
         "samples_per_prompt": study.samples_per_prompt, "max_new_tokens": study.max_new_tokens, "pool_size": study.pool_size,
         "reward": study.reward_name, "reward_maximum": study.reward_maximum,

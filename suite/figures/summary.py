@@ -190,7 +190,8 @@ def reward_model_table(held_out: pd.DataFrame) -> str:
     Args:
         held_out: See `suite.rewards.reward_model.ranked`.
     """
-    thirds = [held_out.iloc[index] for index in np.array_split(np.argsort(held_out["gold_gap"]), 3) if len(index)]
+    known = held_out["gold_gap"].nunique() > 1  # people's pairs have none
+    thirds = [held_out.iloc[index] for index in np.array_split(np.argsort(held_out["gold_gap"]), 3) if known and len(index)]
     parts = [("all", held_out), *((f"gold difference up to {part['gold_gap'].max():.2f}", part) for part in thirds)]
     rows = []
     for name, part in parts:

@@ -27,7 +27,7 @@ def page(table: pd.DataFrame, numbers: pd.DataFrame, about: Mapping[str, Any], *
         about: Title and caption.
         command: That made it.
         day: When.
-        paper: The paper's numbers, Markdown.
+        paper: The paper's numbers, Markdown; empty if there are none.
     """
     parts = [f"# {about['title']}", f"`{command}`  \n{day}", "\n".join(about["caption"]), "![win rates](win_rates.png)"]
     for panel in [name for name in PANELS if (table["panel"] == name).any()]:
@@ -44,8 +44,9 @@ def page(table: pd.DataFrame, numbers: pd.DataFrame, about: Mapping[str, Any], *
         "## Judgments\n\nBrackets: 95 %, clustered by prompt. Tied: 0.5 is inside.", judgments(table).to_markdown(index=False),
         "## Health of the answers", health(table).to_markdown(index=False), "## Data\n\nRows by what became of them.",
         data(about["data"]).to_markdown(index=False), "## Settings", settings(about["settings"]).to_markdown(index=False),
-        f"## The paper's numbers\n\n{paper.strip()}",
     ]  # fmt: skip
+    if paper:
+        parts.append(f"## The paper's numbers\n\n{paper.strip()}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,8 +62,12 @@ def rates(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
     return found[sorted(found.columns, key=lambda name: float(name.rpartition(" ")[2]))].reset_index()
 
 
-def differences(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Every policy less DPO where both answered the same prompts at the same x; empty without DPO."""
+def gaps(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Every policy less DPO where both answered the same prompts at the same x; empty without DPO.
+
+    Returns:
+        `policy`, `x`, `temperature`, `difference`, `low`, `high`, `n`, `p` (Holm over the rows).
+    """
     rows, p_values = [], []
     for (x, temperature), part in numbers.groupby(["x", "temperature"], sort=True):
         by_policy = {name: rows.set_index("prompt_id")["score"] for name, rows in part.groupby(POLICY, sort=False)}
@@ -74,15 +79,38 @@ def differences(numbers: pd.DataFrame) -> pd.DataFrame:
             ours, theirs = values[common], dpo[0][common]
             gap = paired_difference(ours, theirs)
             p_values.append(p_value(ours - theirs))
-            rows.append({"policy": f"{method} {setting}".strip(), "x": f"{x:g}", "T": f"{temperature:g}",
-                         f"win rate minus {AGAINST}'s": f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
-                         "n": gap.n})  # fmt: skip
-    found = pd.DataFrame(rows)
-    if len(found):
-        corrected = holm(p_values)
-        found["p, corrected"] = [f"{p:.3f}" for p in corrected]
-        found[""] = ["statistically tied" if p > 0.05 else "" for p in corrected]
-    return found
+            rows.append({"policy": f"{method} {setting}".strip(), "x": x, "temperature": temperature,
+                         "difference": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n})  # fmt: skip
+    return pd.DataFrame(rows).assign(p=holm(p_values)) if rows else pd.DataFrame(rows)
+
+
+def differences(numbers: pd.DataFrame) -> pd.DataFrame:
+    """`gaps`, for reading."""
+    rows = []
+    for row in gaps(numbers).itertuples():
+        shown = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        rows.append({"policy": row.policy, "x": f"{row.x:g}", "T": f"{row.temperature:g}",
+                     f"win rate minus {AGAINST}'s": shown, "n": row.n, "p, corrected": f"{row.p:.3f}",
+                     "": "statistically tied" if row.p > 0.05 else ""})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def verdict(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
+    """Who beats the chosen answers, and whom DPO beats: one line each, Markdown."""
+    lines = []
+    for row in table.itertuples():
+        word = "ties with" if row.win_rate_low <= 0.5 <= row.win_rate_high else "beats" if row.win_rate > 0.5 else "loses to"
+        name = f"{row.method} {row.setting}".strip()
+        lines.append(f"- **{name}** {word} the chosen answers: win rate {_share(row, 'win_rate')}, n = {row.n} prompts")
+    found = gaps(numbers)
+    lines += ["", f"Beside {AGAINST}, on the same prompts (paired t-test, Holm over {len(found)} comparisons, 5 %):", ""]
+    for row in found.itertuples():
+        word = "is statistically tied with" if row.p > 0.05 else "is better than" if row.difference < 0 else "is worse than"
+        low, high = -row.high + 0.0, -row.low + 0.0
+        lines.append(
+            f"- **{AGAINST} {word} {row.policy}**: {-row.difference + 0.0:+.3f} [{low:+.3f}, {high:+.3f}], p = {row.p:.3f}"
+        )
+    return "\n".join(lines if len(found) else lines[:-3])
 
 
 def p_value(differences: pd.Series) -> float:

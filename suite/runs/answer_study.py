@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from suite.data.preference_tables import LOADERS
-from suite.data.text_tasks import INVENTED, load_task
+from suite.data.text_tasks import INVENTED, Part, load_task
 from suite.errors import UserError
 from suite.registry import load_method, resolve
+from suite.rewards.open_reward import is_function, open_reward
+from suite.runs.code_hash import code_hash
 from suite.runs.run_store import RunSpec
 from suite.runs.study import Precision, method_config
 from suite.runs.text_stages import STAGES
@@ -20,7 +23,7 @@ from suite.training.reward_modeling import RewardModelConfig
 
 REFERENCE_ANSWERS = {
     "hh_dialogue": "the chosen answer", "tldr_summarization": "the reference summary",
-    "cnn_dm_transfer": "the article's highlights",
+    "cnn_dm_transfer": "the article's highlights", "own_data": "the chosen answer",
 }  # fmt: skip
 
 
@@ -57,6 +60,9 @@ class AnswerStudy:
     rows: int | None = None
     """Only the first so many rows of every split are read (streamed, from the Hub)."""
     on_policy_samples: int = 4096
+    gold_reward: str | None = None
+    """What answers are measured by instead of a judge: a model's folder or Hub name, or module:function. Then there is no
+    judge's half: methods have all pairs but those of test and validation prompts."""
     lora_rank: int = 0
     sampler_dtype: Precision = "float32"
     seed: int = 0
@@ -92,15 +98,33 @@ class Answers:
     """Learned rewards of the samples that Best-of-N chooses from."""
 
 
+def resolve_reward(name: str) -> tuple[str, str]:
+    """Where a gold reward is, and what identifies it: a model's contents, or the source of a function's module.
+
+    Raises:
+        UserError: There is no such model or module.
+    """
+    if not is_function(name):
+        return resolve_model(name)
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    open_reward(name)
+    return name, f"{name}@{code_hash([name.partition(':')[0]])}"
+
+
 class AnswerRuns:
     """The specification of each run of a study."""
 
     def __init__(self, study: AnswerStudy) -> None:
         self.study, self.task = study, load_task(study.task)
         model, digest = resolve_model(study.model)
+        self.gold: dict[str, str] = {}
         self.where = {"reference": model, "gold_reward": None, "device": study.device}
+        if study.gold_reward:
+            self.where["gold_reward"], self.gold["gold_reward"] = resolve_reward(study.gold_reward)
         self.origin = {"reference": digest}
-        self.methods_texts = self.texts(study.task, study.pairs, "methods", study.train_pairs, tests=study.answers)
+        part: Part = "train" if study.gold_reward else "methods"
+        self.methods_texts = self.texts(study.task, study.pairs, part, study.train_pairs, tests=study.answers)
         sft_texts = self.methods_texts
         if study.answers and study.sft:
             sft_texts = self.texts(study.task, study.answers, "methods", study.train_pairs)
@@ -116,9 +140,7 @@ class AnswerRuns:
         whole = {**self.origin, **drawn, "seed": self.study.seed, **config}
         return RunSpec(stage, whole, inputs, STAGES[stage].code(modules), {**self.where, **where}, title, cost)
 
-    def texts(
-        self, task: str, source: str, part: Literal["methods", "judge", "test"], size: int, *, tests: str | None = None
-    ) -> RunSpec:
+    def texts(self, task: str, source: str, part: Part, size: int, *, tests: str | None = None) -> RunSpec:
         """One part of a data set; prompts of the test split of `tests` are kept out.
 
         Raises:
@@ -174,7 +196,7 @@ class AnswerRuns:
             UserError: It needs what human preferences do not give.
         """
         method = load_method(name)
-        if absent := method.needs & {"gold_reward", "rankings", "texts"}:
+        if absent := method.needs & {"gold_reward", "rankings", "texts"} - self.gold.keys():
             raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}; there are only preference pairs here")
         return method
 
@@ -203,6 +225,8 @@ class AnswerRuns:
         if "reward" in method.needs:
             inputs["reward_model"] = self.reward_model(judge=False)
             modules += ["suite.rewards.reward_model"]
+        if "gold_reward" in method.needs:
+            whole |= self.gold
         return Answerer(
             method.name, label, self.spec("train", whole, inputs, title, cost, *modules), study.optim.num_snapshots - 1
         )
@@ -231,7 +255,8 @@ class AnswerRuns:
     @property
     def reference(self) -> Answerer:
         """π_ref: fine-tuned on the chosen replies of dialogues, or on summaries."""
-        return Answerer("Preferred-FT" if self.study.task == "hh_dialogue" else "SFT", "(reference)")
+        on_chosen = self.study.task in ("hh_dialogue", "own_data") and self.study.sft
+        return Answerer("Preferred-FT" if on_chosen else "SFT", "(reference)")
 
     @property
     def invented(self) -> bool:

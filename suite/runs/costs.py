@@ -61,8 +61,8 @@ def cost_at(root: Path, plan: Plan, run: TrainedRun, step: int) -> dict[str, Any
     trained = so_far("tokens", "tokens_trained")
     if needs & {"pairs", "rankings", "reward"}:
         sampled += _sampled_for_pairs(root, plan)
-    if needs & {"pairs", "rankings"}:
-        scored += _sampled_for_pairs(root, plan)  # log π_ref
+    if needs & {"pairs", "rankings"}:  # log π_ref of pairs that were drawn, or of those that people wrote
+        scored += _sampled_for_pairs(root, plan) + facts(root, plan.pairs).get("tokens_scored", 0)
     if "reward" in needs:
         trained += _trained_for_reward(root, plan)
     return {
@@ -82,7 +82,7 @@ def _trained_for_reward(root: Path, plan: Plan) -> int:
 
 
 def _sampled_for_pairs(root: Path, plan: Plan) -> int:
-    return sum(facts(root, spec)["tokens_sampled"] for spec in plan.pairs.inputs.values())
+    return sum(facts(root, spec).get("tokens_sampled", 0) for spec in plan.pairs.inputs.values())
 
 
 def _metrics(root: Path, spec: RunSpec) -> pd.DataFrame:

@@ -142,6 +142,21 @@ def _step(root: Path, answers: Answers) -> int:
     return int(snapshots(answerer.run.directory(root))[answerer.snapshot].name.removeprefix("step-"))
 
 
+def sample_answers(root: Path, measured: Sequence[Measured], *, prompts: int) -> str:
+    """What everybody answers to the first prompts, as Markdown."""
+    tables = {point.name: answer_table(root, point.answers).set_index("prompt_id") for point in measured}
+    shown = next(iter(tables.values())).head(prompts)
+    lines = ["# Sample answers", "", "The first test prompts, one answer each."]
+    for prompt_id, row in shown.iterrows():
+        lines += ["", f"## {prompt_id}", "", _quoted(row["shown"]), "", f"*chosen answer*:\n\n{_quoted(row['answer'])}"]
+        lines += [f"\n*{name}*:\n\n{_quoted(table.loc[prompt_id, 'text'])}" for name, table in tables.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text.strip().replace("<", "\\<").splitlines() or [""])
+
+
 def write_answers(root: Path, measured: Sequence[Measured], folder: Path) -> list[Path]:
     """Every policy's answers, and the reference's, as JSONL for `suite judge run`: `prompt_id`, `prompt`, `completion`."""
     written = []

@@ -81,6 +81,7 @@ def add_reference_log_probs(run: Run) -> None:
     with autocast(reference.device, run.spec.config["precision"]):
         for side in SIDES:
             frame[f"reference_{side}_logps"] = reference.log_prob([getattr(pair, side) for pair in pairs]).numpy()
+    run.costs["tokens_scored"] = sum(len(getattr(pair, side).ids) for pair in pairs for side in SIDES)
     run.write_table("pairs.parquet", frame)
 
 

@@ -1,0 +1,205 @@
+"""Is DPO better than RLHF on your preference data? From the file to a verdict, one command.
+
+Looks at the data, makes a held-out split if there is none, fine-tunes the model on the chosen answers (Preferred-FT: the
+reference), fits a reward model, trains the methods, and measures all on the same held-out prompts: by a judge, as win rates
+against the chosen answers; or by a reward of yours, as a frontier of reward against KL. The default judge is a reward model
+fitted to a half of the pairs that no method sees. Everything is cached and resumable.
+
+Examples:
+  python experiments/run_on_my_data.py --pairs pairs.jsonl                 embedded model, on a CPU, minutes
+  python experiments/run_on_my_data.py --pairs pairs.jsonl --dry-run       what it would run
+  python experiments/run_on_my_data.py --pairs my_data/ --model gpt2 --judge openai:gpt-4o --max-cost 5
+  python experiments/run_on_my_data.py --pairs pairs.jsonl --reward my_pkg.rewards:politeness
+  python experiments/run_on_my_data.py --pairs trl-lib/ultrafeedback_binarized --profile paper --model Qwen/Qwen3-0.6B
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import tyro
+from answers import OWN, RESULTS, Common, chosen_methods, conduct, over_temperatures, parse_numbers
+from text_profiles import study_of
+
+from suite.errors import UserError, one_line_errors
+
+GRIDS: dict[str, dict[str, list[dict[str, Any]]]] = {
+    "win rates": {
+        "dpo": [{"beta": 0.1}], "ppo": [{}], "unlikelihood": [{}], "best_of_n": [{"n": 8}],
+    },
+    "frontier": {
+        "dpo": [{"beta": 0.1}, {"beta": 1.0}], "ppo": [{}], "unlikelihood": [{}],
+        "best_of_n": [{"n": n} for n in (2, 4, 8, 16)],
+    },
+}  # fmt: skip
+STEPS, MOST_EPOCHS = {"smoke": 6}, 8
+"""Optimizer steps (60 where none are named) that small data are gone over for, in so many passes at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Command line of the experiment on your data."""
+
+    pairs: str  # type: ignore[assignment]
+    """Preference data in any format that TRL documents: file, folder or Hub name. `suite doctor` says what is wrong with it."""
+    profile: Literal["smoke", "embedded", "local", "paper"] = "embedded"  # type: ignore[assignment]
+    """Model and sizes where nothing else is said. smoke: as small as can be; embedded: a model of film reviews, CPU; local:
+    SmolLM2-135M-Instruct, CPU; paper: Pythia-2.8B, GPU."""
+    reward: str | None = None
+    """Measure by this instead of a judge: a two-class classifier or one-label reward model (folder or Hub name), or
+    module:function, called with two lists of texts, prompts and completions."""
+    methods: str = ""
+    """Comma-separated; default: dpo, ppo, unlikelihood and best_of_n. The reference is always there."""
+    temperatures: str = "1"
+    """Of the win rates, comma-separated; 0 is greedy. A frontier is at temperature 1."""
+
+
+def examine(arguments: Arguments, study: Any) -> list[str]:
+    """What `suite doctor` says of the texts as methods will see them; and prints it.
+
+    Raises:
+        UserError: No row is usable.
+    """
+    from transformers import AutoTokenizer
+
+    from suite.data.doctor import examine as examine_pairs
+    from suite.data.doctor import lines_of
+    from suite.data.text_tasks import load_task, read_rows, text_pairs
+    from suite.sources import resolve_model
+
+    task, tokenizer = load_task("own_data"), AutoTokenizer.from_pretrained(resolve_model(study.model)[0])
+    pairs = text_pairs(task, read_rows(task, study.pairs, rows=study.rows), tokenizer)
+    if all(pair.fault for pair in pairs):
+        raise UserError(
+            f"--pairs {study.pairs}: no usable row of {len(pairs)}; the first: {pairs[0].fault if pairs else 'none'}"
+        )
+    limits = {"max_length": study.max_prompt_tokens + study.max_new_tokens, "max_prompt_length": study.max_prompt_tokens}
+    report = examine_pairs(pairs, tokenizer, **limits)
+    lines = [f"{len(pairs):,} pairs of {study.pairs}", *lines_of(report)]
+    print("\n".join(lines) + "\n")
+    return lines
+
+
+def sized(study: Any, usable: int, *, snapshots: int) -> Any:
+    """The study with as many passes over the data as small data need."""
+    own = min(study.train_pairs, max(1, int(usable * 0.8 * (0.875 if study.gold_reward else 0.5))))
+    epochs = min(MOST_EPOCHS, max(1, math.ceil(STEPS.get(study.profile, 60) * study.optim.batch_size / own)))
+    changes = {
+        name: replace(optim, num_epochs=epochs)
+        for name in ("optim", "reward_model", "sft")
+        if (optim := getattr(study, name)) is not None
+    }
+    return replace(study, **changes | {"optim": replace(changes["optim"], num_snapshots=snapshots)})
+
+
+@one_line_errors
+def main() -> int:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    if arguments.reward and arguments.judge != OWN:
+        raise UserError("--reward and --judge: give one of them")
+    sys.path.insert(0, "")  # a reward in the current folder, as `python -m` would find it
+    from suite.runs.answer_study import AnswerRuns
+
+    temperatures = parse_numbers(arguments.temperatures, "--temperatures")
+    study = replace(study_of("own_data", arguments), gold_reward=arguments.reward)
+    found = examine(arguments, study)
+    usable = int(found[0].split()[0].replace(",", ""))
+    study = sized(study, usable, snapshots=study.optim.num_snapshots if arguments.reward else 1)
+    make = AnswerRuns(study)
+    out = arguments.out or RESULTS / f"{Path(arguments.pairs).stem}_{study.profile}"
+    arguments = replace(arguments, out=out)
+    if arguments.reward:
+        return frontier(arguments, study, make, found)
+    policies = [make.reference, *chosen_methods(first(GRIDS["win rates"]), arguments.methods, make, arguments.seed)]
+    measured = over_temperatures(make, policies, temperatures, make.test_prompts())
+    code = conduct(arguments, study, make, measured, script="my_data", title="Win rate on your data", paper="")
+    if code == 0 and not arguments.dry_run:
+        from suite.figures.win_rates_page import verdict
+        from suite.runs.judged import sample_answers
+
+        table = pd.read_csv(out / "win_rates.csv", keep_default_na=False, na_values=[""]).fillna({"setting": ""})
+        caption = json.loads((out / "about.json").read_text())["caption"]
+        page = "\n\n".join([*caption, verdict(table, pd.read_parquet(out / "per_prompt.parquet"))])
+        write_pages(out, page, found, sample_answers(arguments.runs, measured, prompts=4))
+    return code
+
+
+def first(grid: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Method → its first setting."""
+    return {name: settings[0] for name, settings in grid.items()}
+
+
+def frontier(arguments: Arguments, study: Any, make: Any, found: list[str]) -> int:
+    """Reward against KL, measured by the user's reward."""
+    import shlex
+
+    from suite.figures.report import write_report
+    from suite.figures.results import Results
+    from suite.figures.verdict import verdict
+    from suite.files import check_writable
+    from suite.rewards.open_reward import is_function
+    from suite.runs.own_data import plan_own_data
+    from suite.runs.sweep import closure, print_plan, run_all
+
+    names = [name.strip() for name in arguments.methods.split(",") if name.strip()] or list(GRIDS["frontier"])
+    grid = {name: GRIDS["frontier"].get(name, [{}]) for name in names}
+    name, maximum = reward_scale(str(arguments.reward), make.where["gold_reward"])
+    plan = plan_own_data(make, grid, [arguments.seed], reward_name=name, maximum=maximum)
+    print_plan(arguments.runs, plan.targets)
+    if arguments.dry_run:
+        return 0
+    out = Path(str(arguments.out))
+    for folder in (arguments.runs, out):
+        check_writable(folder)
+    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=arguments.workers)}
+    plan = plan.without(failed)
+    if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
+        return 1
+    command = shlex.join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    what = arguments.reward if is_function(str(arguments.reward)) else Path(str(arguments.reward)).name
+    heading = [
+        f"# Reward-KL frontier on {Path(arguments.pairs).name}",
+        f"- profile **{study.profile}**: `{Path(study.model).name}`, fine-tuned on the chosen answers; gold reward `{what}`, "
+        f"{name}",
+        f"- {found[0]}",
+    ]
+    write_report(
+        arguments.runs, plan, out=out, workers=arguments.workers, command=command, heading=heading
+    )  # fmt: skip
+    write_pages(out, verdict(Results(out).comparisons, "DPO"), found, None)
+    return 1 if failed else 0
+
+
+def reward_scale(given: str, resolved: str) -> tuple[str, float]:
+    """Name of a reward for tables, and the largest value it can have."""
+    from suite.rewards.open_reward import is_function, open_reward
+    from suite.rewards.text_rewards import ClassifierReward
+
+    if is_function(given):
+        return given, math.inf
+    return ("P(positive)", 1.0) if isinstance(open_reward(resolved), ClassifierReward) else ("reward model's score", math.inf)
+
+
+def write_pages(out: Path, words: str, found: list[str], samples: str | None) -> None:
+    """`doctor.txt`, `samples.md` where they are not written yet, and `verdict.md`, which is printed."""
+    from suite.files import write_atomically
+
+    page = (
+        f"# Verdict\n\n{words}\n\n[Everything that was measured](summary.md) · [sample answers](samples.md) · [what the doctor "
+        "says of the data](doctor.txt)\n"
+    )
+    texts = {"doctor.txt": "\n".join(found) + "\n", "verdict.md": page} | ({"samples.md": samples} if samples else {})
+    for name, text in texts.items():
+        write_atomically(out / name, lambda path, text=text: path.write_text(text))
+    print(f"\n{page}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

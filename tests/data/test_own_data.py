@@ -1,0 +1,83 @@
+"""Anybody's preference data: every format becomes the same pairs, as they are."""
+
+import json
+
+import pytest
+
+from suite.data.preference_tables import load_splits
+from suite.data.tasks.own_data import TASK, example_of
+from suite.data.text_tasks import Limits, read_part, read_rows, text_pairs, tokenise
+from suite.errors import UserError
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.runs.study import ASSETS
+
+USER, GOOD, BAD = (
+    {"role": role, "content": text} for role, text in (("user", "Hi?"), ("assistant", "Yes."), ("assistant", "No."))
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CausalLMPolicy.load(ASSETS / "imdb-gpt2").tokenizer
+
+
+def write(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "chosen", "rejected"),
+    [
+        ({"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}, "The sky is", " blue.", " green."),
+        ({"chosen": "The sky is blue.", "rejected": "The sky is green."}, "The sky is", " blue.", " green."),
+        ({"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}, "\n\nHuman: Hi?\n\nAssistant:", " Yes.", " No."),
+        ({"chosen": [USER, GOOD], "rejected": [USER, BAD]}, "\n\nHuman: Hi?\n\nAssistant:", " Yes.", " No."),
+    ],
+)
+def test_every_format_of_trl_is_read(row, prompt, chosen, rejected, tokenizer):
+    made = tokenise(TASK, example_of(row), tokenizer, Limits(50, 20))
+    assert (made.prompt.text, made.chosen.text, made.rejected.text) == (prompt, chosen, rejected)
+    (pair,) = text_pairs(TASK, {"train": [row]}, tokenizer)  # the doctor sees what the policy sees
+    assert (pair.prompt, pair.chosen, pair.rejected) == (prompt, chosen, rejected)
+
+
+def test_a_text_prompt_is_continued_as_it_is_even_by_a_chat_model(tokenizer):
+    import copy
+
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = "<user>{{ messages[-1]['content'] }}<assistant>"
+    text = tokenise(TASK, example_of({"prompt": "The sky is", "chosen": " blue.", "rejected": " red."}), chat, Limits(50, 20))
+    talk = tokenise(TASK, example_of({"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}), chat, Limits(50, 20))
+    assert text.prompt.text == "The sky is"
+    assert (talk.prompt.text, talk.chosen.text) == ("<user>Hi?<assistant>", "Yes.")
+
+
+def test_labelled_completions_become_pairs_where_a_prompt_has_both_kinds(tmp_path):
+    rows = [
+        {"prompt": "a", "completion": "1", "label": True}, {"prompt": "a", "completion": "2", "label": False},
+        {"prompt": "a", "completion": "3", "label": True}, {"prompt": "b", "completion": "4", "label": False},
+    ]  # fmt: skip
+    (table,) = load_splits(write(tmp_path / "kto.jsonl", rows)).values()
+    assert table.to_list() == [{"prompt": "a", "chosen": "1", "rejected": "2"}]
+    with pytest.raises(UserError, match="no prompt has both a good and a bad one"):
+        load_splits(write(tmp_path / "none.jsonl", rows[3:]))
+
+
+def test_a_row_that_is_no_pair_is_named():
+    with pytest.raises(ValueError, match="missing"):
+        example_of({"text": "x"})
+    with pytest.raises(ValueError, match="differ before"):
+        example_of({"chosen": [USER, GOOD], "rejected": [{**USER, "content": "Hm?"}, BAD]})
+
+
+def test_held_out_prompts_are_nobodys_to_learn_from(tmp_path, tokenizer):
+    """With a judge: methods, judge, test. With a reward: train, validation, test. No prompt twice in either."""
+    rows = [{"prompt": f"Question {i} is", "chosen": " good.", "rejected": " bad."} for i in range(200)]
+    splits = read_rows(TASK, write(tmp_path / "pairs.jsonl", rows))
+    for division in (("methods", "judge", "test"), ("train", "validation", "test")):
+        parts = [{e.prompt.text for e in read_part(TASK, splits, p, 1000, tokenizer, Limits(50, 20))[0]} for p in division]
+        assert sum(map(len, parts)) == 200 == len(set.union(*parts))
+        assert all(len(part) >= 10 for part in parts)
+    methods, *_ = (read_part(TASK, splits, p, 1000, tokenizer, Limits(50, 20))[0] for p in ("methods", "train"))
+    assert len(parts[0]) > 1.5 * len(methods)  # without a judge's half there is more to learn from

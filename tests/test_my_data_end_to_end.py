@@ -1,0 +1,88 @@
+"""From a file of pairs to a verdict, at smoke scale: under a judge, and by a reward of one's own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from suite.data.invented import ROWS
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "experiments" / "run_on_my_data.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    rows = [row for k, row in enumerate(ROWS["hh_dialogue"]()) if k % 3 == 0]
+    pairs = [{"prompt": r["chosen"].rpartition("Assistant:")[0] + "Assistant:",
+              "chosen": r["chosen"].rpartition("Assistant:")[2], "rejected": r["rejected"].rpartition("Assistant:")[2]}
+             for r in rows]  # fmt: skip
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    (folder / "rewards.py").write_text("def short(prompts, completions):\n    return [-len(c) / 100 for c in completions]\n")
+    return folder
+
+
+def run(folder, *more):
+    arguments = ["--pairs", "pairs.jsonl", "--profile", "smoke", "--runs", "runs", "--out", "out", *more]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, cwd=folder, env=environment)
+
+
+def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
+    done = run(folder, "--methods", "dpo,best_of_n")
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = folder / "out"
+    assert {"verdict.md", "summary.md", "samples.md", "doctor.txt", "win_rates.csv", "win_rates.png"} <= {
+        p.name for p in out.iterdir()
+    }
+    table = pd.read_csv(out / "win_rates.csv")
+    assert table["method"].tolist() == ["Preferred-FT", "DPO", "Best-of-N"]
+    page = (out / "verdict.md").read_text()
+    assert "fitted to the half of the pairs that no method sees" in page
+    assert "**DPO beta = 0.1**" in page
+    assert "Holm over 2 comparisons" in page
+    assert "The paper's numbers" not in (out / "summary.md").read_text()
+    assert "## own_data-" in (out / "samples.md").read_text()
+    assert "length bias" in (out / "doctor.txt").read_text()
+
+
+def test_a_frontier_by_a_function_of_ones_own(folder):
+    done = run(folder, "--methods", "dpo,best_of_n_gt", "--reward", "rewards:short", "--out", "frontier")
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = folder / "frontier"
+    records = pd.read_csv(out / "records.csv")
+    assert set(records["method"]) == {"SFT (reference)", "DPO", "Best-of-N-GT"}
+    assert set(records[records["metric"] == "reward"]["unit"]) == {"rewards:short"}
+    assert (records[records["metric"] == "reward"]["value"] < 0).all()
+    assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"] > 0).all()
+    assert "DPO is " in (out / "verdict.md").read_text()
+    assert "rewards:short" in (out / "frontier.svg").read_text() or (out / "frontier.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--reward", "rewards:short", "--judge", "openai:gpt-4o"], "give one of them"),
+        (["--reward", "rewards:gone"], "cannot be loaded"),
+        (["--pairs", "gone.jsonl"], "gone.jsonl"),
+        (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),
+    ],
+)
+def test_bad_input_gets_one_line_before_anything_is_trained(folder, more, message):
+    done = run(folder, *more, "--out", "bad")
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "bad").exists()
+
+
+def test_the_plan_trains_nothing(folder):
+    done = run(folder, "--dry-run", "--out", "planned")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "judge's reward model" in done.stdout
+    assert not (folder / "planned").exists()
