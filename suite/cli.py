@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -82,6 +82,98 @@ def doctor(
     return 0 if report.ok else 1
 
 
+def sample(
+    policy: Annotated[str, tyro.conf.Positional],
+    prompt: Annotated[str, tyro.conf.Positional],
+    samples: int = 4,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    chat: bool = False,
+    seed: int = 0,
+    runs: Path = Path("results/runs"),
+    device: str = "cpu",
+) -> int:
+    """Say what a trained policy answers to a prompt.
+
+    Examples:
+      suite sample suite/assets/imdb-gpt2 "This film was"
+      suite sample 1f0c59b0 "This film was" --temperature 0       the last policy of a run, by the first letters of its key
+      suite sample results/runs/train/1f0c59b0a1b2c3d4 "Hello" --chat
+
+    Args:
+        policy: Run (folder or key, as the plan shows it), folder of a model, or Hub name.
+        prompt: What it is to continue, or with --chat to answer.
+        samples: How many answers.
+        max_new_tokens: Length limit, EOS included.
+        temperature: 0 is greedy.
+        chat: Put the prompt through the tokenizer's chat template.
+        seed: Of the sampling.
+        runs: Where runs are kept.
+        device: cpu or cuda.
+    """
+    from suite.data.preference_data import Prompt
+    from suite.runs.artefacts import open_policy
+    from suite.runs.sweep import quiet_libraries
+
+    quiet_libraries()
+    opened = open_policy(policy, runs, device=device)
+    base = getattr(opened, "base", opened)
+    tokenizer, text = base.tokenizer, prompt
+    if chat:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(f"--chat: the tokenizer of {policy} has no chat template; leave --chat out")
+        turns = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise UserError("the prompt is empty; give it at least one word")
+    if samples < 1 or max_new_tokens < 1 or temperature < 0:
+        raise UserError("--samples and --max-new-tokens must be 1 or more, --temperature 0 or more")
+    (drawn,) = opened.sample(
+        [Prompt("prompt", tuple(ids), text)], num_samples=1 if temperature == 0 else samples, max_new_tokens=max_new_tokens,
+        temperature=temperature, seed=seed,
+    )  # fmt: skip
+    for number, completion in enumerate(drawn, 1):
+        end = "cut" if completion.truncated else "ended"
+        print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{text}{completion.text}\n")
+    return 0
+
+
+def export(
+    run: Annotated[str, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional],
+    form: Literal["preference", "unpaired", "prompts"] = "preference",
+    runs: Path = Path("results/runs"),
+) -> int:
+    """Write the preference pairs of a run for TRL's trainers.
+
+    Examples:
+      suite export 5d0a1c2b pairs.jsonl                   chosen and rejected, with tokens, rewards and log-probs beside
+      suite export 5d0a1c2b labelled.parquet --form unpaired
+
+    Args:
+        run: Of the stage pairs or reference_log_probs: folder, or first letters of its key, as the plan shows it.
+        out: JSONL or parquet file.
+        form: preference, unpaired (KTO) or prompts.
+        runs: Where runs are kept.
+    """
+    import pandas as pd
+
+    from suite.data.trl_formats import to_trl
+    from suite.files import write_atomically
+    from suite.runs.artefacts import pairs_of
+
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise UserError(f"{out}: unknown ending; use .jsonl or .parquet")
+    table = pd.DataFrame(to_trl(pairs_of(run, runs), form))
+    if out.suffix == ".parquet":
+        write_atomically(out, lambda path: table.to_parquet(path, index=False))
+    else:
+        write_atomically(out, lambda path: table.to_json(path, orient="records", lines=True, force_ascii=False))
+    print(f"{len(table):,} rows written to {out}: {', '.join(table.columns)}")
+    return 0
+
+
 def judge() -> int:
     """Win rates of one file of answers over another, under GPT-4, a local model, a reward or people: run, probe, export.
 
@@ -96,7 +188,9 @@ def judge() -> int:
 def main() -> int:
     if sys.argv[1:2] == ["judge"]:
         return judge_main(sys.argv[2:])
-    commands: dict[str, Callable[..., int]] = {"check-method": check_method, "doctor": doctor, "judge": judge}
+    commands: dict[str, Callable[..., int]] = {
+        "check-method": check_method, "doctor": doctor, "judge": judge, "sample": sample, "export": export,
+    }  # fmt: skip
     return tyro.extras.subcommand_cli_from_dict(commands, prog="suite", description=__doc__)
 
 

@@ -65,7 +65,7 @@ ALLOWED = {
         "suite.runs",
     },
     "suite.judge_cli": {"suite.judges", "suite.evaluation", "suite.runs", "suite.files", "suite.errors"},
-    "suite.cli": {"suite.judge_cli", "suite.check_method", "suite.data", "suite.runs", "suite.errors"},
+    "suite.cli": {"suite.judge_cli", "suite.check_method", "suite.data", "suite.runs", "suite.files", "suite.errors"},
     "baselines": {
         "suite.maths",
         "suite.data",
