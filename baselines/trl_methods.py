@@ -23,6 +23,8 @@ from suite.training.loop import NonFiniteLoss, OptimConfig, epoch_order, snapsho
 
 END, CUT = "<eos>", "<cut>"
 """Words for EOS and for "the length limit ended this": the latter is taken out again with the EOS that TRL puts behind it."""
+RENAMED = {"learning_rate": "lr", "epoch": "", "step_time": "", "num_tokens": ""}
+"""TRL's name of a metric → ours; those without one are left out: we count tokens ourselves."""
 
 
 @dataclass(frozen=True)
@@ -347,20 +349,21 @@ def _train(
     """Run a trainer with our log, snapshots and progress bar; the trained weights come back in a plain policy."""
     from transformers import PrinterCallback, TrainerCallback
 
-    kept = set(snapshot_steps(steps, optim.num_snapshots))
+    to_keep = set(snapshot_steps(steps, optim.num_snapshots))
 
     class Follow(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             bar.update(1)
-            if state.global_step in kept:
+            if state.global_step in to_keep:
                 run.snapshot(policy, state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-            named = {name: float(v) for name, v in (logs or {}).items() if isinstance(v, (int, float)) and name != "epoch"}
+            named = {RENAMED.get(name, name): float(v) for name, v in (logs or {}).items() if isinstance(v, (int, float))}
             if "train_runtime" not in named:  # the last row, of the whole run
                 if not torch.isfinite(torch.tensor(named.get("loss", 0.0))):
                     raise NonFiniteLoss(f"step {state.global_step}: loss {named['loss']}; lower the learning rate ({optim.lr})")
-                run.log(state.global_step, {name: v for name, v in named.items() if v == v} | tokens(state.global_step))
+                kept = {name: v for name, v in named.items() if name and v == v}
+                run.log(state.global_step, kept | tokens(state.global_step))
 
     trainer.args._n_gpu = min(1, trainer.args._n_gpu)
     trainer.remove_callback(PrinterCallback)

@@ -57,6 +57,8 @@ class Common:
     lora_rank: int | None = None
     """Methods train adapters of this rank instead of all weights (0: all); fine-tuning before them and reward models do not.
     Default: the profile's."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
     workers: int = 1
     """Processes that share the cores."""
     device: str = "auto"
@@ -153,7 +155,7 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
     out = arguments.out or RESULTS / f"{script}_{study.profile}"
     for folder in (arguments.runs, out):
         check_writable(folder)
-    if run_all(arguments.runs, targets, workers=arguments.workers):
+    if run_all(arguments.runs, targets, workers=arguments.workers, tracker=arguments.tracker):
         return 1
     if arguments.write_answers:
         for path in write_answers(arguments.runs, measured, arguments.write_answers):

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import tyro
@@ -55,6 +55,8 @@ class Arguments:
     """Where runs are kept, to be reused and resumed."""
     micro_batch_size: int | None = None
     """Examples per forward pass of training: changes memory and not the result. Default: the profile's."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
     workers: int = 0
     """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
     device: str = "auto"
@@ -187,7 +189,12 @@ def main() -> int:
     checks = check(name)
     rate, scores = None, pd.DataFrame()
     if search:
-        failed = {o.spec.key for o in run_all(arguments.runs, [s for p in search.values() for s in p.targets], workers=workers)}
+        failed = {
+            o.spec.key
+            for o in run_all(
+                arguments.runs, [s for p in search.values() for s in p.targets], workers=workers, tracker=arguments.tracker
+            )
+        }
         scores = score_table(pd.concat(records_of(arguments.runs, search, failed), ignore_index=True))
         steered = {name} if own[name][0].get("target_kl") else set()
         if not (chosen := choose(scores, steered)):
@@ -196,7 +203,7 @@ def main() -> int:
         plan = plan_study(
             replace(study, learning_rates={**study.learning_rates, name: rate}), grid, seeds, pool=recorded is None
         )
-    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers)}
+    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)}
     plan = plan.without(failed)
     if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
         return 1

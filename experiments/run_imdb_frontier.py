@@ -152,6 +152,8 @@ class Arguments:
     """Where runs are kept, to be reused and resumed."""
     micro_batch_size: int | None = None
     """Examples per forward pass of training: changes memory and not the result. Default: the profile's."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
     workers: int = 0
     """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
     device: str = "auto"
@@ -235,7 +237,7 @@ def main() -> int:
     for folder in (arguments.runs, out):
         check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
-    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers)}
+    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)}
     plan = plan.without(failed)
     if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
         return 1

@@ -158,7 +158,10 @@ def frontier(arguments: Arguments, study: Any, make: Any, found: list[str]) -> i
     out = Path(str(arguments.out))
     for folder in (arguments.runs, out):
         check_writable(folder)
-    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=arguments.workers)}
+    failed = {
+        outcome.spec.key
+        for outcome in run_all(arguments.runs, plan.targets, workers=arguments.workers, tracker=arguments.tracker)
+    }
     plan = plan.without(failed)
     if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
         return 1

@@ -210,6 +210,8 @@ def resume(trial: Trial) -> str:
     """A run that is killed twice goes on from its checkpoints and ends with the weights of an uninterrupted one."""
     if not trial.is_trained:
         return "nothing is trained"
+    if not getattr(trial.method, "resumable", True):
+        return "not tried: it says itself that a killed run begins anew"
     for kind in (KilledRun, KilledLaterRun):
         with contextlib.suppress(Stopped):
             _, run = trial.train("killed", BRIEF, kind)

@@ -1,10 +1,19 @@
 """What every registered method must keep, whoever wrote it: the checks of `suite check-method`, on the exact world."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from suite.check_method import check_method
 from suite.errors import UserError
+from suite.policies.causal_lm import CausalLMPolicy
 from suite.registry import load_method, method_targets, resolve
+from suite.runs.stages import snapshots
+from suite.trial import BRIEF, Trial
 
 
 @pytest.mark.parametrize("name", sorted(method_targets()))
@@ -13,6 +22,32 @@ def test_it_passes_every_check_on_the_exact_world(name):
     assert len(results) == 9
     assert not [f"{result.name}: {result.why}" for result in results if not result.ok]
     assert not [result.why for result in results if "nothing in it is random" in result.why or "starts again" in result.why]
+
+
+METRICS = set(re.findall(r"`([^`]+)`", (Path(__file__).parent.parent / "docs" / "training_diagnostics.md").read_text()))
+
+
+def documented(name):
+    return name in METRICS or f"…/{name.partition('/')[2]}" in METRICS
+
+
+@pytest.mark.parametrize("name", sorted(method_targets()))
+def test_its_metrics_are_defined_and_its_policies_are_plain_hugging_face_models(name, tmp_path):
+    trial = Trial(load_method(name), tmp_path)
+    if not trial.is_trained:
+        pytest.skip("nothing is trained")
+    policy, run = trial.train("brief", BRIEF)
+    run.finish()
+    logged = {key for line in (run.directory / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)}
+    assert [key for key in logged - {"step"} if not documented(key)] == []
+    assert "tokens" in logged
+    folder = snapshots(run.directory)[-1]
+    model = AutoModelForCausalLM.from_pretrained(folder)  # by transformers alone
+    model.save_pretrained(tmp_path / "again")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    again = CausalLMPolicy.load(tmp_path / "again")  # and back
+    every = trial.world.completions[0]
+    assert torch.allclose(again.log_prob(every), policy.log_prob(every), atol=1e-5)
 
 
 def test_unknown_methods_get_a_hint():

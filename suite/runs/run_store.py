@@ -88,8 +88,9 @@ def _sha256(value: Any) -> str:
 class Run:
     """An open run directory: what a stage works with, and the `Run` that methods receive (`suite.interfaces.Run`)."""
 
-    def __init__(self, root: Path, spec: RunSpec) -> None:
+    def __init__(self, root: Path, spec: RunSpec, tracker: str = "none") -> None:
         self.root, self.spec, self.directory = root, spec, spec.directory(root)
+        self.tracker_kind, self._tracker = tracker, None
         self.seed: int = spec.config.get("seed", 0)
         self._began = self._last_checkpoint = time.monotonic()
         self._checkpoint_took = 0.0
@@ -104,7 +105,18 @@ class Run:
         """Directory of a finished input run."""
         return self.spec.inputs[name].directory(self.root)
 
+    @property
+    def tracker(self) -> Any:
+        """Opened when something is logged; None if there is none."""
+        if self._tracker is None and self.tracker_kind != "none":
+            from suite.runs.tracking import open_tracker
+
+            self._tracker = open_tracker(self.tracker_kind, self.root, self.spec)  # type: ignore[arg-type]
+        return self._tracker
+
     def log(self, step: int, metrics: dict[str, float]) -> None:
+        if self.tracker is not None:
+            self.tracker.log(metrics, step=step)
         self._metrics.append(json.dumps({"step": step, **{k: round(v, 8) for k, v in metrics.items()}}) + "\n")
         if len(self._metrics) >= 20:
             self._write_metrics()
@@ -162,6 +174,8 @@ class Run:
         import resource
 
         self._write_metrics()
+        if self._tracker is not None:
+            self._tracker.finish()
         facts = {
             "seconds": round(time.monotonic() - self._began, 2),
             "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -186,14 +200,16 @@ def facts(root: Path, spec: RunSpec) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def open_run(root: Path, spec: RunSpec) -> Iterator[Run]:
+def open_run(root: Path, spec: RunSpec, tracker: str = "none") -> Iterator[Run]:
     """Open, resume or find finished the run that `spec` describes; held by a file lock until closed.
+
+    Its metrics also go to `tracker` (`suite.runs.tracking`).
 
     Raises:
         RunLocked: Another live process holds it.
         SpecMismatch: `spec.json` on disk differs.
     """
-    run = Run(root, spec)
+    run = Run(root, spec, tracker)
     if run.done:
         yield run
         return

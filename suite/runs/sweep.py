@@ -12,10 +12,11 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
@@ -24,6 +25,7 @@ from suite.errors import UserError
 from suite.files import write_atomically
 from suite.runs import progress
 from suite.runs.run_store import RunSpec, open_run, status
+from suite.runs.tracking import Tracker, check_tracker
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def closure(targets: Sequence[RunSpec]) -> list[RunSpec]:
     return list(ordered.values())
 
 
-def run_one(root: Path, spec: RunSpec) -> Outcome:
+def run_one(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Outcome:
     """Make one run if it is not done. A fault becomes an `Outcome` and leaves `error.log` beside the run.
 
     Raises:
@@ -62,7 +64,7 @@ def run_one(root: Path, spec: RunSpec) -> Outcome:
 
     began = time.monotonic()
     try:
-        with open_run(root, spec) as run:
+        with open_run(root, spec, tracker) as run:
             if run.done:
                 return Outcome(spec, "cached")
             STAGES[spec.stage].function(run)
@@ -78,7 +80,7 @@ def run_one(root: Path, spec: RunSpec) -> Outcome:
         return Outcome(spec, "failed", time.monotonic() - began, f"{type(error).__name__}: {error} (log: {log})")
 
 
-def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int) -> Iterator[Outcome]:
+def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: Tracker = "none") -> Iterator[Outcome]:
     """Make `targets` and all they need; yields each outcome as it comes.
 
     With one worker everything happens in this process, on all its threads; with more, each worker gets an equal share of
@@ -95,22 +97,23 @@ def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int) -> Iterat
     if not todo:
         return
     with progress.sweep_bar(sum(spec.cost for spec in todo)) as bar:
-        for outcome in _run_here(root, todo, failed) if workers == 1 else _run_in_pool(root, todo, failed, workers):
+        one = partial(run_one, root, tracker=tracker)
+        for outcome in _run_here(one, todo, failed) if workers == 1 else _run_in_pool(one, todo, failed, workers):
             bar.set_postfix_str(f" last: {outcome.spec.title} {outcome.status}")
             bar.update(outcome.spec.cost)
             yield outcome
 
 
-def _run_here(root: Path, todo: list[RunSpec], failed: set[str]) -> Iterator[Outcome]:
+def _run_here(one: Callable[[RunSpec], Outcome], todo: list[RunSpec], failed: set[str]) -> Iterator[Outcome]:
     progress.set_position(1)
     for spec in todo:
-        outcome = _skipped(spec, failed) or run_one(root, spec)
+        outcome = _skipped(spec, failed) or one(spec)
         if outcome.status in ("failed", "skipped"):
             failed.add(spec.key)
         yield outcome
 
 
-def _run_in_pool(root: Path, todo: list[RunSpec], failed: set[str], workers: int) -> Iterator[Outcome]:
+def _run_in_pool(one: Callable[[RunSpec], Outcome], todo: list[RunSpec], failed: set[str], workers: int) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
     slots = context.Queue()
     for position in range(1, workers + 1):
@@ -129,7 +132,7 @@ def _run_in_pool(root: Path, todo: list[RunSpec], failed: set[str], workers: int
                     finished.add(spec.key)
                     yield skipped
                 else:
-                    running[pool.submit(run_one, root, spec)] = spec
+                    running[pool.submit(one, spec)] = spec
             if not running:
                 continue
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -203,18 +206,20 @@ def print_plan(root: Path, targets: Sequence[RunSpec]) -> None:
     print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})\n", flush=True)
 
 
-def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int) -> list[Outcome]:
+def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: Tracker = "none") -> list[Outcome]:
     """Make all targets under one progress bar; prints and returns those that failed.
 
     Raises:
-        UserError: One needs more memory than is free; before anything is computed.
+        UserError: One needs more memory than is free, or the tracker is not installed; before anything is computed.
     """
     from suite.runs.resources import refuse_what_cannot_fit
 
     quiet_libraries()
+    check_tracker(tracker)
     todo = [spec for spec in closure(targets) if status(root, spec) != "cached"]
     refuse_what_cannot_fit(todo, workers=workers)
-    failed = [outcome for outcome in run_sweep(root, targets, workers=workers) if outcome.status in ("failed", "skipped")]
+    outcomes = run_sweep(root, targets, workers=workers, tracker=tracker)
+    failed = [outcome for outcome in outcomes if outcome.status in ("failed", "skipped")]
     if failed:
         print(tabulate([(o.spec.title, o.status, o.error) for o in failed], headers=["run", "status", "why"]))
     return failed
