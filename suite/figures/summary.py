@@ -13,6 +13,9 @@ from suite.maths.statistics import Interval, clustered_mean_interval, mean_inter
 from suite.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
 
 
+MANY = 1_000_000
+
+
 def with_interval(row: pd.Series, metric: str, digits: int = 3) -> str:
     """`0.812 [0.790, 0.833]`, or the bare number where there is no interval."""
     value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
@@ -64,6 +67,8 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
             entry["verdict"] = row["verdict"]
             if row["verdict"] == "statistically tied" and pd.notna(row["prompts_needed"]):
                 more = f"{row['prompts_needed']:,.0f} prompts would resolve it"
+                if row["prompts_needed"] > MANY:
+                    more = "not even a million prompts would resolve it"
                 if row["prompts_needed"] == float("inf"):
                     more = "more training seeds might resolve it, more prompts not"
                 entry["verdict"] += f": {more}; these would show {row['detectable']:.3f}"

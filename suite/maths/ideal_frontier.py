@@ -87,8 +87,9 @@ def ideal_frontier(
     Args:
         rewards: Of N samples of the reference for each prompt. Shape (prompts, N).
         maximum: The largest possible reward.
-        start: The reference's mean reward on the prompts that methods are measured on, if those are more: what is estimated
-            is the gain over the reference, and it is added to `start`. Default: the mean of `rewards`.
+        start: The reference's mean reward on the prompts that methods are measured on, if those are more. What is estimated
+            is then the share of the way from the reference to `maximum`, or the gain itself if `maximum` is infinite; it is
+            carried over to `start`. Default: the mean of `rewards`.
         points: How many KLs.
         resamples: Bootstrap replications.
         seed: Of the resampling.
@@ -115,8 +116,11 @@ def ideal_frontier(
     start = float(r.mean()) if start is None else start
 
     def curve(weights: Array) -> Array:
-        gain = np.interp(grid, kl @ weights, reward @ weights) - r.mean(axis=1) @ weights
-        return start + np.where(grid == 0, 0.0, gain)
+        own = float(r.mean(axis=1) @ weights)
+        gain = np.where(grid == 0, 0.0, np.interp(grid, kl @ weights, reward @ weights) - own)
+        if math.isfinite(maximum) and own < maximum:
+            gain = (maximum - start) * gain / (maximum - own)
+        return np.asarray(start + gain)
 
     everyone = np.full(r.shape[0], 1 / r.shape[0])
     rng = np.random.default_rng(seed)
@@ -124,7 +128,7 @@ def ideal_frontier(
     low, high = np.quantile([curve(weights) for weights in draws], [0.025, 0.975], axis=0)
     middle = curve(everyone)
     sizes = np.interp(grid, kl @ everyone, samples @ everyone)
-    return IdealFrontier(grid, middle, low, np.minimum(high, maximum), sizes, limit, maximum)
+    return IdealFrontier(grid, middle, low, high, sizes, limit, maximum)
 
 
 def optimality(reward: float, start: float, ideal: tuple[float, float]) -> tuple[float, float]:

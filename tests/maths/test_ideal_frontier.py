@@ -79,10 +79,20 @@ def test_with_few_samples_the_limit_is_near_and_beyond_it_there_is_a_band(refere
 def test_what_is_estimated_is_the_gain(reference):
     """Prompts of other difficulty than those that methods are measured on move the curve as a whole."""
     rewards = samples(reference, 512)
-    plain, moved = (ideal_frontier(rewards, maximum=9.0, start=start) for start in (None, 5.0))
+    plain, moved = (ideal_frontier(rewards, maximum=math.inf, start=start) for start in (None, 5.0))
     assert moved.reward[0] == moved.low[0] == moved.high[0] == 5.0
     assert moved.reward - 5.0 == pytest.approx(plain.reward - rewards.mean())
     assert (moved.high - moved.low)[1:] == pytest.approx((plain.high - plain.low)[1:])
+
+
+def test_with_a_largest_reward_the_share_of_the_way_to_it_is_carried_over(reference):
+    """A reference that starts higher has less to gain: nothing passes the maximum."""
+    rewards, top = samples(reference, 512), float(samples(reference, 512).max())
+    plain, moved = (ideal_frontier(rewards, maximum=top, start=start) for start in (None, top - 0.01))
+    assert plain.reward.max() - rewards.mean() > 0.5
+    assert (top - moved.reward) / 0.01 == pytest.approx((top - plain.reward) / (top - rewards.mean()))
+    assert moved.high.max() <= top
+    assert moved.reward[0] == pytest.approx(top - 0.01)
 
 
 def test_optimality_by_hand():
