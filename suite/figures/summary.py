@@ -12,7 +12,6 @@ from suite.comparisons import AREA
 from suite.maths.statistics import Interval, clustered_mean_interval, mean_interval, paired_difference
 from suite.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
 
-
 MANY = 1_000_000
 
 
