@@ -134,8 +134,11 @@ def budget_page(name: str, study: Any, grid: Mapping[str, Sequence[Any]], scores
     if rate is None:
         lines.append(f"The learning rate of {name} was not searched here (known from an earlier search, or nothing to search).")
     else:
-        lines += [f"Learning rate of {name}: {rate:g}, of {len(scores)} candidates, by the area under the hull of validation "
-                  "points; the others had as many.", "", scores.to_markdown(index=False, floatfmt=".4g")]  # fmt: skip
+        lines.append(
+            f"Learning rate of {name}: {rate:g}, of {len(scores)} candidates, by the area under the hull of validation points; "
+            f"the others' were chosen from {len(parse_rates(RATES))}."
+        )
+        lines += ["", scores.to_markdown(index=False, floatfmt=".4g")]
     return "\n".join(lines)
 
 

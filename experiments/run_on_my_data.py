@@ -19,7 +19,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +47,7 @@ STEPS, MOST_EPOCHS = {"smoke": 6}, 8
 class Arguments(Common):
     """Command line of the experiment on your data."""
 
-    pairs: str  # type: ignore[assignment]
+    pairs: str = field()  # type: ignore[assignment]
     """Preference data in any format that TRL documents: file, folder or Hub name. `suite doctor` says what is wrong with it."""
     profile: Literal["smoke", "embedded", "local", "paper"] = "embedded"  # type: ignore[assignment]
     """Model and sizes where nothing else is said. smoke: as small as can be; embedded: a model of film reviews, CPU; local:

@@ -27,7 +27,7 @@ def test_it_runs(path, monkeypatch):
     notebook = read(path)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell, committed in zip(notebook.cells, read(path).cells, strict=True):
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and "varies" not in cell.metadata.get("tags", []):  # samples differ between machines
             assert printed(cell) == printed(committed), cell.source
 
 
