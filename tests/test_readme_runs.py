@@ -1,5 +1,5 @@
-"""Every command of the README is run: scripts as far as their plan (whose runs are made at smoke scale elsewhere), those for GPUs
-with local models in the place of the Hub's; `suite` commands whole."""
+"""Every command of the README is run: scripts as far as their plan (whose runs are made at smoke scale elsewhere); those for a
+GPU with local models in the place of the Hub's; `suite` commands whole."""
 
 import json
 import os
