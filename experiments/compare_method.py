@@ -142,6 +142,42 @@ def budget_page(name: str, study: Any, grid: Mapping[str, Sequence[Any]], scores
     return "\n".join(lines)
 
 
+def chosen_rate(
+    arguments: Arguments, search: Mapping[tuple[str, float], Any], steered: bool, workers: int
+) -> tuple[float, pd.DataFrame]:
+    """Run the search; the rate that wins, and every candidate's score.
+
+    Raises:
+        UserError: No rate gave a policy.
+    """
+    from suite.runs.sweep import run_all
+
+    targets = [spec for plan in search.values() for spec in plan.targets]
+    outcomes = run_all(arguments.runs, targets, workers=workers, tracker=arguments.tracker)
+    failed = {outcome.spec.key for outcome in outcomes}
+    scores = score_table(pd.concat(records_of(arguments.runs, search, failed), ignore_index=True))
+    chosen = choose(scores, {arguments.method} if steered else set())
+    if not chosen:
+        raise UserError(
+            f"no learning rate of {arguments.method} gave a policy; see error.log of the runs named above, or give --rates"
+        )
+    return chosen[arguments.method], scores
+
+
+def verdict_page(
+    arguments: Arguments, words: str, names: tuple[str, Sequence[str]], command: str, search: str, checks: Sequence[str]
+) -> str:
+    """`verdict.md`."""
+    parts = [
+        f"# {names[0]} against {', '.join(names[1])}", f"`{command}`", words, "![frontier](frontier.png)",
+        f"## Search\n\n{search}", "## Checks\n\n" + "\n".join(f"- {line}" for line in checks),
+        "At [equal KL and equal compute](summary.md), with costs, health and every point; [samples](samples.md).",
+    ]  # fmt: skip
+    if arguments.reuse_records:
+        parts.append(f"The baselines' numbers are the records of `{arguments.reuse_records}`, made on the same prompts.")
+    return "\n\n".join(parts) + "\n"
+
+
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
@@ -156,22 +192,19 @@ def main() -> int:
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
     name, seeds, rates = arguments.method, parse_seeds(arguments.seeds), parse_rates(arguments.rates)
-    method = load_method(name)
-    study = chosen_study(
-        Frontier(
-            profile=arguments.profile, device=arguments.device, micro_batch_size=arguments.micro_batch_size,
-            workers=arguments.workers,
-        )
-    )  # fmt: skip
-    baselines, own = baselines_of(arguments.against, name), {name: settings_of(name)}
+    method, baselines, own = load_method(name), baselines_of(arguments.against, name), {name: settings_of(name)}
+    others = [load_method(other).name for other in baselines]
+    if method.name in others:
+        raise UserError(f"--method {name}: its name {method.name!r} is that of a baseline; give it a name of its own")
+    wanted = {field: getattr(arguments, field) for field in ("profile", "device", "micro_batch_size", "workers")}
+    study = chosen_study(Frontier(**wanted))
     recorded = None
     if arguments.reuse_records:
         recorded = read_recorded(arguments.reuse_records, plan_study(study, baselines, seeds))
     grid = own if recorded else {**own, **baselines}
     search = search_plans(name, method, study, rates)
     plan = plan_study(study, grid, seeds, pool=recorded is None)
-    targets = [*(spec for candidate in search.values() for spec in candidate.targets), *plan.targets]
-    print_plan(arguments.runs, targets)
+    print_plan(arguments.runs, [*(spec for candidate in search.values() for spec in candidate.targets), *plan.targets])
     if search:
         print(f"{len(search)} learning rates of {name} are tried first; the runs of {method.name} then take the best of them\n")
     if recorded:
@@ -179,8 +212,7 @@ def main() -> int:
     if arguments.dry_run:
         return 0
     short = "".join(c if c.isalnum() else "_" for c in name.rpartition(":")[2])
-    suffix = "" if study.profile == "embedded" else f"_{study.profile}"
-    out = arguments.out or RESULTS / f"compare_{short}{suffix}"
+    out = arguments.out or RESULTS / f"compare_{short}{'' if study.profile == 'embedded' else f'_{study.profile}'}"
     for folder in (arguments.runs, out):
         check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
@@ -192,41 +224,23 @@ def main() -> int:
     checks = check(name)
     rate, scores = None, pd.DataFrame()
     if search:
-        failed = {
-            o.spec.key
-            for o in run_all(
-                arguments.runs, [s for p in search.values() for s in p.targets], workers=workers, tracker=arguments.tracker
-            )
-        }
-        scores = score_table(pd.concat(records_of(arguments.runs, search, failed), ignore_index=True))
-        steered = {name} if own[name][0].get("target_kl") else set()
-        if not (chosen := choose(scores, steered)):
-            raise UserError(f"no learning rate of {name} gave a policy; see error.log of the runs named above, or give --rates")
-        rate = chosen[name]
-        plan = plan_study(
-            replace(study, learning_rates={**study.learning_rates, name: rate}), grid, seeds, pool=recorded is None
-        )
-    failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)}
+        rate, scores = chosen_rate(arguments, search, bool(own[name][0].get("target_kl")), workers)
+        searched = replace(study, learning_rates={**study.learning_rates, name: rate})
+        plan = plan_study(searched, grid, seeds, pool=recorded is None)
+    outcomes = run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)
+    failed = {outcome.spec.key for outcome in outcomes}
     plan = plan.without(failed)
     if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs
         return 1
     command = shlex.join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    heading = sentiment_heading(arguments.runs, plan)
-    heading[0] = f"# {method.name} in the controlled sentiment experiment"
+    heading = [f"# {method.name} in the controlled sentiment experiment", *sentiment_heading(arguments.runs, plan)[1:]]
     write_report(
         arguments.runs, plan, out=out, workers=workers, command=command, heading=heading, against=method.name, recorded=recorded
     )
-    words = verdict(Results(out).comparisons, method.name)
-    everybody = {**own, **baselines}
-    parts = [
-        f"# {method.name} against {', '.join(load_method(other).name for other in baselines)}", f"`{command}`", words,
-        "![frontier](frontier.png)", f"## Search\n\n{budget_page(name, study, everybody, scores, rate)}",
-        "## Checks\n\n" + "\n".join(f"- {line}" for line in checks),
-        "At [equal KL and equal compute](summary.md), with costs, health and every point; [samples](samples.md).",
-    ]  # fmt: skip
-    if recorded:
-        parts.append(f"The baselines' numbers are the records of `{arguments.reuse_records}`, made on the same prompts.")
-    page = "\n\n".join(parts) + "\n"
+    page = verdict_page(
+        arguments, verdict(Results(out).comparisons, method.name), (method.name, others), command,
+        budget_page(name, study, {**own, **baselines}, scores, rate), checks,
+    )  # fmt: skip
     write_atomically(out / "verdict.md", lambda path: path.write_text(page))
     print(f"\n{page}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 1 if failed else 0

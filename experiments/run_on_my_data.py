@@ -61,8 +61,8 @@ class Arguments(Common):
     """Of the win rates, comma-separated; 0 is greedy. A frontier is at temperature 1."""
 
 
-def examine(arguments: Arguments, study: Any) -> list[str]:
-    """What `suite doctor` says of the texts as methods will see them; and prints it.
+def examine(study: Any) -> tuple[int, list[str]]:
+    """How many pairs there are, and what `suite doctor` says of the texts as methods will see them; prints it.
 
     Raises:
         UserError: No row is usable.
@@ -76,7 +76,8 @@ def examine(arguments: Arguments, study: Any) -> list[str]:
 
     task, tokenizer = load_task("own_data"), AutoTokenizer.from_pretrained(resolve_model(study.model)[0])
     pairs = text_pairs(task, read_rows(task, study.pairs, rows=study.rows), tokenizer)
-    if all(pair.fault for pair in pairs):
+    usable = sum(not pair.fault for pair in pairs)
+    if not usable:
         raise UserError(
             f"--pairs {study.pairs}: no usable row of {len(pairs)}; the first: {pairs[0].fault if pairs else 'none'}"
         )
@@ -84,7 +85,7 @@ def examine(arguments: Arguments, study: Any) -> list[str]:
     report = examine_pairs(pairs, tokenizer, **limits)
     lines = [f"{len(pairs):,} pairs of {study.pairs}", *lines_of(report)]
     print("\n".join(lines) + "\n")
-    return lines
+    return usable, lines
 
 
 def sized(study: Any, usable: int, *, snapshots: int) -> Any:
@@ -109,8 +110,7 @@ def main() -> int:
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     study = replace(study_of("own_data", arguments), gold_reward=arguments.reward)
-    found = examine(arguments, study)
-    usable = int(found[0].split()[0].replace(",", ""))
+    usable, found = examine(study)
     study = sized(study, usable, snapshots=study.optim.num_snapshots if arguments.reward else 1)
     make = AnswerRuns(study)
     out = arguments.out or RESULTS / f"{Path(arguments.pairs).stem}_{study.profile}"

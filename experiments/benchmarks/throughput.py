@@ -11,20 +11,24 @@ examples:
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 from tabulate import tabulate
 
+from baselines.trl_methods import TRLDPO, TRLDPOConfig
 from suite.data.preference_data import PreferencePair
 from suite.data.tasks.imdb_sentiment import prompts_from_model
 from suite.errors import one_line_errors
+from suite.files import write_atomically
 from suite.interfaces import TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.runs.run_store import RunSpec, open_run
@@ -46,6 +50,8 @@ class Arguments:
     """Completions to draw."""
     batch_size: int = 32
     threads: int = available_cores()
+    out: Path = Path(__file__).parents[2] / "results" / "benchmarks"
+    """Folder for `throughput.md`."""
 
 
 @one_line_errors
@@ -64,10 +70,15 @@ def main() -> int:
     pairs = make_pairs(policy, prompts, arguments.pairs)
     peer = time_trl(pairs, arguments)
     ours = time_loop(policy, pairs, arguments)
-    rows.append(("DPO loop, bfloat16 autocast", "pairs/s", ours, "TRL DPOTrainer, bf16", peer, ours / peer))
+    rows.append(("DPO, bfloat16 autocast", "pairs/s", ours, "TRL DPOTrainer alone, bf16", peer, ours / peer))
+    adapted = time_loop(policy, pairs, arguments, TRLDPO(), TRLDPOConfig)
+    rows.append(("DPO, bfloat16 autocast", "pairs/s", ours, "trl_dpo, with its reference", adapted, ours / adapted))
     machine = f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
-    print(f"{date.today()}, {machine}, {NEW_TOKENS} new tokens\n")
-    print(tabulate(rows, headers=["what", "unit", "ours", "peer", "peer's", "ratio"], tablefmt="github", floatfmt=".1f"))
+    table = tabulate(rows, headers=["what", "unit", "ours", "peer", "peer's", "ratio"], tablefmt="github", floatfmt=".1f")
+    command = shlex.join(["python", "experiments/benchmarks/throughput.py", *sys.argv[1:]])
+    page = f"# Throughput\n\n`{command}`  \n{date.today()}, {machine}, {NEW_TOKENS} new tokens\n\n{table}\n"
+    write_atomically(arguments.out / "throughput.md", lambda path: path.write_text(page))
+    print(page)
     return 0
 
 
@@ -105,13 +116,16 @@ def make_pairs(policy: CausalLMPolicy, prompts, count: int) -> list[PreferencePa
     return pairs[:count]
 
 
-def time_loop(policy: CausalLMPolicy, pairs: list[PreferencePair], arguments: Arguments) -> float:
+def time_loop(
+    policy: CausalLMPolicy, pairs: list[PreferencePair], arguments: Arguments, method: Any = None, config: Any = DPOConfig
+) -> float:
+    """A whole run of `method` (default: our DPO); `trl_dpo`, the same trainer as a method here, also runs the reference."""
     optim = OptimConfig(
         batch_size=arguments.batch_size, micro_batch_size=arguments.batch_size, num_snapshots=1, precision="bfloat16"
     )
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder), RunSpec("train", {"seed": 0})) as run:
         began = time.perf_counter()
-        DPO().train(TrainingData(pairs=pairs), policy, DPOConfig(optim=optim), run)
+        (method or DPO()).train(TrainingData(pairs=pairs), policy, config(optim=optim), run)
         return len(pairs) / (time.perf_counter() - began)
 
 

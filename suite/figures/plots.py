@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -106,11 +107,14 @@ def reward_kl_frontier(
 def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:
     ax.plot(ideal.kl, ideal.reward, "-", color="black", lw=1.1, label="ideal, π* of the gold reward", zorder=2)
     ax.fill_between(ideal.kl, ideal.low, ideal.high, color="black", alpha=0.12, lw=0)
-    if limit > ideal.limit:
-        ax.fill_between([ideal.limit, limit], ideal.reward[-1], ideal.maximum, color="black", alpha=0.06, lw=0)
+    beyond = "it is not known"
+    if math.isfinite(ideal.maximum):
+        beyond = "it is known only to lie in the grey band"
+        if limit > ideal.limit:
+            ax.fill_between([ideal.limit, limit], ideal.reward[-1], ideal.maximum, color="black", alpha=0.06, lw=0)
     return (
         "Black: no policy can pass it (importance weights on reference samples, 95 % over prompts); beyond "
-        f"{ideal.limit:.1f} nats it is known only to lie in the grey band."
+        f"{ideal.limit:.1f} nats {beyond}."
     )
 
 

@@ -38,9 +38,30 @@ def draw_all(folder: Path, out: Path | None = None) -> list[Path]:
     return written
 
 
+def _side_by_side(rows: pd.DataFrame, ax: Any, styles: dict[str, tuple[str, str]]) -> None:
+    names = []
+    for k, row in enumerate(rows.itertuples()):
+        colour, marker = styles[row.method]
+        errors = [[max(0.0, row.win_rate - row.win_rate_low)], [max(0.0, row.win_rate_high - row.win_rate)]]
+        ax.errorbar(k, row.win_rate, yerr=errors, color=colour, marker=marker, ms=7, capsize=3, elinewidth=1.2)
+        names.append(f"{row.method}\n{row.setting}".strip())
+    ax.set_xticks(range(len(names)), names, fontsize=7)
+    ax.set_xlim(-0.5, len(names) - 0.5)
+    ax.set_title(f"at temperature {rows['x'].iloc[0]:g}", fontsize=9)
+    ax.set_ylim(0, 1)
+    ax.set_ylabel("win rate against the reference answer")
+    ax.grid(alpha=0.25, axis="y")
+
+
 def draw_panel(rows: pd.DataFrame, ax: Any, panel: str, styles: dict[str, tuple[str, str]]) -> None:
-    """One line per policy (over training: per method and temperature) with its intervals, and the line of a draw."""
+    """One line per policy (over training: per method and temperature) with its intervals, and the line of a draw.
+
+    At a single temperature there are no lines to draw: the policies stand side by side.
+    """
     ax.axhline(0.5, color="0.6", lw=0.8, ls=":")
+    if panel == "temperature" and rows["x"].nunique() == 1:
+        _side_by_side(rows, ax, styles)
+        return
     several = rows["temperature"].nunique() > 1
     by = ["method", "setting"] if panel == "temperature" else ["method", "temperature"]
     shades: dict[str, int] = {}

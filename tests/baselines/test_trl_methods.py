@@ -1,5 +1,6 @@
 """TRL's trainers as methods: they see our tokens, in our order, and with equal settings TRL's DPO is ours."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ import torch
 pytest.importorskip("trl")
 
 from baselines import trl_methods
-from baselines.trl_methods import TRLDPO, TRLGRPO, TRLKTO, TRLDPOConfig, TRLKTOConfig, id_tokenizer, in_our_order
+from baselines.trl_adapter import id_tokenizer, import_trl, in_our_order
+from baselines.trl_methods import TRLDPO, TRLGRPO, TRLKTO, TRLDPOConfig, TRLKTOConfig
 from suite.data.tasks.exact_world import ExactWorld, tiny_language_model, word_tokenizer
 from suite.errors import UserError
 from suite.interfaces import TrainingData
@@ -44,7 +46,7 @@ def run_in(folder, seed=0):
 def seen_by(method, config, pairs, reference, folder, monkeypatch):
     """The rows a trainer is about to train on."""
     found = []
-    monkeypatch.setattr(trl_methods, "_train", lambda trainer, *rest: found.append(trainer.train_dataset))
+    monkeypatch.setattr(trl_methods, "train_and_follow", lambda trainer, *rest: found.append(trainer.train_dataset))
     method().train(TrainingData(pairs=pairs, max_new_tokens=3), reference, config, run_in(folder))
     return found[0].to_list()
 
@@ -110,7 +112,7 @@ def test_samples_that_make_no_whole_groups_are_refused(tmp_path):
 def test_without_trl_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "trl", None)
     with pytest.raises(UserError, match="pip install"):
-        trl_methods.import_trl()
+        import_trl()
 
 
 def test_the_id_tokenizer_reads_back_what_it_writes(reference):
@@ -119,3 +121,14 @@ def test_the_id_tokenizer_reads_back_what_it_writes(reference):
     others = [i for i in range(reference.model.config.vocab_size) if i != eos]
     assert tokenizer(" ".join(map(str, others)) + " <eos>")["input_ids"] == [*others, eos]
     assert tokenizer.eos_token_id == eos
+
+
+def test_a_killed_run_leaves_no_rows_behind(pairs, reference, tmp_path):
+    """It starts again, and its log is that of one run."""
+    run = run_in(tmp_path)
+    run.log(77, {"loss": 1.0})
+    run._write_metrics()
+    TRLDPO().train(TrainingData(pairs=pairs, max_new_tokens=3), reference, TRLDPOConfig(optim=OPTIM), run)
+    run._write_metrics()
+    steps = [json.loads(line)["step"] for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5]

@@ -1,0 +1,149 @@
+"""One adapter for all of TRL's trainers: our tokens and batches in, our log, snapshots and policy out.
+
+TRL reads text and tokenises it again, which would move the boundary between prompt and completion and add EOS to completions
+that the length limit cut. So it is given texts whose words are the token ids, and a tokenizer that reads them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from suite.data.preference_data import Completion, PreferencePair
+from suite.errors import UserError
+from suite.interfaces import Run
+from suite.training.loop import NonFiniteLoss, OptimConfig, epoch_order, snapshot_steps
+
+END, CUT = "<eos>", "<cut>"
+"""Words for EOS and for "the length limit ended this": the latter is taken out again with the EOS that TRL puts behind it."""
+RENAMED = {"learning_rate": "lr", "epoch": "", "step_time": "", "num_tokens": ""}
+"""TRL's name of a metric → ours; those without one are left out: we count tokens ourselves."""
+
+
+def import_trl() -> Any:
+    """The installed TRL.
+
+    Raises:
+        UserError: None is installed.
+    """
+    try:
+        import trl
+    except ImportError as error:
+        raise UserError('TRL is not installed; pip install "trl>=1,<2"') from error
+    warnings.filterwarnings("ignore", "`.*gradient_checkpointing` is deprecated", FutureWarning)  # said by every trainer
+    return trl
+
+
+def in_our_order(pairs: Sequence[PreferencePair], optim: OptimConfig, seed: int) -> list[PreferencePair]:
+    """All epochs one after the other, each in the order in which our own loop visits it."""
+    return [pairs[i] for epoch in range(optim.num_epochs) for i in epoch_order(len(pairs), seed, epoch)]
+
+
+def id_tokenizer(policy: Any) -> Any:
+    """A tokenizer whose words are the decimal numbers of `policy`'s token ids: "17 4 <eos>" are the tokens 17, 4 and EOS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    size, eos = policy.model.config.get_text_config().vocab_size, policy.tokenizer.eos_token_id
+    words = {END if i == eos else str(i): i for i in range(size)} | {CUT: size}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=CUT))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=END, additional_special_tokens=[CUT], padding_side="left"
+    )
+
+
+def words(ids: Sequence[int]) -> str:
+    """Token ids as the text that `id_tokenizer` reads."""
+    return " ".join(map(str, ids))
+
+
+def answer(completion: Completion) -> str:
+    """What follows the prompt's words; a finished completion's last id is EOS."""
+    body, end = (completion.ids, CUT) if completion.truncated else (completion.ids[:-1], END)
+    return f" {words(body)} {end}" if body else f" {end}"
+
+
+def dataset_of(rows: list[dict[str, Any]]) -> Any:
+    """Rows as a `datasets.Dataset`, without progress bars."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets.Dataset.from_list(rows)
+
+
+def without_cut(ids: Any, cut: int) -> Any:
+    """Token ids without the mark of a cut completion and the EOS that TRL put behind it."""
+    return ids[: ids.index(cut)] if isinstance(ids, list) and cut in ids else ids
+
+
+def reference_model(reference: Any) -> Any:
+    """A frozen copy of π_ref for trainers that take one."""
+    return reference.copy().model.eval().requires_grad_(False)
+
+
+def optimizers(policy: Any, optim: OptimConfig, kind: Any = torch.optim.RMSprop) -> tuple[Any, Any]:
+    """Our optimizer and warm-up, which are not among TRL's settings."""
+    optimizer = kind([p for p in policy.model.parameters() if p.requires_grad], lr=optim.lr)
+    warm = max(1, optim.warmup_steps)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm))
+
+
+def trainer_arguments(policy: Any, optim: OptimConfig, run: Run, *, batch: int, steps: int) -> dict[str, Any]:
+    """What every TRL trainer is told: our batches, no files, no reports, no second GPU."""
+    micro = next(size for size in range(min(optim.micro_batch_size, batch), 0, -1) if batch % size == 0)
+    return {
+        "output_dir": str(run.directory / "trl"), "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": batch // micro, "max_steps": steps, "learning_rate": optim.lr,
+        "max_grad_norm": optim.max_grad_norm, "seed": run.seed, "bf16": optim.precision == "bfloat16",
+        "use_cpu": policy.device.type == "cpu", "report_to": "none", "save_strategy": "no", "logging_steps": 1,
+        "disable_tqdm": True, "gradient_checkpointing": False, "dataloader_pin_memory": False,
+    }  # fmt: skip
+
+
+def train_and_follow(
+    trainer: Any,
+    policy: Any,
+    reference: Any,
+    optim: OptimConfig,
+    run: Run,
+    steps: int,
+    tokens: Callable[[int], dict[str, float]],
+) -> Any:
+    """Run a trainer with our log, snapshots and progress bar; the trained weights come back in a plain policy."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    run.load_checkpoint()  # there is none: rows that a killed run has logged are taken out
+    to_keep = set(snapshot_steps(steps, optim.num_snapshots))
+
+    class Follow(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            bar.update(1)
+            if state.global_step in to_keep:
+                run.snapshot(policy, state.global_step)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            named = {RENAMED.get(name, name): float(v) for name, v in (logs or {}).items() if isinstance(v, (int, float))}
+            if "train_runtime" not in named:  # the last row, of the whole run
+                if not torch.isfinite(torch.tensor(named.get("loss", 0.0))):
+                    raise NonFiniteLoss(f"step {state.global_step}: loss {named['loss']}; lower the learning rate ({optim.lr})")
+                kept = {name: v for name, v in named.items() if name and v == v}
+                run.log(state.global_step, kept | tokens(state.global_step))
+
+    trainer.args._n_gpu = min(1, trainer.args._n_gpu)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Follow())
+    with run.progress(steps, "step") as bar:
+        trainer.train()
+    trained = reference.copy()
+    trained.model.load_state_dict(policy.model.state_dict())
+    counts = tokens(steps)
+    trained.tokens_trained = int(counts["tokens"])
+    for name in ("tokens_sampled", "tokens_scored"):
+        setattr(trained, name, int(counts.get(name, 0)))
+    shutil.rmtree(run.directory / "trl", ignore_errors=True)
+    return trained
