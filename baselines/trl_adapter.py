@@ -6,6 +6,7 @@ that the length limit cut. So it is given texts whose words are the token ids, a
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from suite.errors import UserError
 from suite.interfaces import Run
 from suite.training.loop import NonFiniteLoss, OptimConfig, epoch_order, snapshot_steps
 
-END, CUT = "<eos>", "<cut>"
+END, CUT, UNKNOWN = "<eos>", "<cut>", "<unknown>"
 """Words for EOS and for "the length limit ended this": the latter is taken out again with the EOS that TRL puts behind it."""
 RENAMED = {"learning_rate": "lr", "epoch": "", "step_time": "", "num_tokens": ""}
 """TRL's name of a metric → ours; those without one are left out: we count tokens ourselves."""
@@ -49,23 +50,22 @@ def id_tokenizer(policy: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     size, eos = policy.model.config.get_text_config().vocab_size, policy.tokenizer.eos_token_id
-    words = {END if i == eos else str(i): i for i in range(size)} | {CUT: size}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token=CUT))
+    words = {END if i == eos else str(i): i for i in range(size)} | {CUT: size, UNKNOWN: size + 1}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=END, additional_special_tokens=[CUT], padding_side="left"
     )
 
 
-def words(ids: Sequence[int]) -> str:
-    """Token ids as the text that `id_tokenizer` reads."""
-    return " ".join(map(str, ids))
+def words(ids: Sequence[int], eos: int) -> str:
+    """Token ids as the text that `id_tokenizer` reads; chat prompts have EOS in the middle."""
+    return " ".join(END if i == eos else str(i) for i in ids)
 
 
-def answer(completion: Completion) -> str:
-    """What follows the prompt's words; a finished completion's last id is EOS."""
-    body, end = (completion.ids, CUT) if completion.truncated else (completion.ids[:-1], END)
-    return f" {words(body)} {end}" if body else f" {end}"
+def answer(completion: Completion, eos: int) -> str:
+    """What follows the prompt's words: it ends with EOS, or with the mark of a cut."""
+    return f" {words(completion.ids, eos)}" + (f" {CUT}" if completion.truncated else "")
 
 
 def dataset_of(rows: list[dict[str, Any]]) -> Any:
@@ -93,16 +93,35 @@ def optimizers(policy: Any, optim: OptimConfig, kind: Any = torch.optim.RMSprop)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm))
 
 
+def micro_batch(optim: OptimConfig, batch: int) -> int:
+    """The largest micro-batch of at most `micro_batch_size` that divides the batch, as TRL needs it."""
+    return next(size for size in range(min(optim.micro_batch_size, batch), 0, -1) if batch % size == 0)
+
+
 def trainer_arguments(policy: Any, optim: OptimConfig, run: Run, *, batch: int, steps: int) -> dict[str, Any]:
     """What every TRL trainer is told: our batches, no files, no reports, no second GPU."""
-    micro = next(size for size in range(min(optim.micro_batch_size, batch), 0, -1) if batch % size == 0)
+    micro = micro_batch(optim, batch)
     return {
         "output_dir": str(run.directory / "trl"), "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": batch // micro, "max_steps": steps, "learning_rate": optim.lr,
         "max_grad_norm": optim.max_grad_norm, "seed": run.seed, "bf16": optim.precision == "bfloat16",
         "use_cpu": policy.device.type == "cpu", "report_to": "none", "save_strategy": "no", "logging_steps": 1,
-        "disable_tqdm": True, "gradient_checkpointing": False, "dataloader_pin_memory": False,
+        "disable_tqdm": True, "logging_nan_inf_filter": False, "gradient_checkpointing": False, "dataloader_pin_memory": False,
     }  # fmt: skip
+
+
+def positions_from_mask(model: Any) -> None:
+    """Let `model` count positions from the first real token where prompts are padded on the left, as `generate` and our own
+    code do: TRL's on-policy trainers name no positions, and models with learned ones would read others.
+    """
+
+    def add_positions(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.dim() == 2 and kwargs.get("position_ids") is None and not kwargs.get("past_key_values"):
+            kwargs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
+        return args, kwargs
+
+    model.register_forward_pre_hook(add_positions, with_kwargs=True)
 
 
 def train_and_follow(
@@ -129,8 +148,11 @@ def train_and_follow(
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             named = {RENAMED.get(name, name): float(v) for name, v in (logs or {}).items() if isinstance(v, (int, float))}
             if "train_runtime" not in named:  # the last row, of the whole run
-                if not torch.isfinite(torch.tensor(named.get("loss", 0.0))):
-                    raise NonFiniteLoss(f"step {state.global_step}: loss {named['loss']}; lower the learning rate ({optim.lr})")
+                loss, norm = named.get("loss", 0.0), named.get("grad_norm", 0.0)
+                if not math.isfinite(loss + norm):
+                    raise NonFiniteLoss(
+                        f"step {state.global_step}: loss {loss}, gradient norm {norm}; lower the learning rate ({optim.lr})"
+                    )
                 kept = {name: v for name, v in named.items() if name and v == v}
                 run.log(state.global_step, kept | tokens(state.global_step))
 

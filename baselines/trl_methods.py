@@ -20,7 +20,9 @@ from baselines.trl_adapter import (
     id_tokenizer,
     import_trl,
     in_our_order,
+    micro_batch,
     optimizers,
+    positions_from_mask,
     reference_model,
     train_and_follow,
     trainer_arguments,
@@ -52,7 +54,8 @@ class TRLKTOConfig:
     """kto or apo_zero_unpaired."""
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
+    """The rate is DPO's; it was not searched."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,12 @@ class TRLDPO:
     promise: ClassVar[Promise] = "follows_optimum"
     evaluated_from_pool: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("trl",)
 
     def train(self, data: TrainingData, reference: Policy, config: TRLDPOConfig, run: Run) -> Policy:
-        trl = import_trl()
+        trl, eos = import_trl(), reference.tokenizer.eos_token_id  # type: ignore[attr-defined]
         rows = [
-            {"prompt": words(p.chosen.prompt.ids), "chosen": answer(p.chosen), "rejected": answer(p.rejected)}
+            {"prompt": words(p.chosen.prompt.ids, eos), "chosen": answer(p.chosen, eos), "rejected": answer(p.rejected, eos)}
             for p in in_our_order(data.pairs, config.optim, run.seed)
         ]  # fmt: skip
         tokens = [2 * len(p.chosen.prompt.ids) + len(p.chosen.ids) + len(p.rejected.ids) for p in data.pairs]
@@ -127,13 +131,19 @@ class TRLKTO:
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("trl",)
 
     def train(self, data: TrainingData, reference: Policy, config: TRLKTOConfig, run: Run) -> Policy:
         trl = import_trl()
+        eos, ordered = reference.tokenizer.eos_token_id, in_our_order(data.pairs, config.optim, run.seed)  # type: ignore[attr-defined]
+        micro = micro_batch(config.optim, config.optim.batch_size)
+        if micro < 2:
+            raise UserError("KTO takes its KL from other prompts of a micro-batch; micro_batch_size must be 2 or more")
         sides = [
-            {"prompt": words(p.chosen.prompt.ids), "completion": answer(side), "label": side is p.chosen}
-            for p in in_our_order(data.pairs, config.optim, run.seed)
-            for side in (p.chosen, p.rejected)
+            {"prompt": words(p.chosen.prompt.ids, eos), "completion": answer(getattr(p, side), eos), "label": side == "chosen"}
+            for at in range(0, len(ordered), micro)
+            for side in ("chosen", "rejected")
+            for p in ordered[at : at + micro]
         ]  # fmt: skip
         tokens = [2 * len(p.chosen.prompt.ids) + len(p.chosen.ids) + len(p.rejected.ids) for p in data.pairs]
 
@@ -160,6 +170,7 @@ class TRLSFT:
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("trl",)
 
     def train(self, data: TrainingData, reference: Policy, config: TRLSFTConfig, run: Run) -> Policy:
         trl = import_trl()
@@ -188,6 +199,7 @@ class TRLGRPO:
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("trl",)
     trainer: ClassVar[str] = "GRPO"
 
     def train(self, data: TrainingData, reference: Policy, config: TRLGRPOConfig, run: Run) -> Policy:
@@ -229,7 +241,6 @@ def _train_on_policy(
         )
 
     def reward(completion_ids: list[list[int]], text: list[str], **_: Any) -> list[float]:
-        eos = policy.tokenizer.eos_token_id
         counted["sampled"] += sum(map(len, completion_ids))
         counted["prompts"] += sum(len(policy.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in text)
         return list(map(float, score(text, [policy.decode([i for i in ids if i != eos]) for ids in completion_ids])))
@@ -237,7 +248,8 @@ def _train_on_policy(
     needed = config.num_steps * config.samples_per_step // config.num_generations
     epochs = range(-(-needed // len(data.prompts)))
     order = [i for epoch in epochs for i in epoch_order(len(data.prompts), run.seed, epoch)][:needed]
-    rows = [{"prompt": words(data.prompts[i].ids), "text": data.prompts[i].text} for i in order]
+    eos = policy.tokenizer.eos_token_id
+    rows = [{"prompt": words(data.prompts[i].ids, eos), "text": data.prompts[i].text} for i in order]
     steps = config.num_steps * config.epochs_per_step
     arguments = trainer_arguments(policy, config.optim, run, batch=config.samples_per_step, steps=steps)
     folder = run.directory / "trl-reference"  # where TRL reads the reference from
@@ -255,6 +267,8 @@ def _train_on_policy(
         )  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    for model in filter(None, (policy.model, trainer.ref_model)):
+        positions_from_mask(model)
 
     def tokens(_: int) -> dict[str, float]:
         seen = counted["sampled"] + counted["prompts"]

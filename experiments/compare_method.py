@@ -136,9 +136,19 @@ def budget_page(name: str, study: Any, grid: Mapping[str, Sequence[Any]], scores
     else:
         lines.append(
             f"Learning rate of {name}: {rate:g}, of {len(scores)} candidates, by the area under the hull of validation points; "
-            f"the others' were chosen from {len(parse_rates(RATES))}."
+            f"the searched ones of the others were chosen from {len(parse_rates(RATES))}."
         )
         lines += ["", scores.to_markdown(index=False, floatfmt=".4g")]
+    from suite.registry import load_method, resolve
+
+    searched = {resolve(known) for known in study.learning_rates}
+    default = [
+        other for other in grid
+        if other != name and resolve(other) not in searched and not load_method(other).evaluated_from_pool
+    ]  # fmt: skip
+    if default:
+        names = ", ".join(default)
+        lines += ["", f"**Not searched**: {names}; trained at the rates of their own defaults, others might do better."]
     return "\n".join(lines)
 
 

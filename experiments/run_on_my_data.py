@@ -43,6 +43,10 @@ STEPS, MOST_EPOCHS = {"smoke": 6}, 8
 """Optimizer steps (60 where none are named) that small data are gone over for, in so many passes at most."""
 
 
+FEWEST = 4
+"""Examples that each part must have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
     """Command line of the experiment on your data."""
@@ -61,43 +65,79 @@ class Arguments(Common):
     """Of the win rates, comma-separated; 0 is greedy. A frontier is at temperature 1."""
 
 
-def examine(study: Any) -> tuple[int, list[str]]:
-    """How many pairs there are, and what `suite doctor` says of the texts as methods will see them; prints it.
+def examine(study: Any) -> tuple[dict[str, int], list[str]]:
+    """How many examples each part has, and what `suite doctor` says of the texts as methods will see them; prints it.
 
     Raises:
-        UserError: No row is usable.
+        UserError: There are too few to train on or to measure with.
     """
     from transformers import AutoTokenizer
 
     from suite.data.doctor import examine as examine_pairs
     from suite.data.doctor import lines_of
-    from suite.data.text_tasks import load_task, read_rows, text_pairs
+    from suite.data.text_tasks import AS_IT_IS, Limits, load_task, read_part, read_rows, text_pairs
     from suite.sources import resolve_model
 
     task, tokenizer = load_task("own_data"), AutoTokenizer.from_pretrained(resolve_model(study.model)[0])
-    pairs = text_pairs(task, read_rows(task, study.pairs, rows=study.rows), tokenizer)
+    splits = read_rows(task, study.pairs, rows=study.rows)
+    pairs = text_pairs(task, splits, tokenizer)
     usable = sum(not pair.fault for pair in pairs)
     if not usable:
         raise UserError(
             f"--pairs {study.pairs}: no usable row of {len(pairs)}; the first: {pairs[0].fault if pairs else 'none'}"
         )
     limits = {"max_length": study.max_prompt_tokens + study.max_new_tokens, "max_prompt_length": study.max_prompt_tokens}
-    report = examine_pairs(pairs, tokenizer, **limits)
-    lines = [f"{len(pairs):,} pairs of {study.pairs}", *lines_of(report)]
+    lines = [f"{usable:,} pairs of {study.pairs}", *lines_of(examine_pairs(pairs, tokenizer, **limits))]
+    talks = any(row.get("chosen") and not isinstance(row["chosen"], str) for rows in splits.values() for row in rows)
+    if talks and not getattr(tokenizer, "chat_template", None):
+        lines.append(
+            f"note     conversations are written as Human: … Assistant: …, for want of a chat template ({AS_IT_IS}s stay)"
+        )
+    sizes = {"train": study.train_pairs, "validation": study.test_prompts, "test": study.test_prompts}
+    if not study.gold_reward:
+        sizes = {"methods": study.train_pairs, "judge": study.judge_pairs, "test": study.test_prompts}
+    answers = read_rows(task, study.answers, rows=study.rows) if study.answers else None
+    counts = {}
+    for part, size in sizes.items():
+        source = answers if answers and part == "test" else splits
+        tests = answers if part != "test" else None
+        found, _ = read_part(
+            task, source, part, size, tokenizer, Limits(study.max_prompt_tokens, study.max_new_tokens), tests=tests  # type: ignore[arg-type]
+        )  # fmt: skip
+        counts[part] = len(found)
+        if len(found) < FEWEST:
+            raise UserError(
+                f"--pairs {study.pairs}: only {len(found)} for {part}; {FEWEST} or more are needed, so use more rows"
+            )
+    lines.append("used: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
     print("\n".join(lines) + "\n")
-    return usable, lines
+    return counts, lines
 
 
-def sized(study: Any, usable: int, *, snapshots: int) -> Any:
-    """The study with as many passes over the data as small data need."""
-    own = min(study.train_pairs, max(1, int(usable * 0.8 * (0.875 if study.gold_reward else 0.5))))
-    epochs = min(MOST_EPOCHS, max(1, math.ceil(STEPS.get(study.profile, 60) * study.optim.batch_size / own)))
+def sized(study: Any, pairs: int, *, snapshots: int) -> Any:
+    """The study with as many passes over its `pairs` as small data need, and no more snapshots than steps."""
+    epochs = min(MOST_EPOCHS, max(1, math.ceil(STEPS.get(study.profile, 60) * study.optim.batch_size / pairs)))
     changes = {
         name: replace(optim, num_epochs=epochs)
         for name in ("optim", "reward_model", "sft")
         if (optim := getattr(study, name)) is not None
     }
-    return replace(study, **changes | {"optim": replace(changes["optim"], num_snapshots=snapshots)})
+    steps = epochs * math.ceil(pairs / study.optim.batch_size)
+    changes["optim"] = replace(changes["optim"], num_snapshots=min(snapshots, steps))
+    fitted = int(0.9 * pairs) // study.reward_model.batch_size * epochs  # a tenth is held out
+    changes["reward_model"] = replace(
+        changes["reward_model"], num_snapshots=max(1, min(study.reward_model.num_snapshots, fitted))
+    )
+    return replace(study, **changes)
+
+
+def base_of(names: list[str]) -> str:
+    """Name of the method that the others are compared with: DPO, or the first that is named and trained."""
+    from suite.registry import load_method
+
+    methods = [load_method(name) for name in ("dpo", *names) if name in names]
+    trained = [method for method in methods if not method.evaluated_from_pool and getattr(method, "trained", True)]
+    return (trained or methods)[0].name
 
 
 @one_line_errors
@@ -110,13 +150,16 @@ def main() -> int:
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     study = replace(study_of("own_data", arguments), gold_reward=arguments.reward)
-    usable, found = examine(study)
-    study = sized(study, usable, snapshots=study.optim.num_snapshots if arguments.reward else 1)
+    names = [name.strip() for name in arguments.methods.split(",") if name.strip()] or list(GRIDS["frontier"])
+    against = base_of(names)
+    counts, found = examine(study)
+    study = sized(study, next(iter(counts.values())), snapshots=study.optim.num_snapshots if arguments.reward else 1)
     make = AnswerRuns(study)
-    out = arguments.out or RESULTS / f"{Path(arguments.pairs).stem}_{study.profile}"
+    by = "".join(c if c.isalnum() else "_" for c in Path(arguments.reward or arguments.judge).name)
+    out = arguments.out or RESULTS / f"{Path(arguments.pairs).name.partition('.')[0]}_{study.profile}_by_{by}"
     arguments = replace(arguments, out=out)
     if arguments.reward:
-        return frontier(arguments, study, make, found)
+        return frontier(arguments, study, make, found, names, against)
     policies = [make.reference, *chosen_methods(first(GRIDS["win rates"]), arguments.methods, make, arguments.seed)]
     measured = over_temperatures(make, policies, temperatures, make.test_prompts())
     code = conduct(arguments, study, make, measured, script="my_data", title="Win rate on your data", paper="")
@@ -126,7 +169,7 @@ def main() -> int:
 
         table = pd.read_csv(out / "win_rates.csv", keep_default_na=False, na_values=[""]).fillna({"setting": ""})
         caption = json.loads((out / "about.json").read_text())["caption"]
-        page = "\n\n".join([*caption, verdict(table, pd.read_parquet(out / "per_prompt.parquet"))])
+        page = "\n\n".join([*caption, verdict(table, pd.read_parquet(out / "per_prompt.parquet"), against)])
         write_pages(out, page, found, sample_answers(arguments.runs, measured, prompts=4))
     return code
 
@@ -136,7 +179,7 @@ def first(grid: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]
     return {name: settings[0] for name, settings in grid.items()}
 
 
-def frontier(arguments: Arguments, study: Any, make: Any, found: list[str]) -> int:
+def frontier(arguments: Arguments, study: Any, make: Any, found: list[str], names: list[str], against: str) -> int:
     """Reward against KL, measured by the user's reward."""
     import shlex
 
@@ -148,7 +191,6 @@ def frontier(arguments: Arguments, study: Any, make: Any, found: list[str]) -> i
     from suite.runs.own_data import plan_own_data
     from suite.runs.sweep import closure, print_plan, run_all
 
-    names = [name.strip() for name in arguments.methods.split(",") if name.strip()] or list(GRIDS["frontier"])
     grid = {name: GRIDS["frontier"].get(name, [{}]) for name in names}
     name, maximum = reward_scale(str(arguments.reward), make.where["gold_reward"])
     plan = plan_own_data(make, grid, [arguments.seed], reward_name=name, maximum=maximum)
@@ -173,10 +215,8 @@ def frontier(arguments: Arguments, study: Any, make: Any, found: list[str]) -> i
         f"{name}",
         f"- {found[0]}",
     ]
-    write_report(
-        arguments.runs, plan, out=out, workers=arguments.workers, command=command, heading=heading
-    )  # fmt: skip
-    write_pages(out, verdict(Results(out).comparisons, "DPO"), found, None)
+    write_report(arguments.runs, plan, out=out, workers=arguments.workers, command=command, heading=heading, against=against)
+    write_pages(out, verdict(Results(out).comparisons, against), found, None)
     return 1 if failed else 0
 
 

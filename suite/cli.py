@@ -169,7 +169,9 @@ def export(
     if out.suffix == ".parquet":
         write_atomically(out, lambda path: table.to_parquet(path, index=False))
     else:
-        write_atomically(out, lambda path: table.to_json(path, orient="records", lines=True, force_ascii=False))
+        write_atomically(
+            out, lambda path: table.to_json(path, orient="records", lines=True, force_ascii=False, double_precision=15)
+        )
     print(f"{len(table):,} rows written to {out}: {', '.join(table.columns)}")
     return 0
 

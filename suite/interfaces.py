@@ -163,6 +163,7 @@ class Method(Protocol):
             frontier (Best-of-N).
         trained: Optional; False for a method that trains nothing (prompting), has no `optim` and keeps one snapshot.
         grid: Optional; settings to sweep, a sequence of mappings from fields of `Config` to values (compare_method.py).
+        packages: Optional; names of packages whose version decides the result beside its code (TRL), part of a run's key.
         resumable: Optional; False for a method that starts again after a kill (TRL's trainers).
     """
 

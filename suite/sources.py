@@ -8,7 +8,7 @@ from pathlib import Path
 
 from suite.errors import UserError
 
-MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.jinja")
 
 
 def resolve_model(name: str) -> tuple[str, str]:

@@ -75,8 +75,7 @@ def load_splits(source: str) -> dict[str, Any]:
         raise
     except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
         raise unreadable(source, error) from error
-    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
-    return {name: paired(table, f"{source} [{name}]") for name, table in splits.items()}
+    return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
 
 
 def paired(table: Any, where: str) -> Any:
@@ -84,12 +83,14 @@ def paired(table: Any, where: str) -> Any:
     bad one, and so on; any other table as it is.
 
     Raises:
-        UserError: No prompt has both a good and a bad completion.
+        UserError: A label is neither true nor false (1 nor 0), or no prompt has both a good and a bad completion.
     """
     import datasets
 
     if not {"prompt", "completion", "label"} <= set(table.column_names) or "chosen" in table.column_names:
         return table
+    if odd := [label for label in table["label"] if label not in (True, False)]:
+        raise UserError(f"{where}: label {odd[0]!r}: expected true or false (1 or 0)")
     sides: dict[str, tuple[Any, list[Any], list[Any]]] = {}
     for row in table:
         entry = sides.setdefault(json.dumps(row["prompt"]), (row["prompt"], [], []))
@@ -175,9 +176,10 @@ def read_pairs(source: str, tokenizer: Any = None) -> tuple[list[TextPair], Form
     splits = load_splits(source)
     pairs: list[TextPair] = []
     form: Format | None = None
-    for split, table in splits.items():
-        if not len(table):
+    for split, whole in splits.items():
+        if not len(whole):
             continue
+        table = paired(whole, f"{source} [{split}]")
         first = next((row for row in table if row.get("chosen") is not None), table[0])
         form = detect_format(table.column_names, first, f"{source} [{split}]")
         if form.endswith("conversations") and getattr(tokenizer, "chat_template", None) is None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import TemplateError
+
 from suite.data import invented
 from suite.data.preference_data import Completion, Prompt
-from suite.data.preference_tables import TextPair, hub_name, load_splits, unreadable
+from suite.data.preference_tables import TextPair, hub_name, load_splits, paired, unreadable
 from suite.errors import UserError, did_you_mean
 
 TASKS = ("hh_dialogue", "tldr_summarization", "cnn_dm_transfer", "own_data")
@@ -22,6 +24,8 @@ Part = Literal["methods", "judge", "train", "validation", "test"]
 """Who reads: methods and judge a half each of what is no test prompt; or all methods, less an eighth for validation."""
 TEST_SHARE, SHARES = 2, 10  # of prompts, in tenths, where the source has no test split
 VALIDATION_SHARE = 8  # one in so many
+BAD_ROW = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading a row may raise that is in no known format."""
 AS_IT_IS = "text"
 """Role of a prompt that is no message: continued as it is, with or without a chat template."""
 
@@ -137,14 +141,28 @@ def read_rows(task: TextTask, source: str, *, rows: int | None = None) -> dict[s
 
         try:
             streamed = datasets.load_dataset(*hub_name(source), streaming=True)
-            return {name: list(table.take(rows)) for name, table in streamed.items()}
+            taken = {name: datasets.Dataset.from_list(list(table.take(rows))) for name, table in streamed.items()}
+            return {name: paired(table, f"{source} [{name}]") for name, table in standard_names(taken).items()}
+        except UserError:
+            raise
         except Exception as error:  # datasets raises many kinds: connection, missing repository
             raise UserError(f"{task.name}: {unreadable(source, error)}") from error
     try:
-        splits = load_splits(source)
+        splits = {name: paired(table, f"{source} [{name}]") for name, table in standard_names(load_splits(source)).items()}
     except UserError as error:
         raise UserError(f"{task.name}: {error}") from error
     return {name: table if rows is None else table.select(range(min(rows, len(table)))) for name, table in splits.items()}
+
+
+def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """`train_prefs` and `test_prefs` as `train` and `test` if none have these names; of several, the preferences."""
+    found = dict(splits)
+    for role in ("train", "test"):
+        others = [name for name in found if name.startswith(f"{role}_")]
+        others = [name for name in others if "pref" in name] or others
+        if role not in found and len(others) == 1:
+            found[role] = found.pop(others[0])
+    return found
 
 
 def read_part(
@@ -198,7 +216,10 @@ def read_part(
             seen.add(identifier)
             kept.append(made)
     if not kept:
-        raise UserError(f"{task.name}, {part}: no usable example ({dict(counts)}); raise the length limits or use other data")
+        raise UserError(
+            f"{task.name}: nothing usable for {part} ({dict(counts)}); use more rows, name the splits train and test, or raise "
+            "the length limits"
+        )
     return kept, {**counts, "used": len(kept)}
 
 
@@ -253,8 +274,8 @@ def _examples(task: TextTask, rows: Iterable[Mapping[str, Any]], counts: Counter
         counts["rows"] += 1
         try:
             example = task.example_of(row)
-        except ValueError as error:
-            counts[str(error)] += 1
+        except BAD_ROW as error:
+            counts[_why(error)] += 1
             continue
         if not all(content.strip() or role == AS_IT_IS for role, content in example.messages):
             counts["empty message"] += 1
@@ -267,7 +288,10 @@ def _examples(task: TextTask, rows: Iterable[Mapping[str, Any]], counts: Counter
 def tokenise(task: TextTask, example: TextExample, tokenizer: Any, limits: Limits) -> TokenisedExample | str:
     """The example as tokens, prompt and answers joined as ids; or why it cannot be used."""
     messages = example.messages
-    text = task.prompt_text(messages, tokenizer)
+    try:
+        text = task.prompt_text(messages, tokenizer)
+    except TemplateError as error:
+        return _why(error)
     ids = _ids(text, tokenizer)
     if len(ids) > limits.max_prompt_tokens:
         if not task.cut:
@@ -314,13 +338,20 @@ def text_pairs(task: TextTask, splits: Mapping[str, Iterable[Mapping[str, Any]]]
                 example = task.example_of(row)
                 if example.rejected is None:
                     raise ValueError("rejected is missing")
-            except ValueError as error:
-                pairs.append(TextPair(index, split, "", "", "", str(error)))
+                text = task.prompt_text(example.messages, tokenizer)
+            except (*BAD_ROW, TemplateError) as error:
+                pairs.append(TextPair(index, split, "", "", "", _why(error)))
                 continue
-            text = task.prompt_text(example.messages, tokenizer)
             chosen, rejected = (follows(answer, example.messages, tokenizer) for answer in (example.chosen, example.rejected))
             pairs.append(TextPair(index, split, text, chosen, rejected))
     return pairs
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a row, in one line."""
+    if isinstance(error, TemplateError):
+        return f"the chat template refuses it: {' '.join(str(error).split())}"
+    return str(error) if type(error) is ValueError else f"not in a known format ({type(error).__name__}: {error})"
 
 
 def _ids(text: str, tokenizer: Any) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -56,13 +57,18 @@ def from_trl(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> list[Preferen
     for number, row in enumerate(rows):
         if absent := [name for name in ("prompt", *SIDES) if not isinstance(row.get(name), str)]:
             raise ValueError(f"row {number}: no text in {', '.join(absent)}; expected prompt, chosen and rejected")
-        ids = row.get("prompt_ids") or tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+        given = row.get("prompt_ids")
+        ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"] if given is None else given
         prompt = Prompt(str(row.get("prompt_id") or f"row-{number}"), tuple(map(int, ids)), row["prompt"])
         chosen, rejected = (_completion(row, side, prompt, tokenizer) for side in SIDES)
-        rewards = (float(row.get(f"score_{side}", side == "chosen")) for side in SIDES)
-        logps = (float(row.get(f"reference_{side}_logps", "nan")) for side in SIDES)
+        rewards = (_number(row.get(f"score_{side}"), float(side == "chosen")) for side in SIDES)
+        logps = (_number(row.get(f"reference_{side}_logps"), math.nan) for side in SIDES)
         pairs.append(PreferencePair(chosen, rejected, *rewards, *logps))
     return pairs
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return otherwise if value is None else float(value)
 
 
 def _completion(row: Mapping[str, Any], side: str, prompt: Prompt, tokenizer: Any) -> Completion:

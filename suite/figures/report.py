@@ -193,7 +193,7 @@ def _on_policy_sections(runs: Path, plan: Plan, training: pd.DataFrame) -> list[
     }
     if targets:
         lines += ["## On-policy runs, means over the last quarter", "", summary.controller_table(training, targets), ""]
-    if plan.reward_model in closure(plan.targets):
+    if plan.reward_model.key in {spec.key for spec in closure(plan.targets)}:
         held_out = pd.read_parquet(plan.reward_model.directory(runs) / "held_out.parquet")
         quality = json.loads((plan.reward_model.directory(runs) / "quality.json").read_text())
         lines += [

@@ -62,8 +62,8 @@ def rates(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
     return found[sorted(found.columns, key=lambda name: float(name.rpartition(" ")[2]))].reset_index()
 
 
-def gaps(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Every policy less DPO where both answered the same prompts at the same x; empty without DPO.
+def gaps(numbers: pd.DataFrame, against: str = AGAINST) -> pd.DataFrame:
+    """Every policy less that of `against` where both answered the same prompts at the same x; empty without it.
 
     Returns:
         `policy`, `x`, `temperature`, `difference`, `low`, `high`, `n`, `p` (Holm over the rows).
@@ -71,12 +71,12 @@ def gaps(numbers: pd.DataFrame) -> pd.DataFrame:
     rows, p_values = [], []
     for (x, temperature), part in numbers.groupby(["x", "temperature"], sort=True):
         by_policy = {name: rows.set_index("prompt_id")["score"] for name, rows in part.groupby(POLICY, sort=False)}
-        dpo = [values for (method, _), values in by_policy.items() if method == AGAINST][:1]
-        for (method, setting), values in by_policy.items() if dpo else ():
-            common = values.index.intersection(dpo[0].index)
-            if method == AGAINST or len(common) < 3:
+        base = [values for (method, _), values in by_policy.items() if method == against][:1]
+        for (method, setting), values in by_policy.items() if base else ():
+            common = values.index.intersection(base[0].index)
+            if method == against or len(common) < 3:
                 continue
-            ours, theirs = values[common], dpo[0][common]
+            ours, theirs = values[common], base[0][common]
             gap = paired_difference(ours, theirs)
             p_values.append(p_value(ours - theirs))
             rows.append({"policy": f"{method} {setting}".strip(), "x": x, "temperature": temperature,
@@ -95,20 +95,20 @@ def differences(numbers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdict(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    """Who beats the chosen answers, and whom DPO beats: one line each, Markdown."""
+def verdict(table: pd.DataFrame, numbers: pd.DataFrame, against: str = AGAINST) -> str:
+    """Who beats the chosen answers, and whom `against` beats: one line each, Markdown."""
     lines = []
     for row in table.itertuples():
-        word = "ties with" if row.win_rate_low <= 0.5 <= row.win_rate_high else "beats" if row.win_rate > 0.5 else "loses to"
+        word = "beats" if row.win_rate_low > 0.5 else "loses to" if row.win_rate_high < 0.5 else "ties with"
         name = f"{row.method} {row.setting}".strip()
         lines.append(f"- **{name}** {word} the chosen answers: win rate {_share(row, 'win_rate')}, n = {row.n} prompts")
-    found = gaps(numbers)
-    lines += ["", f"Beside {AGAINST}, on the same prompts (paired t-test, Holm over {len(found)} comparisons, 5 %):", ""]
+    found = gaps(numbers, against)
+    lines += ["", f"Beside {against}, on the same prompts (paired t-test, Holm over {len(found)} comparisons, 5 %):", ""]
     for row in found.itertuples():
         word = "is statistically tied with" if row.p > 0.05 else "is better than" if row.difference < 0 else "is worse than"
         low, high = -row.high + 0.0, -row.low + 0.0
         lines.append(
-            f"- **{AGAINST} {word} {row.policy}**: {-row.difference + 0.0:+.3f} [{low:+.3f}, {high:+.3f}], p = {row.p:.3f}"
+            f"- **{against} {word} {row.policy}**: {-row.difference + 0.0:+.3f} [{low:+.3f}, {high:+.3f}], p = {row.p:.3f}"
         )
     return "\n".join(lines if len(found) else lines[:-3])
 

@@ -15,7 +15,7 @@ from suite.registry import load_method, resolve
 from suite.rewards.open_reward import is_function, open_reward
 from suite.runs.code_hash import code_hash
 from suite.runs.run_store import RunSpec
-from suite.runs.study import Precision, method_config
+from suite.runs.study import Precision, method_config, versions_of
 from suite.runs.text_stages import STAGES
 from suite.sources import data_digest, resolve_model
 from suite.training.loop import OptimConfig
@@ -25,6 +25,10 @@ REFERENCE_ANSWERS = {
     "hh_dialogue": "the chosen answer", "tldr_summarization": "the reference summary",
     "cnn_dm_transfer": "the article's highlights", "own_data": "the chosen answer",
 }  # fmt: skip
+
+
+REWARDS = ("suite.rewards.open_reward", "suite.rewards.reward_model", "suite.rewards.text_rewards")
+"""The code of gold rewards."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ def resolve_reward(name: str) -> tuple[str, str]:
     if "" not in sys.path:
         sys.path.insert(0, "")
     open_reward(name)
-    return name, f"{name}@{code_hash([name.partition(':')[0]])}"
+    module = name.partition(":")[0]
+    beside = Path(sys.modules[module].__file__ or "").parent.glob("*")  # what it may import without being a package
+    return name, f"{name}@{code_hash([module], roots=[path.stem for path in beside])}"
 
 
 class AnswerRuns:
@@ -225,8 +231,10 @@ class AnswerRuns:
         if "reward" in method.needs:
             inputs["reward_model"] = self.reward_model(judge=False)
             modules += ["suite.rewards.reward_model"]
+        whole |= versions_of(method)
         if "gold_reward" in method.needs:
             whole |= self.gold
+            modules += REWARDS
         return Answerer(
             method.name, label, self.spec("train", whole, inputs, title, cost, *modules), study.optim.num_snapshots - 1
         )

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 
-def code_hash(modules: Iterable[str], functions: Iterable[Callable] = ()) -> str:
-    """Hash of `modules`, of all they import from their own package and from `suite`, and of `functions`.
+def code_hash(modules: Iterable[str], functions: Iterable[Callable] = (), *, roots: Iterable[str] = ()) -> str:
+    """Hash of `modules`, of all they import from their own package, from `suite` and from `roots`, and of `functions`.
 
     Comments, docstrings and layout do not count: only what runs.
     """
@@ -25,8 +25,8 @@ def code_hash(modules: Iterable[str], functions: Iterable[Callable] = ()) -> str
             continue
         digest, imported = _digest_and_imports(name)
         closure[name] = digest
-        roots = {"suite", name.partition(".")[0]}
-        open_modules += [other for other in imported if other.partition(".")[0] in roots]
+        followed = {"suite", name.partition(".")[0], *roots}
+        open_modules += [other for other in imported if other.partition(".")[0] in followed]
     parts = [f"{name}:{closure[name]}" for name in sorted(closure)]
     parts += [_digest(ast.parse(textwrap.dedent(inspect.getsource(function)))) for function in functions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

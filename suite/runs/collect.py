@@ -127,12 +127,12 @@ def _numbers(frame: pd.DataFrame, point: dict[str, Any]) -> pd.DataFrame:
 def _pool_points(root: Path, plan: Plan) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """The reference and every N of Best-of-N on test prompts, from the shared pool of reference samples."""
     table = pool_column([spec.directory(root) / "completions.parquet" for spec in plan.pool], "reward")
+    drawn = int(table.notna().to_numpy().sum())
     table = table.iloc[:, : plan.study.pool_size]
     rewards, scores = table.to_numpy(), None
     if plan.pool_scores:
         files = [spec.directory(root) / "scores.parquet" for spec in plan.pool_scores]
         scores = pool_column(files, "score").loc[table.index, table.columns].to_numpy()
-    drawn = sum((last - first) * spec.config["num_samples"] for spec in plan.pool for first, last in [spec.config["prompts"]])
     tokens = sum(facts(root, spec)["tokens_sampled"] for spec in plan.pool) / drawn
     about = facts(root, plan.pool[0])
     estimator = f"order statistics of {rewards.shape[1]} reference samples per prompt"
@@ -169,7 +169,9 @@ def ideal_of(root: Path, plan: Plan) -> IdealFrontier | None:
     everyone = pool_column([spec.directory(root) / "completions.parquet" for spec in plan.pool], "reward")
     start = float(everyone.iloc[:, : plan.study.pool_size].to_numpy().mean())  # the reference's reward in the records
     table = everyone.dropna()
-    return ideal_frontier(table.to_numpy(), maximum=plan.study.reward_maximum, start=start) if table.shape[1] >= 16 else None
+    if table.shape[1] < 16 or not (table.max(axis=1) > table.min(axis=1)).any():  # too few, or no reward varies
+        return None
+    return ideal_frontier(table.to_numpy(), maximum=plan.study.reward_maximum, start=start)
 
 
 def write_records(out: Path, records: pd.DataFrame, numbers: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from suite.errors import UserError
-from suite.runs.answer_study import AnswerRuns
+from suite.runs.answer_study import REWARDS, AnswerRuns
 from suite.runs.run_store import RunSpec
 from suite.runs.stages import STAGES
 from suite.runs.study import Plan, PoolSetting, Study, TrainedRun
@@ -36,10 +36,9 @@ def plan_own_data(
         "test": make.test_prompts(),
     }  # fmt: skip
     measured = {**make.origin, **make.gold, "max_new_tokens": study.max_new_tokens, "seed": study.seed}
-    rewards = ("suite.rewards.reward_model",)
 
     def shared(stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, cost: float) -> RunSpec:
-        return RunSpec(stage, {**measured, **config}, inputs, STAGES[stage].code(rewards), make.where, title, cost)
+        return RunSpec(stage, {**measured, **config}, inputs, STAGES[stage].code(REWARDS), make.where, title, cost)
 
     def evaluation(snapshot: int | None, title: str, **policy: RunSpec) -> RunSpec:
         cost = 8.0 * study.test_prompts * (study.max_prompt_tokens + study.max_new_tokens)

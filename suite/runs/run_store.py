@@ -114,6 +114,11 @@ class Run:
             self._tracker = open_tracker(self.tracker_kind, self.root, self.spec)  # type: ignore[arg-type]
         return self._tracker
 
+    def close_tracker(self) -> None:
+        if self._tracker is not None:
+            self._tracker.finish()
+            self._tracker = None
+
     def log(self, step: int, metrics: dict[str, float]) -> None:
         if self.tracker is not None:
             self.tracker.log(metrics, step=step)
@@ -174,8 +179,6 @@ class Run:
         import resource
 
         self._write_metrics()
-        if self._tracker is not None:
-            self._tracker.finish()
         facts = {
             "seconds": round(time.monotonic() - self._began, 2),
             "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -231,7 +234,10 @@ def open_run(root: Path, spec: RunSpec, tracker: str = "none") -> Iterator[Run]:
         if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
             raise SpecMismatch(f"{path}: does not match the run that leads to it; remove {run.directory} to make it anew")
         write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
-        yield run
+        try:
+            yield run
+        finally:
+            run.close_tracker()
 
 
 def status(root: Path, spec: RunSpec) -> str:

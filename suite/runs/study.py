@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -224,6 +225,7 @@ class _Specs:
         cost = 8.0 * study.optim.num_epochs * self.num_pairs() * study.max_new_tokens
         if "samples_per_step" in config:  # drawn, scored and passed over several times
             cost = 8.0 * config["num_steps"] * config["samples_per_step"] * config["epochs_per_step"] * study.max_new_tokens
+        whole |= versions_of(load_method(name))
         modules = [target.partition(":")[0]]
         if load_method(name).needs & {"reward", "gold_reward"}:
             modules += ["suite.rewards.reward_model", "suite.rewards.text_rewards"]
@@ -323,6 +325,19 @@ def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Any
         lr = searched.get(resolve(name), config.optim.lr)
         config = replace(config, optim=replace(study.optim, lr=lr))
     return asdict(config)
+
+
+def versions_of(method: Any) -> dict[str, Any]:
+    """The part of a training run's key that names the packages that a method depends on; empty for most.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    names = getattr(method, "packages", ())
+    try:
+        return {"packages": {name: version(name) for name in names}} if names else {}
+    except PackageNotFoundError as error:
+        raise UserError(f"method {method.name} needs the package {error.name}: pip install {error.name}") from error
 
 
 def spans(total: int, size: int) -> list[tuple[int, int]]:

@@ -17,6 +17,8 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
         ValueError: No such row, or the two sides continue different prompts.
     """
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
+    if isinstance(chosen, str) and isinstance(prompt, str) and rejected is None:  # a prompt with a reference answer
+        return TextExample(((AS_IT_IS, prompt),), chosen)
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
             prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
