@@ -44,7 +44,7 @@ STEPS, MOST_EPOCHS = {"smoke": 6}, 8
 
 
 FEWEST = 4
-"""Examples that each part must have."""
+"""Test prompts that there must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +105,9 @@ def examine(study: Any) -> tuple[dict[str, int], list[str]]:
             task, source, part, size, tokenizer, Limits(study.max_prompt_tokens, study.max_new_tokens), tests=tests  # type: ignore[arg-type]
         )  # fmt: skip
         counts[part] = len(found)
-        if len(found) < FEWEST:
+        if part == "test" and len(found) < FEWEST:
             raise UserError(
-                f"--pairs {study.pairs}: only {len(found)} for {part}; {FEWEST} or more are needed, so use more rows"
+                f"--pairs {study.pairs}: only {len(found)} test prompts; {FEWEST} or more are needed: use more rows"
             )
     lines.append("used: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
     print("\n".join(lines) + "\n")
@@ -146,8 +146,10 @@ def main() -> int:
     if arguments.reward and arguments.judge != OWN:
         raise UserError("--reward and --judge: give one of them")
     sys.path.insert(0, "")  # a reward in the current folder, as `python -m` would find it
-    from suite.runs.answer_study import AnswerRuns
+    from suite.runs.answer_study import AnswerRuns, resolve_reward
 
+    if arguments.reward:
+        resolve_reward(arguments.reward)
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     study = replace(study_of("own_data", arguments), gold_reward=arguments.reward)
     names = [name.strip() for name in arguments.methods.split(",") if name.strip()] or list(GRIDS["frontier"])

@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
               "chosen": r["chosen"].rpartition("Assistant:")[2], "rejected": r["rejected"].rpartition("Assistant:")[2]}
              for r in rows]  # fmt: skip
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    (folder / "few.jsonl").write_text("\n".join(map(json.dumps, pairs[:9])))
     (folder / "rewards.py").write_text("def short(prompts, completions):\n    return [-len(c) / 100 for c in completions]\n")
     return folder
 
@@ -71,6 +72,7 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
         (["--reward", "rewards:gone"], "cannot be loaded"),
         (["--pairs", "gone.jsonl"], "gone.jsonl"),
         (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),
+        (["--pairs", "few.jsonl"], "use more rows"),
     ],
 )
 def test_bad_input_gets_one_line_before_anything_is_trained(folder, more, message):

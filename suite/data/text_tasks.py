@@ -273,7 +273,7 @@ def _examples(task: TextTask, rows: Iterable[Mapping[str, Any]], counts: Counter
     for row in rows:
         counts["rows"] += 1
         try:
-            example = task.example_of(row)
+            example = _example(task, row)
         except BAD_ROW as error:
             counts[_why(error)] += 1
             continue
@@ -335,7 +335,7 @@ def text_pairs(task: TextTask, splits: Mapping[str, Iterable[Mapping[str, Any]]]
     for split, rows in splits.items():
         for index, row in enumerate(rows):
             try:
-                example = task.example_of(row)
+                example = _example(task, row)
                 if example.rejected is None:
                     raise ValueError("rejected is missing")
                 text = task.prompt_text(example.messages, tokenizer)
@@ -345,6 +345,14 @@ def text_pairs(task: TextTask, splits: Mapping[str, Iterable[Mapping[str, Any]]]
             chosen, rejected = (follows(answer, example.messages, tokenizer) for answer in (example.chosen, example.rejected))
             pairs.append(TextPair(index, split, text, chosen, rejected))
     return pairs
+
+
+def _example(task: TextTask, row: Mapping[str, Any]) -> TextExample:
+    example = task.example_of(row)
+    answers = (example.chosen, *([] if example.rejected is None else [example.rejected]))
+    if not all(isinstance(text, str) for text in (*(content for _, content in example.messages), *answers)):
+        raise ValueError("a message has no text")
+    return example
 
 
 def _why(error: Exception) -> str:

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("trl")
 
 from baselines import trl_methods
-from baselines.trl_adapter import id_tokenizer, import_trl, in_our_order
+from baselines.trl_adapter import id_tokenizer, import_trl, in_our_order, positions_from_mask
 from baselines.trl_methods import TRLDPO, TRLGRPO, TRLKTO, TRLDPOConfig, TRLKTOConfig
 from suite.data.tasks.exact_world import ExactWorld, tiny_language_model, word_tokenizer
 from suite.errors import UserError
@@ -61,12 +61,50 @@ def test_dpo_trains_on_exactly_our_tokens_in_our_order(pairs, reference, tmp_pat
         assert [tuple(row[f"{side}_ids"]) for row in rows] == [getattr(p, side).ids for p in ordered]
 
 
-def test_kto_trains_on_exactly_our_tokens_too(pairs, reference, tmp_path, monkeypatch):
+def test_kto_trains_on_exactly_our_tokens_and_takes_its_kl_from_other_prompts(pairs, reference, tmp_path, monkeypatch):
     rows = seen_by(TRLKTO, TRLKTOConfig(optim=OPTIM), pairs, reference, tmp_path, monkeypatch)
-    sides = [side for p in in_our_order(pairs, OPTIM, 0) for side in (p.chosen, p.rejected)]
-    assert [tuple(row["completion_ids"]) for row in rows] == [side.ids for side in sides]
-    assert [row["label"] for row in rows] == [True, False] * len(pairs)
-    assert max(i for row in rows for i in row["KL_completion_ids"]) < reference.model.config.vocab_size  # no mark is left
+    ordered, sides = in_our_order(pairs, OPTIM, 0), []
+    for at in range(0, len(ordered), OPTIM.micro_batch_size):
+        some = ordered[at : at + OPTIM.micro_batch_size]
+        sides += [(p, p.chosen, True) for p in some] + [(p, p.rejected, False) for p in some]
+    assert [tuple(row["completion_ids"]) for row in rows] == [side.ids for _, side, _ in sides]
+    assert [row["label"] for row in rows] == [label for _, _, label in sides]
+    for k in range(0, len(rows), 2 * OPTIM.micro_batch_size):  # the completion before it in the micro-batch: of another pair
+        batch = range(k, min(k + 2 * OPTIM.micro_batch_size, len(rows)))
+        for at in batch:
+            other = at - 1 if at > k else batch[-1]
+            assert tuple(rows[at]["KL_completion_ids"]) == sides[other][1].ids
+            assert sides[other][0] is not sides[at][0]
+    with pytest.raises(UserError, match="2 or more"):
+        TRLKTO().train(
+            TrainingData(pairs=pairs),
+            reference,
+            TRLKTOConfig(optim=replace(OPTIM, micro_batch_size=1)),
+            run_in(tmp_path / "one"),
+        )
+
+
+def test_eos_inside_a_prompt_stays_there(pairs, reference, tmp_path, monkeypatch):
+    """Chat templates end every turn with it."""
+    eos = reference.tokenizer.eos_token_id
+    pair = pairs[0]
+    prompt = replace(pair.chosen.prompt, ids=(3, eos, *pair.chosen.prompt.ids))
+    talk = replace(pair, chosen=replace(pair.chosen, prompt=prompt), rejected=replace(pair.rejected, prompt=prompt))
+    rows = seen_by(TRLDPO, TRLDPOConfig(optim=OPTIM), [talk] * 24, reference, tmp_path, monkeypatch)
+    assert {tuple(row["prompt_ids"]) for row in rows} == {prompt.ids}
+
+
+def test_positions_count_from_the_first_real_token():
+    """As TRL calls a model on prompts that are padded on the left."""
+    model = tiny_language_model(0).eval()
+    assert model.config.model_type == "gpt2"  # learned positions
+    ids = torch.tensor([[1, 2, 3]])
+    padded, mask = torch.tensor([[0, 0, 1, 2, 3]]), torch.tensor([[0, 0, 1, 1, 1]])
+    with torch.no_grad():
+        right = model(input_ids=ids).logits
+        assert not torch.allclose(model(input_ids=padded, attention_mask=mask).logits[:, 2:], right, atol=1e-4)
+        positions_from_mask(model)
+        assert torch.allclose(model(input_ids=padded, attention_mask=mask).logits[:, 2:], right, atol=1e-5)
 
 
 def test_with_equal_settings_trls_dpo_is_ours(pairs, reference, tmp_path):

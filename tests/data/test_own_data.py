@@ -1,12 +1,13 @@
 """Anybody's preference data: every format becomes the same pairs, as they are."""
 
+import contextlib
 import json
 
 import pytest
 
 from suite.data.preference_tables import load_splits
 from suite.data.tasks.own_data import TASK, example_of
-from suite.data.text_tasks import Limits, read_part, read_rows, text_pairs, tokenise
+from suite.data.text_tasks import Limits, read_part, read_rows, standard_names, text_pairs, tokenise
 from suite.errors import UserError
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.runs.study import ASSETS
@@ -58,10 +59,35 @@ def test_labelled_completions_become_pairs_where_a_prompt_has_both_kinds(tmp_pat
         {"prompt": "a", "completion": "1", "label": True}, {"prompt": "a", "completion": "2", "label": False},
         {"prompt": "a", "completion": "3", "label": True}, {"prompt": "b", "completion": "4", "label": False},
     ]  # fmt: skip
-    (table,) = load_splits(write(tmp_path / "kto.jsonl", rows)).values()
+    (table,) = read_rows(TASK, write(tmp_path / "kto.jsonl", rows)).values()
     assert table.to_list() == [{"prompt": "a", "chosen": "1", "rejected": "2"}]
     with pytest.raises(UserError, match="no prompt has both a good and a bad one"):
-        load_splits(write(tmp_path / "none.jsonl", rows[3:]))
+        read_rows(TASK, write(tmp_path / "none.jsonl", rows[3:]))
+    with pytest.raises(UserError, match="label -1: expected true or false"):
+        read_rows(TASK, write(tmp_path / "odd.jsonl", [{**row, "label": 2 * row["label"] - 1} for row in rows]))
+    assert len(load_splits(str(tmp_path / "kto.jsonl"))["train"]) == 4  # other readers see the rows as they are
+
+
+def test_rows_in_no_known_format_are_counted_and_named(tokenizer):
+    rows = [
+        {"chosen": [{"from": "human", "value": "Hi?"}], "rejected": [{"from": "human", "value": "Hi?"}]},
+        {"prompt": [{**USER, "content": None}], "chosen": [{**GOOD, "content": None}], "rejected": [BAD]},
+        {"prompt": "a", "chosen": " b", "rejected": " c"},
+    ]
+    pairs = text_pairs(TASK, {"train": rows}, tokenizer)
+    assert [bool(pair.fault) for pair in pairs] == [True, True, False]
+    found = 0
+    for part in ("methods", "judge", "test"):
+        with contextlib.suppress(UserError):
+            found += len(read_part(TASK, {"train": rows}, part, 10, tokenizer, Limits(50, 20))[0])
+    assert found == 1
+
+
+def test_splits_of_preferences_are_known_by_their_beginnings():
+    names = ["train_sft", "test_sft", "train_prefs", "test_prefs"]
+    assert {"train", "test"} <= standard_names(dict.fromkeys(names)).keys()
+    assert standard_names({"train_prefs": 1, "train_sft": 2})["train"] == 1
+    assert standard_names({"train": 1, "train_x": 2, "test": 3}) == {"train": 1, "train_x": 2, "test": 3}
 
 
 def test_a_row_that_is_no_pair_is_named():

@@ -229,7 +229,7 @@ def test_single_turns_only(tokenizer):
 
 
 def test_unusable_data_is_one_line(tokenizer):
-    with pytest.raises(UserError, match=r"hh_dialogue, methods: no usable example .*missing"):
+    with pytest.raises(UserError, match=r"hh_dialogue: nothing usable for methods .*missing"):
         read_part(DIALOGUE, {"train": [{"text": "x"}]}, "methods", 10, tokenizer, LIMITS)
     with pytest.raises(UserError, match="did you mean 'hh_dialogue'"):
         load_task("hh_dialog")

@@ -64,3 +64,15 @@ def test_a_changed_function_is_another_reward(module):
 
     code_hash._digest_and_imports.cache_clear()
     assert resolve_reward("my_rewards:length")[1] != before
+
+
+def test_so_is_one_whose_neighbour_changed(module):
+    """What a reward imports from beside it decides its result too."""
+    (module.parent / "lexicon_of_mine.py").write_text("WORDS = ['good']\n")
+    module.write_text("import lexicon_of_mine\n" + module.read_text())
+    from suite.runs import code_hash
+
+    _, before = resolve_reward("my_rewards:length")
+    (module.parent / "lexicon_of_mine.py").write_text("WORDS = ['bad']\n")
+    code_hash._digest_and_imports.cache_clear()
+    assert resolve_reward("my_rewards:length")[1] != before
