@@ -59,7 +59,7 @@ def test_the_error_falls_with_the_number_of_pairs(record_property):
             distance(fit(lambda policy, w=found: mean_dpo_loss(policy, REFERENCE, w, beta=1.0), steps=800, lr=5e-3), best)
         )
     slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
-    record_property("slope", slope)
+    record_property("slope", float(slope))
     print(f"KL(π‖π*) at n = {counts}: {errors}; slope {slope:.2f}")
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert -1.6 < slope < -0.6
