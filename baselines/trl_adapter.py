@@ -117,7 +117,8 @@ def positions_from_mask(model: Any) -> None:
 
     def add_positions(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask = kwargs.get("attention_mask")
-        if mask is not None and mask.dim() == 2 and kwargs.get("position_ids") is None and not kwargs.get("past_key_values"):
+        cached = kwargs.get("cache") or kwargs.get("past_key_values")
+        if mask is not None and mask.dim() == 2 and kwargs.get("position_ids") is None and not cached:
             kwargs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
         return args, kwargs
 

@@ -1,11 +1,13 @@
-"""Train the embedded models: a small GPT-2 language model and a sentiment classifier, both from movie reviews.
+"""Make the embedded assets: a small GPT-2 language model of movie reviews, prefixes drawn from it, a sentiment classifier.
 
 python experiments/train_assets.py language-model --reviews stanfordnlp/imdb
+python experiments/train_assets.py prompts
 python experiments/train_assets.py classifier --reviews ../shared/data/imdb --minutes-between-saves 5
 """
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import sys
@@ -30,7 +32,10 @@ from transformers import (
 )
 
 from suite.data.reviews import load_reviews
+from suite.data.tasks.imdb_sentiment import PROMPTS_FILE, prompts_from_model
 from suite.errors import one_line_errors
+from suite.files import write_atomically
+from suite.policies.causal_lm import CausalLMPolicy
 
 ASSETS = Path(__file__).parent.parent / "suite" / "assets"
 END = "<|endoftext|>"
@@ -61,6 +66,18 @@ class LanguageModel:
     """Use torch.compile: about 1.6 times as fast here, needs a C++ compiler."""
     minutes_between_saves: float = 5.0
     """How much work an interruption may cost."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Draw the prefixes that all studies of the language model share: sampling rounds differently on other machines."""
+
+    language_model: Path = ASSETS / "imdb-gpt2"
+    """Folder of the model; the list is left there."""
+    train: int = 4096
+    validation: int = 512
+    test: int = 1024
     seed: int = 0
 
 
@@ -191,6 +208,17 @@ def measure_language_model(folder: Path, tokenizer, texts: list[str]) -> dict[st
     }
 
 
+def draw_prompts(config: Prompts) -> None:
+    policy = CausalLMPolicy.load(config.language_model)
+    sizes = {"train": config.train, "validation": config.validation, "test": config.test}
+    parts = []
+    for split, size in tqdm(sizes.items(), desc="drawing", unit="split"):
+        prompts = prompts_from_model(policy, split, size, seed=config.seed)  # type: ignore[arg-type]
+        parts.append(f'"{split}": [\n' + ",\n".join(json.dumps(list(prompt.ids)) for prompt in prompts) + "\n]")
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
+    write_atomically(config.language_model / PROMPTS_FILE, lambda path: path.write_text(text))
+
+
 def batches_of_windows(documents: list[list[int]], labels: list[int], tokenizer, config: Classifier) -> Iterator:
     """Endless batches of windows of one length each, log-uniform between shortest and longest; 30 % are beginnings."""
     for step in count():
@@ -286,7 +314,9 @@ def measure_classifier(folder: Path, tokenizer, texts: list[str], labels: list[i
 
 @one_line_errors
 def main() -> None:
-    config = tyro.cli(LanguageModel | Classifier, description=__doc__)
+    config = tyro.cli(LanguageModel | Prompts | Classifier, description=__doc__)
+    if isinstance(config, Prompts):
+        return draw_prompts(config)
     config.out.mkdir(parents=True, exist_ok=True)
     train_language_model(config) if isinstance(config, LanguageModel) else train_classifier(config)
 

@@ -118,7 +118,8 @@ def _decode_batch(
     output = model(
         input_ids=ids, attention_mask=mask[:, :width], position_ids=positions[:, :width], use_cache=True, logits_to_keep=1
     )
-    logits, cache = output.logits[:, -1], output.past_key_values
+    cache_name = "cache" if "cache" in output.keys() else "past_key_values"  # noqa: SIM118 - renamed by transformers 5
+    logits, cache = output.logits[:, -1], output[cache_name]
     if len(different) < len(prompts):
         rows = torch.tensor([different[tuple(prompt)] for prompt in prompts], device=device)
         logits, mask, positions = logits[rows], mask[rows], positions[rows]
@@ -136,9 +137,9 @@ def _decode_batch(
         end = width + step + 1
         output = model(
             input_ids=tokens[:, step, None], attention_mask=mask[:, :end], position_ids=positions[:, end - 1 : end],
-            past_key_values=cache, use_cache=True, logits_to_keep=1,
+            **{cache_name: cache}, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
-        logits, cache = output.logits[:, -1], output.past_key_values
+        logits, cache = output.logits[:, -1], output[cache_name]
     return tokens.cpu(), log_probs.cpu()
 
 

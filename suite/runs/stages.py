@@ -84,7 +84,8 @@ def draw_prompts(run: Run) -> None:
     config, policy = run.spec.config, reference_policy(run)
     split, size, seed = config["split"], config["size"], config["seed"]
     if config["reviews"] is None:
-        prompts = imdb_sentiment.prompts_from_model(policy, split, size, seed=seed)
+        folder = Path(run.spec.where["reference"])
+        prompts = imdb_sentiment.prompts_of_model(folder, policy, split, size, seed=seed)
     else:
         reviews = load_reviews(run.spec.where["reviews"], "train" if split == "train" else "test")
         prompts = imdb_sentiment.prompts_from_reviews(reviews, policy, split, size, sft_texts=config["sft_texts"], seed=seed)

@@ -1,8 +1,18 @@
+import json
+
 import pytest
 from conftest import SHARED, needs_reviews
 
 from suite.data.reviews import Reviews, load_reviews
-from suite.data.tasks.imdb_sentiment import prompts_from_model, prompts_from_reviews, review_order, split_of, texts_for_sft
+from suite.data.tasks.imdb_sentiment import (
+    PROMPTS_FILE,
+    prompts_from_model,
+    prompts_from_reviews,
+    prompts_of_model,
+    review_order,
+    split_of,
+    texts_for_sft,
+)
 from suite.errors import UserError
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.runs.study import ASSETS
@@ -33,6 +43,28 @@ def test_prefixes_from_the_model_are_disjoint_and_reproducible(embedded):
 
 def test_asking_for_more_keeps_the_first_ones(embedded):
     assert prompts_from_model(embedded, "train", 30, seed=0)[:20] == prompts_from_model(embedded, "train", 20, seed=0)
+
+
+def test_the_embedded_model_brings_its_prompts(embedded):
+    """The same on every machine: the list that lies beside the weights, prefixes as they would be drawn."""
+    listed = json.loads((ASSETS / "imdb-gpt2" / PROMPTS_FILE).read_text())
+    ids = [tuple(prefix) for some in listed.values() for prefix in some]
+    assert len(set(ids)) == len(ids)
+    assert all(split_of(tuple(prefix)) == split for split, some in listed.items() for prefix in some)
+    assert all(2 <= len(prefix) <= 8 and max(prefix) < 8192 for prefix in ids)
+    prompts = {split: prompts_of_model(ASSETS / "imdb-gpt2", embedded, split, size, seed=0) for split, size in SIZES.items()}
+    check(prompts)
+    assert [list(p.ids) for p in prompts["test"]] == listed["test"][:10]
+    assert prompts["test"][3].id == "test-00003"
+    assert prompts["test"][3].text == embedded.decode(listed["test"][3])
+
+
+def test_prompts_are_drawn_where_the_list_is_too_short_or_absent(embedded, tmp_path):
+    drawn = prompts_from_model(embedded, "train", 5, seed=0)
+    assert prompts_of_model(tmp_path, embedded, "train", 5, seed=0) == drawn
+    (tmp_path / PROMPTS_FILE).write_text('{"train": [[5, 6], [7, 8]]}')
+    assert prompts_of_model(tmp_path, embedded, "train", 5, seed=0) == drawn
+    assert [p.ids for p in prompts_of_model(tmp_path, embedded, "train", 2, seed=0)] == [(5, 6), (7, 8)]
 
 
 def test_too_few_different_prefixes_are_an_error(gpt2, monkeypatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from itertools import count as count_up
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -31,6 +33,8 @@ MIN_PREFIX, MAX_PREFIX = 2, 8
 """Prefix length in tokens, uniform, both ends included."""
 CANDIDATES_PER_DRAW = 1024
 MAX_DRAWS = 50
+PROMPTS_FILE = "prompts.json"
+"""Beside a model's weights: split → token ids of prefixes, as `prompts_from_model` once drew them from it."""
 
 
 def split_of(prefix: tuple[int, ...]) -> Split:
@@ -40,6 +44,25 @@ def split_of(prefix: tuple[int, ...]) -> Split:
     """
     bucket = int.from_bytes(hashlib.sha256(repr(prefix).encode()).digest()[:4], "big") % 100
     return "train" if bucket < 90 else "validation" if bucket < 93 else "test"
+
+
+def prompts_of_model(folder: Path, policy: Drawable, split: Split, size: int, *, seed: int) -> list[Prompt]:
+    """The first prefixes of the model's own list, the same on every machine; drawn anew where the list is too short or absent.
+
+    Args:
+        folder: Of the model; its list is `PROMPTS_FILE`.
+        policy: The model.
+        split: Which prefixes, see `split_of`.
+        size: How many.
+        seed: Of the draw, if there is one.
+
+    Raises:
+        UserError: Not enough different prefixes were found.
+    """
+    listed = json.loads((folder / PROMPTS_FILE).read_text())[split] if (folder / PROMPTS_FILE).exists() else []
+    if len(listed) < size:
+        return prompts_from_model(policy, split, size, seed=seed)
+    return [_prompt(split, number, tuple(ids), policy) for number, ids in enumerate(listed[:size])]
 
 
 def prompts_from_model(policy: Drawable, split: Split, size: int, *, seed: int) -> list[Prompt]:
@@ -107,8 +130,12 @@ def _distinct_prefixes(
         prefix = ids[: lengths.integers(MIN_PREFIX, MAX_PREFIX + 1)]
         if len(prefix) >= MIN_PREFIX and eos not in prefix and prefix not in seen and split_of(prefix) == split:
             seen.add(prefix)
-            prompts.append(Prompt(f"{split}-{next(number):05d}", prefix, policy.decode(prefix)))
+            prompts.append(_prompt(split, next(number), prefix, policy))
     return prompts
+
+
+def _prompt(split: Split, number: int, ids: tuple[int, ...], policy: Drawable) -> Prompt:
+    return Prompt(f"{split}-{number:05d}", ids, policy.decode(ids))
 
 
 def review_order(reviews: Reviews, seed: int) -> np.ndarray:
