@@ -14,9 +14,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from suite.errors import UserError
+from suite.judges.judging import LEARNED, OWN_JUDGE
 
 RESULTS = Path(__file__).parent.parent / "results"
-OWN, LEARNED = "reward model", "learned reward"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Common:
     """Prompts with reference answers: Hub name, local folder or file. Default: the profile's."""
     model: str | None = None
     """Language model: folder or Hub name. Default: the profile's."""
-    judge: str = OWN
+    judge: str = OWN_JUDGE
     """"reward model": fitted to the half of the pairs that no method sees, needs no key; "learned reward": the one that PPO and
     Best-of-N optimise; or openai:MODEL, local:MODEL, reward:FOLDER as in suite judge (people: --write-answers, then suite
     judge run)."""
@@ -86,7 +86,7 @@ def chosen_methods(methods: Mapping[str, Mapping[str, Any]], names: str, make: A
     """The answerers of a profile's methods, or of those that --methods names (others with their defaults)."""
     from suite.runs.answer_study import Answerer
 
-    chosen = [name.strip() for name in names.split(",") if name.strip()] or list(methods)
+    chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip())) or list(methods)
     found = []
     for name in chosen:
         method, setting = make.method(name), methods.get(name, {})
@@ -124,7 +124,7 @@ def over_training(make: Any, policy: Any, temperature: float, prompts: Any) -> l
 
 
 def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *, script: str, title: str, paper: str) -> int:
-    """Plan, run, judge and write; returns the exit code.
+    """Plan, run, judge and write; returns the exit code, 1 if a policy failed and the others were measured without it.
 
     Args:
         arguments: Of the script.
@@ -134,18 +134,21 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
         script: Name of the script, without ending: the results folder's name.
         title: Of figure and page.
         paper: The paper's numbers, as Markdown.
+
+    Raises:
+        UserError: The judge cannot be asked, or what everything needs failed.
     """
     from suite.data.text_tasks import load_task
     from suite.files import check_writable
     from suite.judges.templates import load_template
     from suite.runs.judged import judge_answers, reward_model_judge, write_answers
-    from suite.runs.sweep import print_plan, run_all
+    from suite.runs.sweep import closure, print_plan, run_all
 
-    own = arguments.judge in (OWN, LEARNED)
-    judge_spec = make.reward_model(judge=arguments.judge == OWN) if own else None
+    own = arguments.judge in (OWN_JUDGE, LEARNED)
+    judge_spec = make.reward_model(judge=arguments.judge == OWN_JUDGE) if own else None
     template = load_template(arguments.template or load_task(measured[0].answers.prompts.config["task"]).template)
     judge = None if own else other_judge(arguments, template, study.device, check_only=True)
-    targets = [spec for point in measured for spec in (point.answers.scores or point.answers.run, point.answers.run)]
+    targets = [spec for point in measured for spec in point.answers.needs]
     targets += [judge_spec] if judge_spec else []
     print_plan(arguments.runs, targets)
     asked = sum(point.answers.prompts.config["size"] for point in measured)
@@ -155,8 +158,10 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
     out = arguments.out or RESULTS / f"{script}_{study.profile}"
     for folder in (arguments.runs, out):
         check_writable(folder)
-    if run_all(arguments.runs, targets, workers=arguments.workers, tracker=arguments.tracker):
-        return 1
+    failed = {o.spec.key for o in run_all(arguments.runs, targets, workers=arguments.workers, tracker=arguments.tracker)}
+    measured = [point for point in measured if failed.isdisjoint(spec.key for spec in closure(point.answers.needs))]
+    if not measured or (judge_spec and judge_spec.key in failed):
+        raise UserError("what everything needs has failed: nothing can be measured; see error.log of the runs named above")
     if arguments.write_answers:
         for path in write_answers(arguments.runs, measured, arguments.write_answers):
             print(path)
@@ -166,7 +171,7 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
     tables = judge_answers(arguments.runs, measured, judge, seed=study.seed)
     facts = facts_of(arguments, study, make, measured, judge_spec, "" if own else template.name)
     write_results(out, tables, {**facts, "title": title}, paper=paper)
-    return 0
+    return 1 if failed else 0
 
 
 def other_judge(arguments: Common, template: Any, device: str, *, check_only: bool) -> Any:
@@ -182,7 +187,7 @@ def other_judge(arguments: Common, template: Any, device: str, *, check_only: bo
 
     kind, _, name = arguments.judge.partition(":")
     if kind not in ("openai", "local", "reward", "human") or not name:
-        raise UserError(f"--judge {arguments.judge!r} is unknown; use {OWN!r}, {LEARNED!r}, {KINDS}")
+        raise UserError(f"--judge {arguments.judge!r} is unknown; use {OWN_JUDGE!r}, {LEARNED!r}, {KINDS}")
     if kind == "human":
         raise UserError("--judge human: people judge files: write them with --write-answers FOLDER, then use suite judge run")
     if kind == "openai" and not os.environ.get("OPENAI_API_KEY", "").strip() and not arguments.dry_run:
@@ -192,7 +197,10 @@ def other_judge(arguments: Common, template: Any, device: str, *, check_only: bo
 
         resolve_model(name)
         return None
-    parameters = json.loads(arguments.parameters) if arguments.parameters else PARAMETERS
+    try:
+        parameters = json.loads(arguments.parameters) if arguments.parameters else PARAMETERS
+    except ValueError as error:
+        raise UserError(f"--parameters {arguments.parameters!r}: no JSON ({error})") from error
     limits = Limits(None, arguments.max_cost)
     return open_judge(
         arguments.judge, template, parameters=parameters, limits=limits, price=arguments.price, device=device
@@ -210,7 +218,7 @@ def facts_of(
     against = "the chosen answer" if own_answers else REFERENCE_ANSWERS[prompts.config["task"]]
     judge = f"{arguments.judge}, template {template}"
     if judge_spec:
-        whose = "fitted to the half of the pairs that no method sees" if arguments.judge == OWN else (
+        whose = "fitted to the half of the pairs that no method sees" if arguments.judge == OWN_JUDGE else (
             "the one that PPO and Best-of-N optimise"
         )  # fmt: skip
         judge = (
@@ -225,7 +233,7 @@ def facts_of(
     if make.invented:
         caption.append("Made-up texts and a model of film reviews: this shows that the pipeline runs, and nothing else.")
     parts = {"methods": make.methods_texts, "test": prompts}
-    if judge_spec and arguments.judge == OWN:
+    if judge_spec and arguments.judge == OWN_JUDGE:
         parts["judge"] = judge_spec.inputs["pairs"]
     counts = {
         name: json.loads((spec.directory(arguments.runs) / "counts.json").read_text()) for name, spec in parts.items()
@@ -276,11 +284,12 @@ def write_results(out: Path, tables: Sequence[pd.DataFrame], about: Mapping[str,
 
 def judge_quality(root: Path, spec: Any) -> str:
     """How often the study's own judge ranks held-out pairs as people did."""
-    from suite.maths.statistics import clustered_mean_interval
+    from suite.maths.statistics import clustered_share_interval
 
     held_out = pd.read_parquet(spec.directory(root) / "held_out.parquet")
-    right = clustered_mean_interval(held_out["right"], held_out["prompt_id"])
-    return (
+    right = clustered_share_interval(held_out["right"], held_out["prompt_id"])
+    words = (
         f"it agrees with people on {right.mean:.2f} [{right.low:.2f}, {right.high:.2f}] of {len(held_out)} held-out pairs, "
         "which also chose its checkpoint"
     )
+    return words if right.low > 0.5 else f"{words}: **not shown to be better than chance**"

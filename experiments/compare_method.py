@@ -79,7 +79,7 @@ def baselines_of(against: str, method: str) -> dict[str, Sequence[Mapping[str, A
     Raises:
         UserError: Unknown, or none but the method itself.
     """
-    names = [name.strip() for name in against.split(",") if name.strip() and name.strip() != method]
+    names = list(dict.fromkeys(name.strip() for name in against.split(",") if name.strip() and name.strip() != method))
     if not names:
         raise UserError(f"--against {against!r}: name at least one other method, for example dpo,ppo")
     return {name: settings_of(name) for name in names}
@@ -126,11 +126,16 @@ def search_plans(name: str, method: Any, study: Any, rates: Sequence[float]) -> 
 
 def budget_page(name: str, study: Any, grid: Mapping[str, Sequence[Any]], scores: pd.DataFrame, rate: float | None) -> str:
     """What each method was given to choose from."""
+    from suite.registry import load_method, resolve
+
     lines = [
         "Every trained method keeps "
         f"{study.optim.num_snapshots} policies of each run; of all its policies those on the hull of validation points count. "
         "Settings swept: " + ", ".join(f"{method} {len(settings)}" for method, settings in grid.items()) + ".",
     ]  # fmt: skip
+    trained = [method for method in grid if method != name and not load_method(method).evaluated_from_pool]
+    if trained and len(grid[name]) > 2 * max(len(grid[method]) for method in trained):
+        lines.append(f"**{name} had more than twice the settings of any of the others to choose from.**")
     if rate is None:
         lines.append(f"The learning rate of {name} was not searched here (known from an earlier search, or nothing to search).")
     else:
@@ -139,8 +144,6 @@ def budget_page(name: str, study: Any, grid: Mapping[str, Sequence[Any]], scores
             f"the searched ones of the others were chosen from {len(parse_rates(RATES))}."
         )
         lines += ["", scores.to_markdown(index=False, floatfmt=".4g")]
-    from suite.registry import load_method, resolve
-
     searched = {resolve(known) for known in study.learning_rates}
     default = [
         other for other in grid
@@ -175,16 +178,20 @@ def chosen_rate(
 
 
 def verdict_page(
-    arguments: Arguments, words: str, names: tuple[str, Sequence[str]], command: str, search: str, checks: Sequence[str]
-) -> str:
-    """`verdict.md`."""
+    arguments: Arguments, words: str, names: tuple[str, Sequence[str]], command: str, search: str, checks: Sequence[str],
+    pairs: str,
+) -> str:  # fmt: skip
+    """`verdict.md`; `pairs`: what the recorded baselines were trained on."""
     parts = [
         f"# {names[0]} against {', '.join(names[1])}", f"`{command}`", words, "![frontier](frontier.png)",
         f"## Search\n\n{search}", "## Checks\n\n" + "\n".join(f"- {line}" for line in checks),
         "At [equal KL and equal compute](summary.md), with costs, health and every point; [samples](samples.md).",
     ]  # fmt: skip
     if arguments.reuse_records:
-        parts.append(f"The baselines' numbers are the records of `{arguments.reuse_records}`, made on the same prompts.")
+        parts.append(
+            f"The baselines' numbers are the records of `{arguments.reuse_records}`, measured on the same prompts; they were "
+            f"trained on {pairs}."
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -196,20 +203,22 @@ def main() -> int:
     from suite.figures.results import Results
     from suite.figures.verdict import verdict
     from suite.files import check_writable, write_atomically
+    from suite.records import REFERENCE
     from suite.registry import load_method
-    from suite.runs.reuse import read_recorded, refuse_other_prompts
+    from suite.runs.reuse import in_recorded_precision, read_recorded, same_pairs
     from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
     name, seeds, rates = arguments.method, parse_seeds(arguments.seeds), parse_rates(arguments.rates)
     method, baselines, own = load_method(name), baselines_of(arguments.against, name), {name: settings_of(name)}
     others = [load_method(other).name for other in baselines]
-    if method.name in others:
-        raise UserError(f"--method {name}: its name {method.name!r} is that of a baseline; give it a name of its own")
+    if method.name in (REFERENCE, *others):
+        raise UserError(f"--method {name}: the name {method.name!r} is taken; give it a name of its own")
     wanted = {field: getattr(arguments, field) for field in ("profile", "device", "micro_batch_size", "workers")}
     study = chosen_study(Frontier(**wanted))
     recorded = None
     if arguments.reuse_records:
+        study = in_recorded_precision(study, arguments.reuse_records)
         recorded = read_recorded(arguments.reuse_records, plan_study(study, baselines, seeds))
     grid = own if recorded else {**own, **baselines}
     search = search_plans(name, method, study, rates)
@@ -226,15 +235,18 @@ def main() -> int:
     for folder in (arguments.runs, out):
         check_writable(folder)
     workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
+    pairs = "the pairs"
     if arguments.reuse_records:
-        prompts = [plan.reference_evaluation.inputs[split] for split in ("validation", "test")]
-        if run_all(arguments.runs, prompts, workers=workers):
+        drawn = [*(plan.reference_evaluation.inputs[split] for split in ("validation", "test")), plan.pairs]
+        if run_all(arguments.runs, drawn, workers=workers):
             return 1
-        refuse_other_prompts(arguments.runs, plan, arguments.reuse_records)
+        if not same_pairs(arguments.runs, plan, arguments.reuse_records):
+            pairs = "pairs drawn from the same reference for the same prompts on another machine, which rounds otherwise"
     checks = check(name)
     rate, scores = None, pd.DataFrame()
     if search:
-        rate, scores = chosen_rate(arguments, search, bool(own[name][0].get("target_kl")), workers)
+        first = next(iter(search.values())).trained[0].train.config["config"]
+        rate, scores = chosen_rate(arguments, search, bool(first.get("target_kl")), workers)
         searched = replace(study, learning_rates={**study.learning_rates, name: rate})
         plan = plan_study(searched, grid, seeds, pool=recorded is None)
     outcomes = run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)
@@ -249,7 +261,7 @@ def main() -> int:
     )
     page = verdict_page(
         arguments, verdict(Results(out).comparisons, method.name), (method.name, others), command,
-        budget_page(name, study, {**own, **baselines}, scores, rate), checks,
+        budget_page(name, study, {**own, **baselines}, scores, rate), checks, pairs,
     )  # fmt: skip
     write_atomically(out / "verdict.md", lambda path: path.write_text(page))
     print(f"\n{page}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))

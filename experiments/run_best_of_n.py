@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from answers import OWN, RESULTS, Common, conduct, parse_numbers
+from answers import RESULTS, Common, conduct, parse_numbers
 from text_profiles import study_of
 
 from suite.errors import UserError, one_line_errors
+from suite.judges.judging import OWN_JUDGE
 
 SIZES = {"smoke": "1,2,4,8", "local": "1,2,4,8,16", "paper": "1,4,16,64,128"}
 PAPER = """
@@ -89,7 +90,7 @@ def on_film_reviews(arguments: Arguments) -> int:
     profile = arguments.profile
     texts_only = ("pairs", "answers", "model", "lora_rank", "write_answers")
     given = [name for name in texts_only if getattr(arguments, name) is not None]
-    if given or arguments.judge != OWN:
+    if given or arguments.judge != OWN_JUDGE:
         raise UserError(
             "--task imdb_sentiment has its own model, prompts and gold reward: it takes no --judge, --pairs, --answers, "
             "--model, --lora-rank or --write-answers"

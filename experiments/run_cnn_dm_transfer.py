@@ -46,7 +46,8 @@ class Arguments(Common):
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    from suite.data.text_tasks import INVENTED, load_task
+    from suite.data.text_parts import INVENTED
+    from suite.data.text_tasks import load_task
     from suite.runs.answer_study import AnswerRuns
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")

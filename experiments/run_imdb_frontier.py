@@ -186,7 +186,7 @@ def chosen_grid(arguments: Arguments) -> Grid:
     grid = GRIDS[arguments.grid]
     if not arguments.methods:
         return grid
-    names = [name.strip() for name in arguments.methods.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in arguments.methods.split(",") if name.strip()))
     for name in names:
         resolve(name)
     known = {**GRIDS["trl"], **GRIDS["variants"], **grid}
@@ -195,16 +195,12 @@ def chosen_grid(arguments: Arguments) -> Grid:
 
 def chosen_study(arguments: Arguments) -> Any:
     """The profile with what the command line replaces."""
-    import torch
+    from suite.runs.sweep import usable_device
 
     known = profiles()
     if arguments.profile not in known:
         raise UserError(f"unknown profile {arguments.profile!r}; {did_you_mean(arguments.profile, known)}")
-    device = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    device = usable_device(arguments.device)
     if arguments.workers < 0:
         raise UserError(f"--workers {arguments.workers}: expected 0 (choose for me) or more")
     changes: dict[str, Any] = {"labels": arguments.labels, "device": device}

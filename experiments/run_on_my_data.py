@@ -18,24 +18,25 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import tyro
-from answers import OWN, RESULTS, Common, chosen_methods, conduct, over_temperatures, parse_numbers
+from answers import RESULTS, Common, chosen_methods, conduct, over_temperatures, parse_numbers
 from text_profiles import study_of
 
 from suite.errors import UserError, one_line_errors
+from suite.judges.judging import OWN_JUDGE
 
 GRIDS: dict[str, dict[str, list[dict[str, Any]]]] = {
     "win rates": {
         "dpo": [{"beta": 0.1}], "ppo": [{}], "unlikelihood": [{}], "best_of_n": [{"n": 8}],
     },
     "frontier": {
-        "dpo": [{"beta": 0.1}, {"beta": 1.0}], "ppo": [{}], "unlikelihood": [{}],
+        "dpo": [{"beta": 0.1}, {"beta": 1.0}], "ppo": [{"target_kl": 3.0}, {"target_kl": 6.0}], "unlikelihood": [{}],
         "best_of_n": [{"n": n} for n in (2, 4, 8, 16)],
     },
 }  # fmt: skip
@@ -63,36 +64,43 @@ class Arguments(Common):
     """Comma-separated; default: dpo, ppo, unlikelihood and best_of_n. The reference is always there."""
     temperatures: str = "1"
     """Of the win rates, comma-separated; 0 is greedy. A frontier is at temperature 1."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are left out. Default, as of the next three: the profile's."""
+    max_new_tokens: int | None = None
+    """Longer answers, EOS included, are cut; and so long are those that policies give."""
+    train_pairs: int | None = None
+    """Pairs for the methods, at most; and as many for the judge."""
+    test_prompts: int | None = None
+    """Prompts to measure on, at most; and as many for validation, where that is needed."""
 
 
 def examine(study: Any) -> tuple[dict[str, int], list[str]]:
     """How many examples each part has, and what `suite doctor` says of the texts as methods will see them; prints it.
 
     Raises:
-        UserError: There are too few to train on or to measure with.
+        UserError: There are too few to train on or to measure with, or the gold reward fails on them.
     """
     from transformers import AutoTokenizer
 
     from suite.data.doctor import examine as examine_pairs
     from suite.data.doctor import lines_of
-    from suite.data.text_tasks import AS_IT_IS, Limits, load_task, read_part, read_rows, text_pairs
+    from suite.data.text_parts import pairs_of, read_part, read_rows
+    from suite.data.text_tasks import Limits, load_task
     from suite.sources import resolve_model
 
     task, tokenizer = load_task("own_data"), AutoTokenizer.from_pretrained(resolve_model(study.model)[0])
     splits = read_rows(task, study.pairs, rows=study.rows)
-    pairs = text_pairs(task, splits, tokenizer)
-    usable = sum(not pair.fault for pair in pairs)
-    if not usable:
-        raise UserError(
-            f"--pairs {study.pairs}: no usable row of {len(pairs)}; the first: {pairs[0].fault if pairs else 'none'}"
-        )
-    limits = {"max_length": study.max_prompt_tokens + study.max_new_tokens, "max_prompt_length": study.max_prompt_tokens}
-    lines = [f"{usable:,} pairs of {study.pairs}", *lines_of(examine_pairs(pairs, tokenizer, **limits))]
+    pairs = pairs_of(study.pairs, splits, tokenizer)
+    limits = {"max_prompt_tokens": study.max_prompt_tokens, "max_new_tokens": study.max_new_tokens}
+    lines = [
+        f"{sum(not pair.fault for pair in pairs):,} pairs of {study.pairs}",
+        *lines_of(examine_pairs(pairs, tokenizer, **limits)),
+    ]
+    print("\n".join(lines))
     talks = any(row.get("chosen") and not isinstance(row["chosen"], str) for rows in splits.values() for row in rows)
+    told = len(lines)
     if talks and not getattr(tokenizer, "chat_template", None):
-        lines.append(
-            f"note     conversations are written as Human: … Assistant: …, for want of a chat template ({AS_IT_IS}s stay)"
-        )
+        lines.append("note     conversations are written as Human: … Assistant: …, for want of a chat template")
     sizes = {"train": study.train_pairs, "validation": study.test_prompts, "test": study.test_prompts}
     if not study.gold_reward:
         sizes = {"methods": study.train_pairs, "judge": study.judge_pairs, "test": study.test_prompts}
@@ -102,16 +110,48 @@ def examine(study: Any) -> tuple[dict[str, int], list[str]]:
         source = answers if answers and part == "test" else splits
         tests = answers if part != "test" else None
         found, _ = read_part(
-            task, source, part, size, tokenizer, Limits(study.max_prompt_tokens, study.max_new_tokens), tests=tests  # type: ignore[arg-type]
+            task, source, part, size, tokenizer, Limits(**limits), single_turn=study.single_turn, tests=tests  # type: ignore[arg-type]
         )  # fmt: skip
         counts[part] = len(found)
         if part == "test" and len(found) < FEWEST:
             raise UserError(
                 f"--pairs {study.pairs}: only {len(found)} test prompts; {FEWEST} or more are needed: use more rows"
             )
+        if part == "test" and study.gold_reward:
+            lines.append(reward_and_labels(study, [example for example in found if example.rejected]))
     lines.append("used: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
-    print("\n".join(lines) + "\n")
+    print("\n".join(lines[told:]) + "\n")
     return counts, lines
+
+
+def reward_and_labels(study: Any, examples: Sequence[Any]) -> str:
+    """How often the gold reward prefers the chosen answer, in a line.
+
+    Raises:
+        UserError: The reward fails.
+    """
+    from suite.maths.statistics import clustered_share_interval
+    from suite.rewards.open_reward import open_reward
+    from suite.runs.answer_study import resolve_reward
+
+    prompts = [example.prompt.text for example in examples]
+    reward = open_reward(resolve_reward(study.gold_reward)[0], device=study.device)
+    try:
+        chosen, rejected = (
+            [float(value) for value in reward(prompts, [getattr(example, side).text for example in examples])]
+            for side in ("chosen", "rejected")
+        )
+    except Exception as error:  # anybody's code
+        raise UserError(f"--reward {study.gold_reward}: fails on test pairs ({type(error).__name__}: {error})") from error
+    if not len(chosen) == len(rejected) == len(prompts) or not all(map(math.isfinite, [*chosen, *rejected])):
+        raise UserError(f"--reward {study.gold_reward}: expected one finite number per completion")
+    if not examples:
+        return "the reward could not be held against labels: no test prompt has two answers"
+    right = clustered_share_interval([(a > b) + (a == b) / 2 for a, b in zip(chosen, rejected, strict=True)], prompts)
+    return (
+        f"your reward prefers the chosen answer in {right.mean:.1%} of {len(examples)} test pairs [{right.low:.1%}, "
+        f"{right.high:.1%}]"
+    )
 
 
 def sized(study: Any, pairs: int, *, snapshots: int) -> Any:
@@ -143,7 +183,7 @@ def base_of(names: list[str]) -> str:
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    if arguments.reward and arguments.judge != OWN:
+    if arguments.reward and arguments.judge != OWN_JUDGE:
         raise UserError("--reward and --judge: give one of them")
     sys.path.insert(0, "")  # a reward in the current folder, as `python -m` would find it
     from suite.runs.answer_study import AnswerRuns, resolve_reward
@@ -152,28 +192,48 @@ def main() -> int:
         resolve_reward(arguments.reward)
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     study = replace(study_of("own_data", arguments), gold_reward=arguments.reward)
-    names = [name.strip() for name in arguments.methods.split(",") if name.strip()] or list(GRIDS["frontier"])
+    for name in ("max_prompt_tokens", "max_new_tokens", "train_pairs", "test_prompts"):
+        if (value := getattr(arguments, name)) is not None:
+            if value < 1:
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+            study = replace(study, **{name: value}, **({"judge_pairs": value} if name == "train_pairs" else {}))
+    names = list(dict.fromkeys(name.strip() for name in arguments.methods.split(",") if name.strip()))
+    names = names or list(GRIDS["frontier"])
     against = base_of(names)
     counts, found = examine(study)
     study = sized(study, next(iter(counts.values())), snapshots=study.optim.num_snapshots if arguments.reward else 1)
     make = AnswerRuns(study)
     by = "".join(c if c.isalnum() else "_" for c in Path(arguments.reward or arguments.judge).name)
-    out = arguments.out or RESULTS / f"{Path(arguments.pairs).name.partition('.')[0]}_{study.profile}_by_{by}"
+    model = f"_{Path(arguments.model).name}" if arguments.model else ""
+    out = arguments.out or RESULTS / f"{Path(arguments.pairs).name.partition('.')[0]}_{study.profile}{model}_by_{by}"
     arguments = replace(arguments, out=out)
     if arguments.reward:
         return frontier(arguments, study, make, found, names, against)
     policies = [make.reference, *chosen_methods(first(GRIDS["win rates"]), arguments.methods, make, arguments.seed)]
     measured = over_temperatures(make, policies, temperatures, make.test_prompts())
     code = conduct(arguments, study, make, measured, script="my_data", title="Win rate on your data", paper="")
-    if code == 0 and not arguments.dry_run:
+    if not arguments.dry_run:
         from suite.figures.win_rates_page import verdict
         from suite.runs.judged import sample_answers
 
         table = pd.read_csv(out / "win_rates.csv", keep_default_na=False, na_values=[""]).fillna({"setting": ""})
         caption = json.loads((out / "about.json").read_text())["caption"]
-        page = "\n\n".join([*caption, verdict(table, pd.read_parquet(out / "per_prompt.parquet"), against)])
+        words = verdict(table, pd.read_parquet(out / "per_prompt.parquet"), against)
+        page = "\n\n".join([*caption, words, rates_line(study, names)])
         write_pages(out, page, found, sample_answers(arguments.runs, measured, prompts=4))
     return code
+
+
+def rates_line(study: Any, names: Sequence[str]) -> str:
+    """Whose learning rates these are."""
+    from suite.registry import load_method, resolve
+
+    searched = {resolve(name): rate for name, rate in study.learning_rates.items()}
+    trained = [name for name in names if "optim" in load_method(name).Config.__dataclass_fields__]
+    rates = ", ".join(f"{name} {searched.get(resolve(name), load_method(name).Config().optim.lr):g}" for name in trained)
+    return (
+        f"Learning rates were not searched on these data or this model; they are those of the profile or the method: {rates}."
+    )
 
 
 def first(grid: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -218,7 +278,7 @@ def frontier(arguments: Arguments, study: Any, make: Any, found: list[str], name
         f"- {found[0]}",
     ]
     write_report(arguments.runs, plan, out=out, workers=arguments.workers, command=command, heading=heading, against=against)
-    write_pages(out, verdict(Results(out).comparisons, against), found, None)
+    write_pages(out, f"{verdict(Results(out).comparisons, against)}\n\n{rates_line(study, names)}", found, None)
     return 1 if failed else 0
 
 

@@ -109,11 +109,18 @@ def main() -> int:
 
 
 def parse_rates(text: str) -> list[float]:
-    """Comma-separated learning rates."""
+    """Comma-separated learning rates, each once.
+
+    Raises:
+        UserError: Something else.
+    """
     try:
-        return [float(rate) for rate in text.split(",")]
+        rates = [float(rate) for rate in text.split(",")]
     except ValueError:
-        raise UserError(f"--rates {text!r}: expected comma-separated numbers, for example 1e-5,1e-4") from None
+        rates = []
+    if not rates or not all(0 < rate < 1 for rate in rates) or len(set(rates)) < len(rates):
+        raise UserError(f"--rates {text!r}: expected different numbers between 0 and 1, for example 1e-5,1e-4")
+    return rates
 
 
 def plans_of(base: Any, method: str, setting: Mapping[str, Any], rates: Sequence[float]) -> dict[tuple[str, float], Any]:

@@ -39,17 +39,18 @@ def study_of(task: str, arguments: Common) -> Any:
     Raises:
         UserError: The task has no data in this profile, or the device is not there.
     """
-    import torch
-
-    from suite.data.text_tasks import INVENTED, load_task
+    from suite.data.text_parts import INVENTED
+    from suite.data.text_tasks import load_task
     from suite.policies.causal_lm import bfloat16_is_native
     from suite.runs.answer_study import AnswerStudy
     from suite.runs.study import ASSETS
-    from suite.runs.sweep import quiet_libraries
+    from suite.runs.sweep import quiet_libraries, usable_device
 
     quiet_libraries()
-    known = load_task(task)
-    device = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    for name, least in (("micro_batch_size", 1), ("lora_rank", 0), ("workers", 1)):
+        if (value := getattr(arguments, name)) is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
+    known, device = load_task(task), usable_device(arguments.device)
     stop = {"stop": known.stop}
     prompting = {"zero_shot": stop, "few_shot": stop}
     profile: str = arguments.profile
@@ -108,7 +109,7 @@ def paper_study(task: str, known: Any, shared: Mapping[str, Any]) -> Any:
         base=None if dialogue else "EleutherAI/gpt-j-6b", pairs=known.pairs, answers=known.answers or None,
         sft=replace(optim, lr=1e-5, num_snapshots=1) if dialogue else None,
         train_pairs=80_000 if dialogue else 46_000, judge_pairs=80_000 if dialogue else 46_000, test_prompts=256,
-        max_prompt_tokens=256 if dialogue else 512, max_new_tokens=256 if dialogue else 64, single_turn=dialogue,
+        max_prompt_tokens=256 if dialogue else 512, max_new_tokens=256 if dialogue else 64, single_turn=task == "hh_dialogue",
         optim=optim, reward_model=replace(optim, lr=1e-5, num_snapshots=4), sampler_dtype="bfloat16",
         on_policy_samples=100_000, **shared,
     )  # fmt: skip

@@ -45,8 +45,8 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
 def doctor(
     source: Annotated[str, tyro.conf.Positional],
     tokenizer: str = str(TOKENIZER),
-    max_length: int = 512,
-    max_prompt_length: int = 256,
+    max_prompt_tokens: int = 256,
+    max_new_tokens: int = 256,
 ) -> int:
     """Say what is wrong with preference data before anything is trained on them. Exit code 1 if there are errors.
 
@@ -60,13 +60,14 @@ def doctor(
     Args:
         source: JSONL, CSV or parquet file, folder of them or of save_to_disk, or Hub name.
         tokenizer: Folder or Hub name of the model that will be trained; default: the embedded model's.
-        max_length: Tokens of prompt and completion that the trainer keeps.
-        max_prompt_length: Tokens of the prompt that the trainer keeps.
+        max_prompt_tokens: Longer prompts are left out.
+        max_new_tokens: Longer answers, EOS included, are cut.
     """
     from transformers import AutoTokenizer
 
     from suite.data.doctor import examine, lines_of
-    from suite.data.preference_tables import read_pairs
+    from suite.data.text_parts import pairs_of, read_rows
+    from suite.data.text_tasks import load_task
     from suite.runs.sweep import quiet_libraries
 
     quiet_libraries()
@@ -74,10 +75,9 @@ def doctor(
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
         raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).partition(chr(10))[0]})") from error
-    pairs, form = read_pairs(source, loaded)
-    report = examine(pairs, loaded, max_length=max_length, max_prompt_length=max_prompt_length)
-    rows = ", ".join(f"{split} {count:,}" for split, count in report.rows.items())
-    print(f"{source}: {form}; rows: {rows}")
+    pairs = pairs_of(source, read_rows(load_task("own_data"), source), loaded)
+    report = examine(pairs, loaded, max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens)
+    print(f"{source}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
     print("\n".join(lines_of(report)))
     return 0 if report.ok else 1
 
@@ -112,11 +112,12 @@ def sample(
         device: cpu or cuda.
     """
     from suite.data.preference_data import Prompt
+    from suite.data.text_tasks import prompt_ids
     from suite.runs.artefacts import open_policy
-    from suite.runs.sweep import quiet_libraries
+    from suite.runs.sweep import quiet_libraries, usable_device
 
     quiet_libraries()
-    opened = open_policy(policy, runs, device=device)
+    opened = open_policy(policy, runs, device=usable_device(device))
     base = getattr(opened, "base", opened)
     tokenizer, text = base.tokenizer, prompt
     if chat:
@@ -124,15 +125,15 @@ def sample(
             raise UserError(f"--chat: the tokenizer of {policy} has no chat template; leave --chat out")
         turns = [{"role": "user", "content": prompt}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids:
+    if not (ids := prompt_ids(text, tokenizer)):
         raise UserError("the prompt is empty; give it at least one word")
-    if samples < 1 or max_new_tokens < 1 or temperature < 0:
-        raise UserError("--samples and --max-new-tokens must be 1 or more, --temperature 0 or more")
-    (drawn,) = opened.sample(
-        [Prompt("prompt", tuple(ids), text)], num_samples=1 if temperature == 0 else samples, max_new_tokens=max_new_tokens,
-        temperature=temperature, seed=seed,
-    )  # fmt: skip
+    try:
+        (drawn,) = opened.sample(
+            [Prompt("prompt", tuple(ids), text)], num_samples=1 if temperature == 0 else samples,
+            max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
+    except ValueError as error:  # a length or temperature out of range, in words
+        raise UserError(str(error)) from error
     for number, completion in enumerate(drawn, 1):
         end = "cut" if completion.truncated else "ended"
         print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{text}{completion.text}\n")

@@ -49,13 +49,14 @@ def compare(
     this size with 80 % power at Bonferroni's level (infinity where the training seeds scatter too much for any number).
 
     Returns:
-        One row per budget (the last: the mean over budgets up to 10 nats) and method: `kl_budget`, `method`, `reach` [nats],
-        `reward`, `low`, `high`, `seeds`, `n`; `seed_low`, `seed_high` (t over training seeds, NaN for one);
+        One row per budget (the last: the mean over budgets up to 10 nats) and method: `kl_budget`, `method`, `nearest` and
+        `reach` (KL of its first and its last policy, nats), `reward`, `low`, `high`, `seeds`, `n`; `seed_low`, `seed_high` (t
+        over training seeds, NaN for one);
         `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `prompts_needed`, `detectable` (the gap
         that these prompts would show with 80 % power), `probability_of_improvement`; `optimality_low`, `optimality_high`.
     """
     if not found:
-        return pd.DataFrame(columns=["kl_budget", "method", "reach", "reward", "low", "high", "seeds", "n"])
+        return pd.DataFrame(columns=["kl_budget", "method", "nearest", "reach", "reward", "low", "high", "seeds", "n"])
     draws = bootstrap(found, budgets, max_kl=MAX_KL)
     base = found.get(against)
     level = 0.05 / max(1, (len(found) - 1) * (len(budgets) + 1))  # Bonferroni's, which Holm's is at least as good as
@@ -64,9 +65,10 @@ def compare(
         for method, frontier in found.items():
             value = frontier.area(MAX_KL) if budget is None else float(frontier.at([budget])[0])
             low, high = np.quantile(draws[method][:, column], [0.025, 0.975])
+            spent = frontier.kl.mean(axis=(0, 2))
             row = {
                 "kl_budget": AREA if budget is None else f"{budget:g}", "method": method,
-                "reach": float(frontier.kl.mean(axis=(0, 2)).max()), "reward": value, "low": low, "high": high,
+                "nearest": spent[1:].min(initial=np.inf), "reach": spent.max(), "reward": value, "low": low, "high": high,
                 "seeds": frontier.reward.shape[0], "n": frontier.reward.shape[2],
             }  # fmt: skip
             if budget is not None:

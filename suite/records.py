@@ -34,18 +34,20 @@ def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
 def chosen_policies(records: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
     """(setting, step) of each method's policies on its hull, by growing KL, as validation prompts see it, seeds averaged.
 
-    Methods without validation points (Best-of-N) are judged on test prompts, where nothing was trained or picked.
+    Of methods without validation points (Best-of-N) every policy counts: none is picked by its test reward.
     """
     validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
     chosen = {}
     for method in dict.fromkeys(test["method"]):
-        table = validation if (validation["method"] == method).any() else test
-        start = table[table["method"] == REFERENCE]
-        start = start if len(start) else test[test["method"] == REFERENCE]
-        rows = table[table["method"] == method]
-        if method != REFERENCE and len(start):
+        start, rows = (validation[validation["method"] == name] for name in (REFERENCE, method))
+        if method == REFERENCE:
+            continue
+        if len(rows) and len(start):
             kept = hull_indices(rows["kl"], rows["reward"], reference_reward=float(start["reward"].iloc[0]))
-            chosen[method] = [(row["setting"], int(row["step"])) for _, row in rows.iloc[kept].iterrows()]
+            rows = rows.iloc[kept]
+        else:
+            rows = test[test["method"] == method].sort_values("kl")
+        chosen[method] = [(row["setting"], int(row["step"])) for _, row in rows.iterrows()]
     return chosen
 
 

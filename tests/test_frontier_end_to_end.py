@@ -277,12 +277,34 @@ def test_records_of_other_runs_are_refused_with_the_reason(finished, outside, mo
     assert "Traceback" not in done.stderr
 
 
+def test_records_are_reused_in_their_own_arithmetic_and_other_pairs_are_told(finished, tmp_path):
+    """Profiles choose bf16 where the machine has it; and another machine draws a few other completions for the same prompts."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    from run_imdb_frontier import GRIDS, profiles
+
+    from suite.runs.reuse import in_recorded_precision, same_pairs
+    from suite.runs.study import plan_study
+
+    folder, _ = finished
+    study = profiles()["smoke"]
+    plan = plan_study(study, GRIDS["default"], [0])
+    assert in_recorded_precision(study, folder / "out") == study
+    assert same_pairs(folder / "runs", plan, folder / "out")
+    recorded = json.loads((folder / "out" / "runs.json").read_text())
+    other = {"optim": "float64", "reward_model": "float32", "sampler_dtype": "float16"}
+    changed = {**recorded, "precision": other, "drawn": {**recorded["drawn"], "pairs": "0"}}
+    (tmp_path / "runs.json").write_text(json.dumps(changed))
+    taken = in_recorded_precision(study, tmp_path)
+    assert (taken.optim.precision, taken.reward_model.precision, taken.sampler_dtype) == ("float64", "float32", "float16")
+    assert not same_pairs(folder / "runs", plan, tmp_path)
+
+
 def test_a_changed_loss_or_other_prompts_are_refused_too(finished, outside, tmp_path):
     folder, _ = finished
     shutil.copytree(folder / "out", tmp_path / "recorded")
     path = tmp_path / "recorded" / "runs.json"
     runs = json.loads(path.read_text())
-    path.write_text(json.dumps({**runs, "prompts": {**runs["prompts"], "test": "0"}}))
+    path.write_text(json.dumps({**runs, "drawn": {**runs["drawn"], "test": "0"}}))
     command = ["--method", "slic", "--rates", "1e-5", "--reuse-records", tmp_path / "recorded"]
     done = compare(folder, outside, *command)
     assert done.returncode != 0

@@ -24,7 +24,16 @@ def folder(tmp_path_factory):
              for r in rows]  # fmt: skip
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     (folder / "few.jsonl").write_text("\n".join(map(json.dumps, pairs[:9])))
-    (folder / "rewards.py").write_text("def short(prompts, completions):\n    return [-len(c) / 100 for c in completions]\n")
+    (folder / "rewards.py").write_text(
+        "def short(prompts, completions):\n    return [-len(c) / 100 for c in completions]\n"
+        "def fails(prompts, completions):\n    return [c.rewards for c in completions]\n"
+    )
+    (folder / "broken.py").write_text(
+        "from suite.training.dpo import DPO\n"
+        "class Broken(DPO):\n"
+        "    name = 'Broken'\n"
+        "    def train(self, data, reference, config, run):\n        raise RuntimeError('by design')\n"
+    )
     return folder
 
 
@@ -35,8 +44,10 @@ def run(folder, *more):
 
 
 def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
-    done = run(folder, "--methods", "dpo,best_of_n")
-    assert done.returncode == 0, done.stderr[-3000:]
+    """One method fails: the others are measured without it, and the exit code says so."""
+    done = run(folder, "--methods", "dpo,best_of_n,broken:Broken")
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert "RuntimeError: by design" in done.stdout
     out = folder / "out"
     assert {"verdict.md", "summary.md", "samples.md", "doctor.txt", "win_rates.csv", "win_rates.png"} <= {
         p.name for p in out.iterdir()
@@ -50,6 +61,7 @@ def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
     assert "The paper's numbers" not in (out / "summary.md").read_text()
     assert "## own_data-" in (out / "samples.md").read_text()
     assert "length bias" in (out / "doctor.txt").read_text()
+    assert "Learning rates were not searched on these data" in page
 
 
 def test_a_frontier_by_a_function_of_ones_own(folder):
@@ -62,6 +74,7 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
     assert (records[records["metric"] == "reward"]["value"] < 0).all()
     assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"] > 0).all()
     assert "DPO is " in (out / "verdict.md").read_text()
+    assert "your reward prefers the chosen answer in " in (out / "doctor.txt").read_text()
     assert "rewards:short" in (out / "frontier.svg").read_text() or (out / "frontier.png").exists()
 
 
@@ -70,6 +83,9 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
     [
         (["--reward", "rewards:short", "--judge", "openai:gpt-4o"], "give one of them"),
         (["--reward", "rewards:gone"], "cannot be loaded"),
+        (["--reward", "rewards:fails", "--dry-run"], "fails on test pairs (AttributeError"),
+        (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1 or more"),
+        (["--device", "cuda:9"], "cannot be used here"),
         (["--pairs", "gone.jsonl"], "gone.jsonl"),
         (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),
         (["--pairs", "few.jsonl"], "use more rows"),

@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from suite.data.preference_tables import TextPair
-from suite.maths.statistics import Interval, clustered_mean_interval
+from suite.maths.statistics import Interval, clustered_share_interval
 
 Level = Literal["error", "warning", "note"]
+FEW_PROMPTS = 5
+"""With fewer, nothing can be held out."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +66,26 @@ def lines_of(report: Report, *, shown: int = 5) -> list[str]:
     return [*lines, "no errors" if report.ok else "errors found"]
 
 
-def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_length: int, max_prompt_length: int) -> Report:
+def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_prompt_tokens: int, max_new_tokens: int) -> Report:
     """Every check on every row.
 
     Args:
-        pairs: See `suite.data.preference_tables.read_pairs`.
+        pairs: See `suite.data.text_parts.text_pairs`.
         tokenizer: Of the model to be trained.
-        max_length: Tokens of prompt and completion that a trainer keeps.
-        max_prompt_length: Tokens of the prompt that it keeps.
+        max_prompt_tokens: Longer prompts are left out.
+        max_new_tokens: Longer answers, EOS included, are cut.
     """
     usable = [pair for pair in pairs if not pair.fault]
     ids = _Tokens(usable, tokenizer)
     findings = [
-        *_faults(pairs), *_texts(usable), *_duplicates(usable), *_leaks(usable), *_scores(usable),
-        *_tokens(usable, ids, tokenizer, max_length=max_length, max_prompt_length=max_prompt_length),
+        *_faults(pairs), *_texts(usable), *_prompts(usable), *_duplicates(usable), *_leaks(usable), *_scores(usable),
+        *_tokens(usable, ids, max_prompt_tokens, max_new_tokens), *_eos(usable, tokenizer.eos_token),
     ]  # fmt: skip
     longer = None
     if usable:
         difference = np.array(ids.chosen) - np.array(ids.rejected)
         share = np.where(difference == 0, 0.5, difference > 0)
-        longer = clustered_mean_interval(share, [pair.prompt for pair in usable])
+        longer = clustered_share_interval(share, [pair.prompt for pair in usable])
         if longer.low > 0.5 or longer.high < 0.5:
             side = "longer" if longer.mean > 0.5 else "shorter"
             what = (
@@ -150,6 +152,38 @@ def _texts(pairs: Sequence[TextPair]) -> list[Finding]:
     ]  # fmt: skip
 
 
+def _prompts(pairs: Sequence[TextPair]) -> list[Finding]:
+    """Whether prompts can be told apart, and answers from them."""
+    different, continued = {pair.prompt for pair in pairs}, _continued(pairs)
+    found = [
+        Finding(
+            "warning", "both completions repeat the prompt", "give what follows it only, or it is trained on as an answer",
+            _where(pairs, lambda p: bool(p.prompt.strip()) and all(t.startswith(p.prompt) for t in (p.chosen, p.rejected))),
+        ),
+        Finding(
+            "warning", "the prompt, found as what two texts share, begins with another row's whole prompt",
+            "several pairs of one prompt, with the first words of the answers in it? Then one prompt is in training and test: "
+            "give a column prompt", _where(pairs, lambda p: p.guessed and p.prompt in continued),
+        ),
+    ]  # fmt: skip
+    if len(pairs) >= FEW_PROMPTS * 4 and len(different) < FEW_PROMPTS:
+        what = f"only {len(different)} different prompts among {len(pairs):,} pairs: none can be held out"
+        found.append(Finding("error", what, "mend the split between prompt and completion, or collect more prompts", None))
+    return found
+
+
+def _continued(pairs: Sequence[TextPair]) -> set[str]:
+    """Guessed prompts that begin with another one of three words or more."""
+    found: set[str] = set()
+    base = None
+    for prompt in sorted({pair.prompt for pair in pairs if pair.guessed and len(pair.prompt.split()) >= 3}):
+        if base is not None and prompt.startswith(base):
+            found.add(prompt)
+        else:
+            base = prompt
+    return found
+
+
 def _duplicates(pairs: Sequence[TextPair]) -> list[Finding]:
     first: dict[tuple[str, ...], str] = {}
     again, turned = [], []
@@ -191,36 +225,28 @@ def _scores(pairs: Sequence[TextPair]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _tokens(
-    pairs: Sequence[TextPair], ids: _Tokens, tokenizer: Any, *, max_length: int, max_prompt_length: int
-) -> list[Finding]:
+def _tokens(pairs: Sequence[TextPair], ids: _Tokens, max_prompt_tokens: int, max_new_tokens: int) -> list[Finding]:
     names = [name(pair) for pair in pairs]
-    longest = [max(c, r) for c, r in zip(ids.chosen, ids.rejected, strict=True)]
 
     def rows(bad: Sequence[bool]) -> tuple[str, ...]:
         return tuple(n for n, b in zip(names, bad, strict=True) if b)
 
-    found = [
+    return [
         Finding(
             "warning", "prompt and completion merge into one token where they meet",
             "trainers that tokenise the joined text score a part of the prompt: end the prompt, or begin the completion, at a "
             "blank or a special token; this suite joins token ids and is not concerned", rows(ids.merged),
         ),
         Finding(
-            "error", f"the prompt alone fills max_length = {max_length}: nothing of a completion is left",
-            "shorten prompts or raise --max-length", rows([p >= max_length for p in ids.prompt]),
+            "warning", f"the prompt has more than {max_prompt_tokens} tokens: left out",
+            "raise --max-prompt-tokens, or shorten it", rows([p > max_prompt_tokens for p in ids.prompt]),
         ),
         Finding(
-            "warning", f"no room for EOS within max_length = {max_length} tokens: the end of a completion is cut",
-            "drop them or raise --max-length",
-            rows([p < max_length <= p + c for p, c in zip(ids.prompt, longest, strict=True)]),
-        ),
-        Finding(
-            "warning", f"the prompt is longer than max_prompt_length = {max_prompt_length} tokens and is cut",
-            "drop them or raise --max-prompt-length", rows([p > max_prompt_length for p in ids.prompt]),
+            "warning", f"an answer with its EOS has more than {max_new_tokens} tokens: cut, and its end is not learned",
+            "raise --max-new-tokens, or drop long answers",
+            rows([max(c, r) >= max_new_tokens for c, r in zip(ids.chosen, ids.rejected, strict=True)]),
         ),
     ]  # fmt: skip
-    return found + _eos(pairs, tokenizer.eos_token)
 
 
 def _eos(pairs: Sequence[TextPair], eos: str | None) -> list[Finding]:

@@ -1,27 +1,22 @@
-"""Other people's preference data: every format that TRL documents, from a file, a folder or the Hub, as plain text pairs.
-
-Standard or conversational, with an explicit prompt or one that chosen and rejected share.
-"""
+"""Other people's data: tables from a file, a folder or the Hub; labelled completions paired, shared prompts split."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from pathlib import Path
-from typing import Any, Literal
-
-from jinja2 import TemplateError
+from typing import Any
 
 from suite.errors import UserError
 
 LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 LAST_TURN = "\n\nAssistant:"
 """Where a dialogue written as one string splits: after its last occurrence (the format of Anthropic's HH)."""
-
-Format = Literal["explicit prompt", "implicit prompt", "explicit prompt, conversations", "implicit prompt, conversations"]
+NO_DATA = {"dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Files that describe a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,7 @@ class TextPair:
         chosen, rejected: What follows it.
         fault: Why the row cannot be used, empty if it can; then the texts are empty too.
         scores: (chosen, rejected) where the data give them.
+        guessed: There is no prompt column, and the prompt is what two texts have in common.
     """
 
     row: int
@@ -44,6 +40,7 @@ class TextPair:
     rejected: str
     fault: str = ""
     scores: tuple[float, float] | None = None
+    guessed: bool = False
 
 
 def load_splits(source: str) -> dict[str, Any]:
@@ -60,13 +57,11 @@ def load_splits(source: str) -> dict[str, Any]:
         if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
             found = datasets.load_from_disk(str(path))
         elif path.is_dir():
-            files = _files_by_split(path)
-            kind = _kind(Path(next(iter(files.values()))[0]))
-            found = datasets.load_dataset(kind, data_files=files)
+            found = _load_files(_files_by_split(path))
         elif path.is_file():
-            if not (kind := _kind(path)):
+            if not _kind(path):
                 raise UserError(f"{path}: unknown ending; use one of {', '.join(LOADERS)}, gzipped or not")
-            found = datasets.load_dataset(kind, data_files=str(path))
+            found = _load_files({"train": [str(path)]})
         elif source.startswith((".", "/", "~")):
             raise UserError(f"{source}: does not exist")
         else:
@@ -78,9 +73,37 @@ def load_splits(source: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
 
 
+def _load_files(files: dict[str, list[str]]) -> Any:
+    """Split → files, all of one kind, by the loader of `datasets` for it.
+
+    Raises:
+        UserError: Several kinds; an empty file, or one that is not in UTF-8.
+    """
+    import datasets
+
+    names = [Path(name) for some in files.values() for name in some]
+    kinds = {_kind(name) for name in names}
+    if len(kinds) > 1:
+        raise UserError(f"{names[0].parent}: files of several kinds ({', '.join(file.name for file in names)}); keep one kind")
+    (kind,) = kinds
+    for file in names if kind != "parquet" else ():
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+            number = 0
+            for number, line in enumerate(lines, 1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{file}, line {number}: not in UTF-8 ({error.reason}); save the file as UTF-8") from error
+        if not number:
+            raise UserError(f"{file}: the file is empty")
+    options = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # "None" may be an answer
+    return datasets.load_dataset(kind, data_files=files, **options)
+
+
 def paired(table: Any, where: str) -> Any:
     """A table of labelled completions (`prompt`, `completion`, `label`) as pairs: the first good one of a prompt with its first
-    bad one, and so on; any other table as it is.
+    bad one, and so on. A completion without a partner stands alone, in a row that readers leave out and count. Any other table
+    stays as it is.
 
     Raises:
         UserError: A label is neither true nor false (1 nor 0), or no prompt has both a good and a bad completion.
@@ -89,8 +112,9 @@ def paired(table: Any, where: str) -> Any:
 
     if not {"prompt", "completion", "label"} <= set(table.column_names) or "chosen" in table.column_names:
         return table
-    if odd := [label for label in table["label"] if label not in (True, False)]:
-        raise UserError(f"{where}: label {odd[0]!r}: expected true or false (1 or 0)")
+    if odd := [(row, label) for row, label in enumerate(table["label"]) if label not in (True, False)]:
+        row, label = odd[0]
+        raise UserError(f"{where}, row {row}: label {label!r}: expected true or false (1 or 0)")
     sides: dict[str, tuple[Any, list[Any], list[Any]]] = {}
     for row in table:
         entry = sides.setdefault(json.dumps(row["prompt"]), (row["prompt"], [], []))
@@ -98,9 +122,9 @@ def paired(table: Any, where: str) -> Any:
     rows = [
         {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         for prompt, good, bad in sides.values()
-        for chosen, rejected in zip(good, bad, strict=False)
+        for chosen, rejected in zip_longest(good, bad)
     ]
-    if len(table) and not rows:
+    if rows and not any(row["chosen"] is not None and row["rejected"] is not None for row in rows):
         raise UserError(f"{where}: labelled completions, but no prompt has both a good and a bad one; pairs cannot be made")
     return datasets.Dataset.from_list(rows) if rows else table
 
@@ -112,6 +136,7 @@ def hub_name(source: str) -> tuple[str, ...]:
 
 def unreadable(source: str, error: Exception) -> UserError:
     """Why a data set could not be read, in one line, with what to do offline."""
+    error = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what `datasets` wraps says more
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     advice = "" if Path(source).expanduser().exists() else (
         f". If it is a Hub name and this machine is offline: where there is a network, run hf download "
@@ -142,96 +167,7 @@ def _files_by_split(folder: Path) -> dict[str, list[str]]:
 def _kind(file: Path) -> str | None:
     """Which loader of `datasets` reads the file."""
     suffixes = [suffix for suffix in file.suffixes if suffix != ".gz"]
-    return LOADERS.get(suffixes[-1]) if suffixes and file.is_file() else None
-
-
-def detect_format(columns: Sequence[str], first: Mapping[str, Any], where: str) -> Format:
-    """Which of TRL's preference formats a table has, by its columns and its first row.
-
-    Raises:
-        UserError: It is no preference table; names what is missing.
-    """
-    missing = {"chosen", "rejected"} - set(columns)
-    if missing:
-        raise UserError(
-            f"{where}: no column {' and '.join(sorted(missing))} (it has {', '.join(columns)}); expected chosen and rejected, "
-            f"with or without prompt"
-        )
-    conversation = isinstance(first["chosen"], list)
-    if "prompt" in columns:
-        return "explicit prompt, conversations" if conversation else "explicit prompt"
-    return "implicit prompt, conversations" if conversation else "implicit prompt"
-
-
-def read_pairs(source: str, tokenizer: Any = None) -> tuple[list[TextPair], Format]:
-    """All rows of all splits as text. A row that makes no pair is kept, with its `fault`.
-
-    Args:
-        source: See `load_splits`.
-        tokenizer: With a chat template, if the data are conversations.
-
-    Raises:
-        UserError: As `load_splits` and `detect_format`; no rows; conversations without a chat template.
-    """
-    splits = load_splits(source)
-    pairs: list[TextPair] = []
-    form: Format | None = None
-    for split, whole in splits.items():
-        if not len(whole):
-            continue
-        table = paired(whole, f"{source} [{split}]")
-        first = next((row for row in table if row.get("chosen") is not None), table[0])
-        form = detect_format(table.column_names, first, f"{source} [{split}]")
-        if form.endswith("conversations") and getattr(tokenizer, "chat_template", None) is None:
-            raise UserError(
-                f"{source}: these are conversations, and the tokenizer has no chat template; pass --tokenizer with one that has"
-            )
-        for index, row in enumerate(table):
-            pairs.append(_pair(row, index, split, form, tokenizer))
-    if form is None:
-        raise UserError(f"{source}: no rows")
-    return pairs, form
-
-
-def _pair(row: Mapping[str, Any], index: int, split: str, form: Format, tokenizer: Any) -> TextPair:
-    kind = list if form.endswith("conversations") else str
-    for name in ("prompt", "chosen", "rejected") if form.startswith("explicit") else ("chosen", "rejected"):
-        value = row[name]
-        if not isinstance(value, kind) and not (name == "prompt" and isinstance(value, str)):
-            return TextPair(index, split, "", "", "", f"{name} is {type(value).__name__}, not {kind.__name__}")
-    try:
-        prompt, chosen, rejected = _texts(row, form, tokenizer)
-    except (ValueError, LookupError, TypeError, TemplateError) as error:
-        return TextPair(index, split, "", "", "", " ".join(str(error).split()) or type(error).__name__)
-    scores = row.get("score_chosen"), row.get("score_rejected")
-    numbers = all(isinstance(score, (int, float)) for score in scores)
-    given = (float(scores[0]), float(scores[1])) if numbers else None  # type: ignore[arg-type]
-    return TextPair(index, split, prompt, chosen, rejected, "", given)
-
-
-def _texts(row: Mapping[str, Any], form: Format, tokenizer: Any) -> tuple[str, str, str]:
-    """Prompt, chosen, rejected. Raises ValueError where the two sides do not continue one prompt."""
-    if form == "explicit prompt":
-        return row["prompt"], row["chosen"], row["rejected"]
-    if form == "implicit prompt":
-        return split_shared_prompt(row["chosen"], row["rejected"])
-    sides = {name: [dict(message) for message in row[name]] for name in ("chosen", "rejected")}
-    if form == "implicit prompt, conversations":
-        turns = sides["chosen"][:-1]
-        if turns != sides["rejected"][:-1]:
-            raise ValueError("chosen and rejected differ before their last message")
-        sides = {name: messages[-1:] for name, messages in sides.items()}
-    else:
-        given = row["prompt"]
-        turns = [{"role": "user", "content": given}] if isinstance(given, str) else [dict(message) for message in given]
-    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    texts = []
-    for messages in sides.values():
-        whole = tokenizer.apply_chat_template(turns + messages, tokenize=False)
-        if not whole.startswith(prompt):
-            raise ValueError("the chat template writes the prompt differently once an answer follows")
-        texts.append(whole[len(prompt) :])
-    return prompt, texts[0], texts[1]
+    return LOADERS.get(suffixes[-1]) if suffixes and file.is_file() and file.name not in NO_DATA else None
 
 
 def split_shared_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:

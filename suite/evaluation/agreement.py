@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from suite.maths.statistics import Interval, clustered_mean_interval
+from suite.maths.statistics import Interval, clustered_share_interval
 
 RESAMPLES = 2000
 VALUES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
@@ -64,7 +64,7 @@ def agreement(a: ArrayLike, b: ArrayLike, prompts: Sequence[Any] | pd.Series, *,
     kappas = _kappa(x, y, drawn[:, clusters].astype(float))
     low, high = np.nanquantile(kappas, [0.025, 0.975]) if np.isfinite(kappas).any() else (np.nan, np.nan)
     kappa = Interval(float(_kappa(x, y, np.ones((1, len(x))))[0]), float(low), float(high), count)
-    return Agreement(clustered_mean_interval((x == y).astype(float), clusters, seed=seed), kappa, len(x))
+    return Agreement(clustered_share_interval((x == y).astype(float), clusters, seed=seed), kappa, len(x))
 
 
 def _kappa(x: NDArray[Any], y: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -94,7 +94,7 @@ def agreement_table(raters: Mapping[str, pd.DataFrame], groups: Mapping[str, str
     for group in dict.fromkeys(groups.values()):
         own = pd.concat([raters[name] for name in raters if groups[name] == group])
         if len(own):
-            share = clustered_mean_interval(own["choice"].astype(float), own["prompt_id"], seed=seed)
+            share = clustered_share_interval(own["choice"].astype(float), own["prompt_id"], seed=seed)
             rows.append({"what": "win rate", "first": group, "second": "", **_share(share), "judgments": len(own)})
     pairs: dict[tuple[str, ...], list[pd.DataFrame]] = {}
     for a, b in combinations(raters, 2):

@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from suite.judges.judging import Answer, Comparison, Failure, Judge, Order, Question, Verdict, question_key, questions_of
 from suite.judges.verdict_store import VerdictStore
-from suite.maths.statistics import Interval, clustered_mean_interval
+from suite.maths.statistics import Interval, clustered_share_interval
 
 POLL_S = 1.0
 SCORES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
@@ -154,12 +154,12 @@ def win_rate(verdicts: pd.DataFrame, *, seed: int = 0) -> WinRate:
     flips = both.groupby("comparison").agg(flip=("verdict", _same_position), id=("prompt_id", "first"))
     winners = verdicts["winner"]
     return WinRate(
-        win_rate=clustered_mean_interval(whole["score"], whole["prompt_id"], seed=seed),
+        win_rate=clustered_share_interval(whole["score"], whole["prompt_id"], seed=seed),
         length_controlled=length_controlled_win_rate(
             whole["score"], whole["policy_length"] - whole["opponent_length"], whole["prompt_id"], seed=seed
         ),
-        flips=clustered_mean_interval(flips["flip"].astype(float), flips["id"], seed=seed) if len(flips) else None,
-        longer_wins=clustered_mean_interval(longer.astype(float), decisive["prompt_id"], seed=seed) if len(decisive) else None,
+        flips=clustered_share_interval(flips["flip"].astype(float), flips["id"], seed=seed) if len(flips) else None,
+        longer_wins=clustered_share_interval(longer.astype(float), decisive["prompt_id"], seed=seed) if len(decisive) else None,
         n_asked=len(verdicts), n_valid=int(winners.isin(list(SCORES)).sum()), n_tie=int((winners == "tie").sum()),
         n_invalid=int((winners == "invalid").sum()), n_failed=int((winners == "failed").sum()),
         n_comparisons=len(whole), n_compared=verdicts["comparison"].nunique(),

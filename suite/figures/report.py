@@ -27,7 +27,8 @@ from suite.runs.sweep import closure
 
 EQUAL_KL = (
     "Each method's policies on the hull of its *validation* points (mixtures of two policies reach the line between "
-    "them), measured on *test* prompts; beyond what a method reaches, its last. A method with few settings is compared by "
+    "them), of Best-of-N every N, measured on *test* prompts; beyond what a method reaches, its last. A method with few "
+    "settings is compared by "
     "the lines between them: what other settings of it would reach is not known. Brackets: 95 % bootstrap percentiles "
     "over prompts and training seeds; with one seed they are conditional on the trained policies, with two they "
     "understate how much seeds matter. p-values: the same bootstrap, paired by prompt, Holm over the {comparisons} "

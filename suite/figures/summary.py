@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from suite.comparisons import AREA
-from suite.maths.statistics import Interval, clustered_mean_interval, mean_interval, paired_difference
+from suite.maths.statistics import Interval, clustered_share_interval, mean_interval, paired_difference
 from suite.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
 
 MANY = 1_000_000
@@ -199,7 +199,7 @@ def reward_model_table(held_out: pd.DataFrame) -> str:
     parts = [("all", held_out), *((f"gold difference up to {part['gold_gap'].max():.2f}", part) for part in thirds)]
     rows = []
     for name, part in parts:
-        interval = clustered_mean_interval(part["right"], part["prompt_id"])
+        interval = clustered_share_interval(part["right"], part["prompt_id"])
         rows.append(
             {"held-out pairs": name, "accuracy": _interval(interval, "{:.3f}"), "n pairs": len(part), "n prompts": interval.n}
         )  # fmt: skip

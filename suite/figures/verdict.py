@@ -43,10 +43,12 @@ def verdict(comparison: pd.DataFrame, of: str) -> str:
             cells[budget] = f"{-row['difference'] + 0.0:+.3f} [{low + 0.0:+.3f}, {high + 0.0:+.3f}] {word}"
         rows.append(cells)
     lines.append(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
-    reach = whole.loc[of, "reach"]
-    short = [other for other in others if whole.loc[other, "reach"] < 0.8 * min(10.0, reach)]
-    lines += ["", f"{of} reaches {reach:.1f} nats." + (f" Less far: {', '.join(short)}; beyond their reach their last policy "
-              "counts." if short else "")]  # fmt: skip
+    reaches = [f"{method} {whole.loc[method, 'nearest']:.1f} to {whole.loc[method, 'reach']:.1f}" for method in (of, *others)]
+    lines += [
+        "",
+        f"Policies, by their KL in nats: {', '.join(reaches)}. Before its first policy a method counts by its mixture with the "
+        "reference, beyond its last by the last; what other settings would reach there is not known.",
+    ]
     if seeds == 1:
         lines += ["", "One training seed: this holds for the policies at hand, and says little about other seeds."]
     return "\n".join(lines)

@@ -97,18 +97,19 @@ def differences(numbers: pd.DataFrame) -> pd.DataFrame:
 
 def verdict(table: pd.DataFrame, numbers: pd.DataFrame, against: str = AGAINST) -> str:
     """Who beats the chosen answers, and whom `against` beats: one line each, Markdown."""
-    lines = []
+    lines, several = [], table["temperature"].nunique() > 1
     for row in table.itertuples():
         word = "beats" if row.win_rate_low > 0.5 else "loses to" if row.win_rate_high < 0.5 else "ties with"
-        name = f"{row.method} {row.setting}".strip()
+        name = f"{row.method} {row.setting}".strip() + (f", T = {row.temperature:g}" if several else "")
         lines.append(f"- **{name}** {word} the chosen answers: win rate {_share(row, 'win_rate')}, n = {row.n} prompts")
     found = gaps(numbers, against)
     lines += ["", f"Beside {against}, on the same prompts (paired t-test, Holm over {len(found)} comparisons, 5 %):", ""]
     for row in found.itertuples():
         word = "is statistically tied with" if row.p > 0.05 else "is better than" if row.difference < 0 else "is worse than"
         low, high = -row.high + 0.0, -row.low + 0.0
+        at = f", T = {row.temperature:g}" if several else ""
         lines.append(
-            f"- **{against} {word} {row.policy}**: {-row.difference + 0.0:+.3f} [{low:+.3f}, {high:+.3f}], p = {row.p:.3f}"
+            f"- **{against} {word} {row.policy}{at}**: {-row.difference + 0.0:+.3f} [{low:+.3f}, {high:+.3f}], p = {row.p:.3f}"
         )
     return "\n".join(lines if len(found) else lines[:-3])
 

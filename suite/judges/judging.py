@@ -14,6 +14,8 @@ from suite.errors import UserError
 Verdict = Literal["A", "B", "tie", "invalid"]
 Winner = Literal["policy", "opponent", "tie", "invalid", "failed"]
 Order = Literal["both", "random"]
+OWN_JUDGE, LEARNED = "reward model", "learned reward"
+"""The judges that need no key: fitted to the half of the pairs that no method sees; and what PPO and Best-of-N optimise."""
 
 
 @dataclass(frozen=True)

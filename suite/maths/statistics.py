@@ -99,6 +99,23 @@ def clustered_mean_interval(
     return Interval(mean, float(interval.low), float(interval.high), len(sums))
 
 
+def clustered_share_interval(values: ArrayLike, clusters: Iterable[Any], *, level: float = 0.95, seed: int = 0) -> Interval:
+    """As `clustered_mean_interval`, for values in [0, 1]. Where all are 0, or all 1, resampling knows no other value; then the
+    open side is that of Clopper and Pearson over clusters: 0 or 1 is no certainty.
+
+    Raises:
+        ValueError: As `clustered_mean_interval`, or a value is out of range.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.size and (x.min() < 0 or x.max() > 1):
+        raise ValueError(f"values: expected shares from 0 to 1, got {x.min():g} to {x.max():g}")
+    found = clustered_mean_interval(x, clusters, level=level, seed=seed)
+    if found.mean not in (0.0, 1.0):
+        return found
+    bound = ((1 - level) / 2) ** (1 / found.n)
+    return found._replace(low=bound if found.mean else 0.0, high=1.0 if found.mean else 1 - bound)
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean of a - b on the same prompts with its interval. Unresolved ("statistically tied") where the interval holds 0.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from suite.data.preference_tables import LOADERS
-from suite.data.text_tasks import INVENTED, Part, load_task
+from suite.data.text_parts import INVENTED, Part
+from suite.data.text_tasks import load_task
 from suite.errors import UserError
 from suite.registry import load_method, resolve
 from suite.rewards.open_reward import is_function, open_reward
@@ -100,6 +101,11 @@ class Answers:
     run: RunSpec
     scores: RunSpec | None = None
     """Learned rewards of the samples that Best-of-N chooses from."""
+
+    @property
+    def needs(self) -> list[RunSpec]:
+        """The runs that must be done before anything can be read."""
+        return [self.run] if self.scores is None else [self.run, self.scores]
 
 
 def resolve_reward(name: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from suite.errors import UserError
 from suite.evaluation.generation_health import generation_health
 from suite.evaluation.win_rate import ask, scores, win_rate
 from suite.files import write_atomically
-from suite.judges.judging import Comparison, Judge
+from suite.judges.judging import LEARNED, OWN_JUDGE, Comparison, Judge
 from suite.judges.reward_judge import RewardJudge
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.statistics import Interval
@@ -24,9 +24,6 @@ from suite.rewards.reward_model import RewardModel
 from suite.runs.answer_study import Answers
 from suite.runs.run_store import RunSpec, facts
 from suite.runs.stages import snapshots
-
-OWN_JUDGE, LEARNED = "reward model", "learned reward"
-"""The judges that need no key: fitted to the half of the pairs that no method sees; and what PPO and Best-of-N optimise."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from suite.files import write_atomically
 from suite.records import REFERENCE
 from suite.runs.collect import Tables, on_hull
 from suite.runs.run_store import RunSpec
-from suite.runs.study import Plan
+from suite.runs.study import Plan, Study
 from suite.runs.sweep import closure
 
 RUNS_FILE = "runs.json"
@@ -33,18 +34,50 @@ def write_runs(root: Path, plan: Plan, out: Path) -> None:
         for spec in closure(plan.targets)
     }  # fmt: skip
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(run)}" for key, run in runs.items())
-    digests = json.dumps(prompt_digests(root, plan))
-    write_atomically(out / RUNS_FILE, lambda path: path.write_text(f'{{"prompts": {digests}, "runs": {{\n{lines}\n}}}}\n'))
+    drawn, precision = json.dumps(drawn_digests(root, plan)), json.dumps(precision_of(plan.study))
+    text = f'{{"drawn": {drawn}, "precision": {precision}, "runs": {{\n{lines}\n}}}}\n'
+    write_atomically(out / RUNS_FILE, lambda path: path.write_text(text))
 
 
-def prompt_digests(root: Path, plan: Plan) -> dict[str, str]:
-    """Split → hash of the evaluation prompts' ids and tokens: sampled prompts may differ between machines of one key."""
-    digests = {}
+def precision_of(study: Study) -> dict[str, str]:
+    """The arithmetic that profiles choose by the machine."""
+    optims = {"optim": study.optim, "reward_model": study.reward_model}
+    return {**{name: optim.precision for name, optim in optims.items()}, "sampler_dtype": study.sampler_dtype}
+
+
+def in_recorded_precision(study: Study, folder: Path) -> Study:
+    """`study` in the arithmetic of the records, whatever suits this machine.
+
+    Raises:
+        UserError: The folder is not one of a finished study.
+    """
+    used = _recorded(folder)["precision"]
+    optims = {name: replace(getattr(study, name), precision=used[name]) for name in ("optim", "reward_model")}
+    return replace(study, sampler_dtype=used["sampler_dtype"], **optims)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    path = folder / RUNS_FILE
+    if not path.exists():
+        raise UserError(f"--reuse-records {folder}: no {RUNS_FILE} there; give the results folder of a finished study")
+    found: dict[str, Any] = json.loads(path.read_text())
+    if absent := {"drawn", "precision", "runs"} - found.keys():
+        raise UserError(f"{path}: no {', '.join(sorted(absent))}: by another version; make these results again")
+    return found
+
+
+def drawn_digests(root: Path, plan: Plan) -> dict[str, str]:
+    """Hashes of what is sampled and may therefore differ between machines of one key: evaluation prompts, training pairs."""
+    pairs = pd.read_parquet(plan.pairs.directory(root) / "pairs.parquet", columns=["prompt_id", "chosen_ids", "rejected_ids"])
+    digests = {"pairs": _digest([[row[0], list(map(int, row[1])), list(map(int, row[2]))] for row in pairs.to_numpy()])}
     for split in ("validation", "test"):
         frame = pd.read_parquet(plan.reference_evaluation.inputs[split].directory(root) / "prompts.parquet")
-        rows = [[row.prompt_id, list(map(int, row.prompt_ids))] for row in frame.itertuples()]
-        digests[split] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+        digests[split] = _digest([[row.prompt_id, list(map(int, row.prompt_ids))] for row in frame.itertuples()])
     return digests
+
+
+def _digest(rows: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def read_recorded(folder: Path, plan: Plan) -> Tables:
@@ -57,10 +90,10 @@ def read_recorded(folder: Path, plan: Plan) -> Tables:
     Raises:
         UserError: The folder is incomplete, or a run differs; names the first difference.
     """
-    needed = ("records.csv", "per_prompt.parquet", "training.parquet", "health.csv", RUNS_FILE)
+    needed = ("records.csv", "per_prompt.parquet", "training.parquet", "health.csv")
+    runs: dict[str, Any] = _recorded(folder)["runs"]
     if absent := [name for name in needed if not (folder / name).exists()]:
         raise UserError(f"--reuse-records {folder}: no {', '.join(absent)} there; give the results folder of a finished study")
-    runs: dict[str, Any] = json.loads((folder / RUNS_FILE).read_text())["runs"]
     for spec in (plan.reference_evaluation, *plan.pool, *plan.pool_scores, *(e for r in plan.trained for e in r.evaluations)):
         if spec.key[:16] not in runs:
             reason = next(differences(spec, runs), "it was made by other settings or code")
@@ -80,19 +113,20 @@ def read_recorded(folder: Path, plan: Plan) -> Tables:
     return Tables(kept(records), kept(numbers), kept(training), kept(health), ideal)
 
 
-def refuse_other_prompts(root: Path, plan: Plan, folder: Path) -> None:
-    """Stop if the prompts drawn here are not those of the records.
+def same_pairs(root: Path, plan: Plan, folder: Path) -> bool:
+    """Whether the training pairs here are the very ones of the records; another machine rounds, and draws, a little otherwise.
 
     Raises:
-        UserError: They differ: the machine rounds otherwise.
+        UserError: The evaluation prompts differ: nothing could be paired.
     """
-    recorded = json.loads((folder / RUNS_FILE).read_text())["prompts"]
-    for split, digest in prompt_digests(root, plan).items():
-        if recorded[split] != digest:
+    recorded, here = _recorded(folder)["drawn"], drawn_digests(root, plan)
+    for split in ("validation", "test"):
+        if recorded[split] != here[split]:
             raise UserError(
                 f"--reuse-records {folder}: the {split} prompts drawn on this machine are not those of the records (another "
                 "rounding); leave the option out to run the baselines here"
             )
+    return bool(recorded["pairs"] == here["pairs"])
 
 
 def differences(spec: RunSpec, runs: Mapping[str, Any]) -> Iterator[str]:

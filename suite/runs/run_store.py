@@ -105,23 +105,18 @@ class Run:
         """Directory of a finished input run."""
         return self.spec.inputs[name].directory(self.root)
 
-    @property
-    def tracker(self) -> Any:
-        """Opened when something is logged; None if there is none."""
-        if self._tracker is None and self.tracker_kind != "none":
-            from suite.runs.tracking import open_tracker
-
-            self._tracker = open_tracker(self.tracker_kind, self.root, self.spec)  # type: ignore[arg-type]
-        return self._tracker
-
     def close_tracker(self) -> None:
         if self._tracker is not None:
             self._tracker.finish()
             self._tracker = None
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        if self.tracker is not None:
-            self.tracker.log(metrics, step=step)
+        if self._tracker is None and self.tracker_kind != "none":  # opened when something is logged
+            from suite.runs.tracking import open_tracker
+
+            self._tracker = open_tracker(self.tracker_kind, self.root, self.spec, step=step)  # type: ignore[arg-type]
+        if self._tracker is not None:
+            self._tracker.log(metrics, step=step)
         self._metrics.append(json.dumps({"step": step, **{k: round(v, 8) for k, v in metrics.items()}}) + "\n")
         if len(self._metrics) >= 20:
             self._write_metrics()

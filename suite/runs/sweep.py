@@ -166,6 +166,22 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def usable_device(name: str) -> str:
+    """The device of that name; of "auto" the GPU if there is one.
+
+    Raises:
+        UserError: It cannot be used here.
+    """
+    import torch
+
+    device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
 def _start_worker(slots, threads: int, parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent, so that its locks are freed

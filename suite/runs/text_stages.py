@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from suite.data.preference_data import Completion
 from suite.data.tables import completions_table, pairs_from_table, prompts_table, read_prompts
-from suite.data.text_tasks import Limits, load_task, read_part, read_rows
+from suite.data.text_parts import read_part, read_rows
+from suite.data.text_tasks import Limits, load_task
 from suite.interfaces import TrainingData
 from suite.registry import load_method
 from suite.runs import stages
@@ -118,7 +119,7 @@ def draw_answers(run: Run) -> None:
     run.write_table("completions.parquet", frame)
 
 
-TEXTS = ("suite.data.text_tasks", "suite.data.tables")
+TEXTS = ("suite.data.text_parts", "suite.data.tables")
 POLICIES = ("suite.data.tables", "suite.policies.causal_lm", "suite.training.loop")
 STAGES: dict[str, Stage] = {
     **stages.STAGES,

@@ -27,11 +27,12 @@ def check_tracker(kind: Tracker) -> None:
         raise UserError(f"--tracker {kind}: it is not installed; pip install {kind}")
 
 
-def open_tracker(kind: Tracker, root: Path, spec: RunSpec) -> Any:
-    """One run of a tracker: `log(metrics, step=…)`, `finish()`; None for "none".
+def open_tracker(kind: Tracker, root: Path, spec: RunSpec, *, step: int) -> Any:
+    """One run of a tracker, that goes on from `step`: `log(metrics, step=…)`, `finish()`; None for "none".
 
-    TensorBoard writes into `<root>/tensorboard`. Weights & Biases writes into `<root>/wandb`; without WANDB_API_KEY it stays
-    offline (`wandb sync` sends it later), and a resumed run goes on under its key.
+    TensorBoard writes into `<root>/tensorboard`; of a run that was killed it takes out what will be logged again. Weights &
+    Biases writes into `<root>/wandb`; without WANDB_API_KEY it stays offline (`wandb sync` sends it later), and a resumed run
+    goes on under its key.
     """
     if kind == "none":
         return None
@@ -42,7 +43,7 @@ def open_tracker(kind: Tracker, root: Path, spec: RunSpec) -> Any:
     name = "".join(c if c.isalnum() or c in "._-=" else "_" for c in f"{spec.title}-{spec.key[:8]}")
     tracker: Any
     if kind == "tensorboard":
-        tracker = TensorBoardTracker(name, root / "tensorboard" / spec.stage)
+        tracker = TensorBoardTracker(name, root / "tensorboard" / spec.stage, purge_step=step)
         tracker.start()
         tracker.writer.add_text("config", f"```json\n{json.dumps(spec.config, indent=1)}\n```")
         return tracker

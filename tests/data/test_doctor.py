@@ -10,7 +10,9 @@ from transformers import AutoTokenizer
 
 from suite import cli
 from suite.data.doctor import examine
-from suite.data.preference_tables import read_pairs, split_shared_prompt
+from suite.data.preference_tables import split_shared_prompt
+from suite.data.text_parts import pairs_of, read_rows
+from suite.data.text_tasks import load_task
 from suite.errors import UserError
 from suite.runs.study import ASSETS
 
@@ -40,9 +42,13 @@ def write(path, rows):
     return str(path)
 
 
+def read(source, tokenizer):
+    return pairs_of(str(source), read_rows(load_task("own_data"), str(source)), tokenizer)
+
+
 def report(rows, tokenizer, folder, **lengths):
-    pairs, _ = read_pairs(write(folder / "pairs.jsonl", rows), tokenizer)
-    return examine(pairs, tokenizer, **{"max_length": 64, "max_prompt_length": 32, **lengths})
+    pairs = read(write(folder / "pairs.jsonl", rows), tokenizer)
+    return examine(pairs, tokenizer, **{"max_prompt_tokens": 32, "max_new_tokens": 32, **lengths})
 
 
 def found(result):
@@ -62,12 +68,13 @@ def test_clean_data_have_no_errors(tokenizer, tmp_path):
         ({"chosen": " bad 0, alas not"}, "error", "identical"),
         ({"chosen": "  "}, "error", "empty completion"),
         ({"prompt": ""}, "warning", "empty prompt"),
-        ({"chosen": None}, "error", "chosen is NoneType, not str"),
+        ({"chosen": None}, "error", "chosen or rejected is missing; the row has prompt, rejected"),
+        ({"rejected": None}, "error", "rejected is missing"),
         ({"prompt": "film 3 was", "chosen": " good 3 and more", "rejected": " bad 3, alas not"}, "warning", "same pair again"),
         ({"prompt": "film 3 was", "chosen": " bad 3, alas not", "rejected": " good 3 and more"}, "error", "both ways"),
-        ({"prompt": "a film " * 40}, "error", "nothing of a completion is left"),
-        ({"prompt": "a film " * 20}, "warning", "the prompt is longer"),
-        ({"chosen": " good" * 70}, "warning", "the end of a completion is cut"),
+        ({"prompt": "a film " * 20}, "warning", "the prompt has more than 32 tokens"),
+        ({"chosen": " good" * 32}, "warning", "more than 32 tokens: cut, and its end is not learned"),  # 33 with EOS
+        ({"chosen": "film 99 was good 9", "rejected": "film 99 was bad 9"}, "warning", "both completions repeat the prompt"),
         ({"prompt": "film 99 w", "chosen": "as good 9", "rejected": "as bad 9"}, "warning", "merge into one token"),
         ({"chosen": " good<|endoftext|> and more"}, "error", "in the middle"),
         ({"chosen": " good<|endoftext|>", "rejected": " bad<|endoftext|>"}, "error", "these do not"),
@@ -103,8 +110,7 @@ def test_length_bias_is_measured(tokenizer, tmp_path):
 def test_a_prompt_in_two_splits_is_a_leak(tokenizer, tmp_path):
     write(tmp_path / "train.jsonl", GOOD)
     write(tmp_path / "test.jsonl", [{**GOOD[0], "prompt": "film 100 was"}, GOOD[5]])
-    pairs, _ = read_pairs(str(tmp_path))
-    result = examine(pairs, tokenizer, max_length=64, max_prompt_length=32)
+    result = examine(read(tmp_path, tokenizer), tokenizer, max_prompt_tokens=32, max_new_tokens=32)
     assert result.rows == {"test": 2, "train": 20}
     assert ("error", ("test:1",)) in found(result)
 
@@ -114,37 +120,79 @@ def conversation(*contents):
 
 
 def test_all_formats_give_the_same_pair(tokenizer, chat, tmp_path):
+    """As the methods will see them: with a chat template through it, else in the format of HH."""
     shared = "the film was"
-    tables = {
-        "explicit prompt": {"prompt": shared, "chosen": " good", "rejected": " bad"},
-        "implicit prompt": {"chosen": shared + " good", "rejected": shared + " bad"},
-        "explicit prompt, conversations": {
-            "prompt": conversation("hi"), "chosen": conversation("", "good")[1:], "rejected": conversation("", "bad")[1:]
-        },
-        "implicit prompt, conversations": {"chosen": conversation("hi", "good"), "rejected": conversation("hi", "bad")},
-    }  # fmt: skip
-    for form, row in tables.items():
+    answers = {"chosen": conversation("", "good")[1:], "rejected": conversation("", "bad")[1:]}
+    whole = {"chosen": conversation("hi", "good"), "rejected": conversation("hi", "bad")}
+    tables = [
+        {"prompt": shared, "chosen": " good", "rejected": " bad"},
+        {"chosen": shared + " good", "rejected": shared + " bad"},
+        {"prompt": conversation("hi"), **answers},
+        whole,
+        {"prompt": "hi", **answers},
+        {"prompt": "hi", **whole},  # the sides repeat the prompt
+        {"prompt": conversation("hi"), **whole},
+    ]
+    for number, row in enumerate(tables):
         for ending in ("jsonl", "jsonl.gz"):
-            pairs, detected = read_pairs(write(tmp_path / f"{form.replace(' ', '_')}.{ending}", [row]), chat)
-            assert detected == form
-            expected = ("<user>hi</><assistant>", "good</>", "bad</>") if "conv" in form else (shared, " good", " bad")
-            assert (pairs[0].prompt, pairs[0].chosen, pairs[0].rejected) == expected
-    with pytest.raises(UserError, match="no chat template"):
-        read_pairs(str(tmp_path / "implicit_prompt,_conversations.jsonl"), tokenizer)
+            path = write(tmp_path / f"{number}.{ending}", [row])
+            (with_template,), (plain,) = read(path, chat), read(path, tokenizer)
+            talk = number >= 2
+            expected = ("<user>hi</><assistant>", "good", "bad") if talk else (shared, " good", " bad")
+            assert (with_template.prompt, with_template.chosen, with_template.rejected) == expected
+            expected = ("\n\nHuman: hi\n\nAssistant:", " good", " bad") if talk else expected
+            assert (plain.prompt, plain.chosen, plain.rejected) == expected
+            assert plain.guessed == (number == 1)
+
+
+def test_turns_between_prompt_and_answer_are_kept(chat, tmp_path):
+    row = {
+        "prompt": "hi",
+        "chosen": conversation("", "yes", "why?", "so")[1:],
+        "rejected": conversation("", "yes", "why?", "no")[1:],
+    }
+    (pair,) = read(write(tmp_path / "p.jsonl", [row]), chat)
+    assert pair.prompt == "<user>hi</><assistant>yes</><user>why?</><assistant>"
+    assert (pair.chosen, pair.rejected) == ("so", "no")
+
+
+def test_messages_are_texts_or_parts_of_text(chat, tmp_path):
+    parts = [{"type": "text", "text": "Hi"}, {"type": "text", "text": " there"}]
+    row = {
+        "prompt": [{"role": "user", "content": parts}],
+        "chosen": conversation("", "a")[1:],
+        "rejected": conversation("", "b")[1:],
+    }
+    (pair,) = read(write(tmp_path / "p.jsonl", [row]), chat)
+    assert pair.prompt == "<user>Hi there</><assistant>"
+    row["prompt"][0]["content"] = [{"type": "image", "text": None}]
+    with pytest.raises(UserError, match="more than text"):
+        read(write(tmp_path / "q.jsonl", [row]), chat)
+
+
+def test_prompts_that_cannot_be_told_apart(tokenizer, tmp_path):
+    same = [{"prompt": "one film was", "chosen": f" good {i}", "rejected": f" bad {i}"} for i in range(30)]
+    assert any("only 1 different prompts" in f.what for f in report(same, tokenizer, tmp_path).findings)
+    guessed = [
+        {"chosen": f"what a film it was {a} indeed", "rejected": f"what a film it was {a} alas"} for a in ("good", "bad", "so")
+    ]
+    guessed.append({"chosen": "what a film I saw", "rejected": "what a film we knew"})
+    found = [f for f in report(guessed, tokenizer, tmp_path).findings if "another row's whole prompt" in f.what]
+    assert found[0].rows == ("train:0", "train:1", "train:2")  # they begin with "what a film", the prompt of the last
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_tables_are_read_too(tmp_path, ending):
     path = tmp_path / f"pairs.{ending}"
     getattr(pd.DataFrame(GOOD), f"to_{ending}")(path, index=False)
-    pairs, _ = read_pairs(str(path))
+    pairs = read(path, None)
     assert [pair.chosen for pair in pairs] == [row["chosen"] for row in GOOD]
 
 
 def test_conversations_that_differ_early_are_no_pair(chat, tmp_path):
     row = {"chosen": conversation("hi", "a", "b", "c"), "rejected": conversation("hi", "x", "b", "d")}
-    pairs, _ = read_pairs(write(tmp_path / "p.jsonl", [row]), chat)
-    assert pairs[0].fault == "chosen and rejected differ before their last message"
+    with pytest.raises(UserError, match="the first: chosen and rejected differ before their last message"):
+        read(write(tmp_path / "p.jsonl", [row]), chat)
 
 
 def test_dialogues_split_after_the_last_assistant_turn():
@@ -161,22 +209,45 @@ def test_other_texts_split_at_a_blank():
 
 @pytest.mark.parametrize(
     ("rows", "words"),
-    [([{"text": "x"}], "no column chosen and rejected"), ([{"chosen": "x"}], "no column rejected"), ([], "no rows|could not")],
+    [
+        ([{"text": "x"}], "no usable row of 1; the first: chosen or rejected is missing; the row has text"),
+        ([{"chosen": "x"}], "the row has chosen"),
+        ([], "the file is empty"),
+    ],
 )
 def test_what_is_no_preference_table_is_refused_in_one_line(tmp_path, rows, words):
     with pytest.raises(UserError, match=words):
-        read_pairs(write(tmp_path / "pairs.jsonl", rows))
+        read(write(tmp_path / "pairs.jsonl", rows), None)
 
 
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        read_pairs("./nothing.jsonl")
+        read("./nothing.jsonl", None)
     (tmp_path / "pairs.txt").write_text("x")
     with pytest.raises(UserError, match="unknown ending"):
-        read_pairs(str(tmp_path / "pairs.txt"))
-    (tmp_path / "pairs.jsonl").write_text("{not json")
-    with pytest.raises(UserError, match="could not be read"):
-        read_pairs(str(tmp_path / "pairs.jsonl"))
+        read(tmp_path / "pairs.txt", None)
+    (tmp_path / "pairs.jsonl").write_text('{"chosen": "a", "rejected": "b"}\n{not json')
+    with pytest.raises(UserError, match=r"could not be read.*JSON parse error.*row 1"):
+        read(tmp_path / "pairs.jsonl", None)
+    (tmp_path / "pairs.jsonl").write_bytes('{"chosen": "a"}\n{"chosen": "caf\xe9"}\n'.encode("latin-1"))
+    with pytest.raises(UserError, match="line 2: not in UTF-8"):
+        read(tmp_path / "pairs.jsonl", None)
+
+
+def test_folders_as_they_are_downloaded(tmp_path):
+    """Parquet files in data/, and JSON files that only describe them; a mixture of kinds is refused."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    pd.DataFrame(GOOD).to_parquet(tmp_path / "data" / "train-00000-of-00001.parquet")
+    assert len(read(tmp_path, None)) == 20
+    write(tmp_path / "data" / "test.jsonl", GOOD)
+    with pytest.raises(UserError, match="several kinds"):
+        read(tmp_path, None)
+
+
+def test_none_is_a_word_in_csv(tmp_path):
+    pd.DataFrame([{**GOOD[0], "chosen": "None"}]).to_csv(tmp_path / "pairs.csv", index=False)
+    assert read(tmp_path / "pairs.csv", None)[0].chosen == "None"
 
 
 @pytest.mark.parametrize(("rows", "code", "word"), [(GOOD, 0, "no errors"), ([{**GOOD[0], "chosen": ""}], 1, "errors found")])
@@ -188,9 +259,7 @@ def test_the_command_exits_with_1_on_errors(tmp_path, capsys, monkeypatch, rows,
 
 @pytest.mark.skipif(not HH.exists(), reason="../shared/data/hh is not here")
 def test_what_it_finds_on_hh(tokenizer):
-    pairs, form = read_pairs(str(HH))
-    result = examine(pairs, tokenizer, max_length=512, max_prompt_length=256)
-    assert form == "implicit prompt"
+    result = examine(read(HH, tokenizer), tokenizer, max_prompt_tokens=256, max_new_tokens=256)
     assert result.rows == {"train": 2312}
     counts = {finding.what.split(":")[0]: len(finding.rows or ()) for finding in result.findings}
     assert counts["chosen and rejected differ before their last assistant turn"] == 5

@@ -7,7 +7,8 @@ import pytest
 
 from suite.data.preference_tables import load_splits
 from suite.data.tasks.own_data import TASK, example_of
-from suite.data.text_tasks import Limits, read_part, read_rows, standard_names, text_pairs, tokenise
+from suite.data.text_parts import read_part, read_rows, standard_names, text_pairs, used
+from suite.data.text_tasks import Limits, prompt_ids, tokenise
 from suite.errors import UserError
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.runs.study import ASSETS
@@ -60,10 +61,11 @@ def test_labelled_completions_become_pairs_where_a_prompt_has_both_kinds(tmp_pat
         {"prompt": "a", "completion": "3", "label": True}, {"prompt": "b", "completion": "4", "label": False},
     ]  # fmt: skip
     (table,) = read_rows(TASK, write(tmp_path / "kto.jsonl", rows)).values()
-    assert table.to_list() == [{"prompt": "a", "chosen": "1", "rejected": "2"}]
+    alone = [{"prompt": "a", "chosen": "3", "rejected": None}, {"prompt": "b", "chosen": None, "rejected": "4"}]
+    assert table.to_list() == [{"prompt": "a", "chosen": "1", "rejected": "2"}, *alone]  # left out by name, not in silence
     with pytest.raises(UserError, match="no prompt has both a good and a bad one"):
         read_rows(TASK, write(tmp_path / "none.jsonl", rows[3:]))
-    with pytest.raises(UserError, match="label -1: expected true or false"):
+    with pytest.raises(UserError, match="row 1: label -1: expected true or false"):
         read_rows(TASK, write(tmp_path / "odd.jsonl", [{**row, "label": 2 * row["label"] - 1} for row in rows]))
     assert len(load_splits(str(tmp_path / "kto.jsonl"))["train"]) == 4  # other readers see the rows as they are
 
@@ -88,6 +90,42 @@ def test_splits_of_preferences_are_known_by_their_beginnings():
     assert {"train", "test"} <= standard_names(dict.fromkeys(names)).keys()
     assert standard_names({"train_prefs": 1, "train_sft": 2})["train"] == 1
     assert standard_names({"train": 1, "train_x": 2, "test": 3}) == {"train": 1, "train_x": 2, "test": 3}
+    assert standard_names({"train": 1, "validation": 2}) == {"train": 1, "test": 2}
+    assert standard_names({"train": 1, "validation": 2, "test": 3}) == {"train": 1, "validation": 2, "test": 3}
+    assert used({"train": 1, "train_sft": 2, "test": 3}) == {"train": 1, "test": 3}
+    assert used({"harmless": 1, "helpful": 2}) == {"harmless": 1, "helpful": 2}
+
+
+def test_a_pair_without_its_other_side_is_left_out_and_counted(tokenizer):
+    """In whatever part it falls; a source of prompts with one answer each stays whole."""
+    rows = [{"prompt": f"Question {i} is", "chosen": " good.", "rejected": None if i % 5 == 0 else " bad."} for i in range(200)]
+    left_out = 0
+    for part in ("methods", "judge", "test"):
+        examples, counts = read_part(TASK, {"train": rows}, part, 1000, tokenizer, Limits(50, 20))
+        assert all(example.rejected is not None for example in examples)
+        left_out += counts["rejected is missing"]
+    assert left_out == 40
+    answers = [{**row, "rejected": None} for row in rows]
+    assert len(read_part(TASK, {"train": answers}, "methods", 1000, tokenizer, Limits(50, 20))[0]) > 60
+
+
+def test_bos_stands_before_prompts_where_the_tokenizer_puts_it_before_every_text(tokenizer):
+    import copy
+
+    from tokenizers import processors
+
+    plain = prompt_ids("The sky is", tokenizer)
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({"bos_token": "<s>"})
+    other._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", other.bos_token_id)]
+    )
+    assert plain[0] != other.bos_token_id
+    assert prompt_ids("The sky is", other) == [other.bos_token_id, *plain]
+    assert prompt_ids("<s>The sky is", other) == [other.bos_token_id, *plain]  # a chat template has written it
+    made = tokenise(TASK, example_of({"prompt": "The sky is", "chosen": " blue.", "rejected": " red."}), other, Limits(50, 20))
+    assert made.prompt.ids[0] == other.bos_token_id
+    assert other.bos_token_id not in made.chosen.ids
 
 
 def test_a_row_that_is_no_pair_is_named():

@@ -6,23 +6,13 @@ import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from suite.data import text_tasks
 from suite.data.invented import ROWS
 from suite.data.tasks.cnn_dm_transfer import TASK as NEWS
 from suite.data.tasks.hh_dialogue import TASK as DIALOGUE
 from suite.data.tasks.hh_dialogue import messages_of
 from suite.data.tasks.tldr_summarization import TASK as SUMMARIES
-from suite.data.text_tasks import (
-    INVENTED,
-    Limits,
-    TextExample,
-    half_of,
-    is_test_prompt,
-    load_task,
-    read_part,
-    read_rows,
-    tokenise,
-)
+from suite.data.text_parts import INVENTED, half_of, is_test_prompt, read_part, read_rows
+from suite.data.text_tasks import Limits, TextExample, load_task, tokenise
 from suite.errors import UserError
 from suite.runs.study import ASSETS
 
@@ -275,4 +265,4 @@ def test_real_dialogues(tokenizer):
     assert counts["rows"] == 2312
     assert counts["empty answer"] == 4
     assert counts["chosen and rejected differ before their last assistant turn"] == 5
-    assert text_tasks.load_task("hh_dialogue") is DIALOGUE
+    assert load_task("hh_dialogue") is DIALOGUE

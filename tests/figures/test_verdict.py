@@ -29,7 +29,7 @@ def test_the_better_method_is_called_better_whichever_is_asked_about():
     assert abs(float(at_ten[0]) - 0.2 * 10 / 12) < 0.01
     assert float(at_ten[1].strip("[,")) < float(at_ten[0]) < float(at_ten[2].strip("],"))
     assert at_ten[3] == "better"
-    assert "reaches 12.0 nats" in mine
+    assert "by their KL in nats: Mine 12.0 to 12.0, DPO 12.0 to 12.0, Twin" in mine
     assert "One training seed" in mine
 
 
@@ -52,10 +52,23 @@ def test_win_rates_have_their_signs_too():
             {"method": "PPO", "setting": "", "win_rate": 0.25, "win_rate_low": 0.1, "win_rate_high": 0.4, "n": 40},
             {"method": "Few", "setting": "", "win_rate": 1.0, "win_rate_low": np.nan, "win_rate_high": np.nan, "n": 2},
         ]
-    )
+    ).assign(temperature=1.0)
     text = win_rates_page.verdict(table, numbers)
     assert "**DPO** beats the chosen answers: win rate 0.75 [0.60, 0.90]" in text
     assert "**PPO** loses to the chosen answers" in text
     assert "**Few** ties with the chosen answers" in text  # no interval, no claim
     assert "**DPO is better than PPO**: +0.500" in text
     assert "**PPO is worse than DPO**: -0.500" in win_rates_page.verdict(table, numbers, "PPO")
+    assert "T = " not in text
+
+
+def test_several_temperatures_are_named():
+    numbers = pd.concat([
+        answers(method, score).assign(x=t, temperature=t)
+        for t in (0.0, 1.0) for method, score in (("DPO", [1.0] * 30 + [0.0] * 10), ("PPO", [0.0] * 40))
+    ])  # fmt: skip
+    columns = {"method": "DPO", "setting": "", "win_rate": 0.75, "win_rate_low": 0.6, "win_rate_high": 0.9, "n": 40}
+    text = win_rates_page.verdict(pd.DataFrame([{**columns, "temperature": t} for t in (0.0, 1.0)]), numbers)
+    for t in "01":
+        assert f"**DPO, T = {t}** beats the chosen answers" in text
+        assert f"**DPO is better than PPO, T = {t}**" in text

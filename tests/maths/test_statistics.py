@@ -7,6 +7,7 @@ from scipy import stats
 from suite.maths.statistics import (
     bootstrap_p_value,
     clustered_mean_interval,
+    clustered_share_interval,
     expected_best_of_n,
     holm,
     mean_interval,
@@ -158,3 +159,15 @@ def test_many_units_get_the_normal_interval_which_agrees():
 def test_clusters_of_equal_mean_leave_nothing_to_be_uncertain_of():
     interval = clustered_mean_interval([1, 0] * 20, np.repeat(np.arange(20), 2))
     assert interval == (0.5, 0.5, 0.5, 20)
+
+
+def test_all_right_is_no_certainty():
+    """Of n prompts all won: Clopper and Pearson's lower limit is 0.025^(1/n); of none won, the upper one 1 - 0.025^(1/n)."""
+    won = clustered_share_interval([1.0] * 8, ["a", "a", "b", "b", "c", "c", "d", "d"])  # four prompts, two answers each
+    assert won == (1.0, pytest.approx(0.025**0.25), 1.0, 4)
+    lost = clustered_share_interval([0.0] * 10, range(10))
+    assert lost == (0.0, 0.0, pytest.approx(1 - 0.025**0.1), 10)
+    mixed = np.array([1.0, 0.0, 0.5, 1.0, 1.0, 0.0])
+    assert clustered_share_interval(mixed, range(6)) == clustered_mean_interval(mixed, range(6))
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        clustered_share_interval([1.5], ["a"])

@@ -34,6 +34,19 @@ def test_tensorboard_holds_every_metric_of_every_step(tmp_path):
         ]
 
 
+def test_a_run_that_goes_on_has_every_step_once(tmp_path):
+    """Killed after three rows, of which the checkpoint knows the first: rows 2 and 3 are logged again, and shown once."""
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for first, last, loss in ((1, 3, 0.7), (2, 4, 0.5)):
+        with open_run(tmp_path, RunSpec("train", {"seed": 0}, title="DPO"), "tensorboard") as run:
+            for step in range(first, last + 1):
+                run.log(step, {"loss": loss})
+    (folder,) = (tmp_path / "tensorboard" / "train").iterdir()
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    assert [(e.step, round(e.value, 3)) for e in events.Scalars("loss")] == [(1, 0.7), (2, 0.5), (3, 0.5), (4, 0.5)]
+
+
 def test_wandb_needs_no_account(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite.data.preference_tables import split_shared_prompt
-from suite.data.text_tasks import Messages, TextExample, TextTask, turns_of
+from suite.data.text_tasks import Messages, TextExample, TextTask, text_of, turns_of
 
 ROLES = {"Human": "user", "Assistant": "assistant"}
 SPEAKER = re.compile(r"\n\n(Human|Assistant):")
@@ -27,13 +27,12 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
             prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
         return TextExample(messages_of(prompt), chosen, rejected)
     if not isinstance(chosen, list) or not isinstance(rejected, list) or not chosen or not rejected:
-        raise ValueError("chosen or rejected is missing")
-    if prompt is None:
-        if chosen[:-1] != rejected[:-1]:
-            raise ValueError("chosen and rejected differ before their last message")
-        prompt = chosen[:-1]
-    messages = turns_of(prompt) if isinstance(prompt, list) else (("user", prompt),)
-    return TextExample(messages, chosen[-1]["content"], rejected[-1]["content"])
+        raise ValueError(f"chosen or rejected is missing; the row has {', '.join(k for k, v in row.items() if v is not None)}")
+    if chosen[:-1] != rejected[:-1]:
+        raise ValueError("chosen and rejected differ before their last message")
+    given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt or ())
+    before = chosen[:-1] if chosen[: len(given)] == given else [*given, *chosen[:-1]]  # the sides may repeat the prompt
+    return TextExample(turns_of(before), text_of(chosen[-1]), text_of(rejected[-1]))
 
 
 def messages_of(text: str) -> Messages:

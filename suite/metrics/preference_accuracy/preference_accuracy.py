@@ -4,7 +4,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from suite.maths.statistics import clustered_mean_interval
+from suite.maths.statistics import clustered_share_interval
 
 DESCRIPTION = """Share of preference pairs in which the chosen completion has the higher score, ties counted half: of a reward
 model, or of DPO's implicit reward β·log π/π_ref."""
@@ -30,5 +30,5 @@ class PreferenceAccuracy(evaluate.Metric):
     def _compute(self, predictions, references, prompt_ids=None, seed=0):
         chosen, rejected = np.asarray(predictions), np.asarray(references)
         right = np.where(chosen == rejected, 0.5, chosen > rejected)
-        interval = clustered_mean_interval(right, prompt_ids if prompt_ids is not None else range(len(right)), seed=seed)
+        interval = clustered_share_interval(right, prompt_ids if prompt_ids is not None else range(len(right)), seed=seed)
         return {"accuracy": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from suite.maths.statistics import clustered_mean_interval
+from suite.maths.statistics import clustered_share_interval
 
 DESCRIPTION = """Share of comparisons that a policy wins, ties counted half. Verdicts that are neither win, tie nor loss are
 counted apart and never guessed."""
@@ -32,7 +32,7 @@ class WinRate(evaluate.Metric):
         if not valid:
             raise ValueError(f"predictions: none of {len(predictions)} is one of {', '.join(VALUES)}")
         values, clusters = zip(*valid, strict=True)
-        interval = clustered_mean_interval(values, clusters, seed=seed)
+        interval = clustered_share_interval(values, clusters, seed=seed)
         return {
             "win_rate": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n,
             "n_asked": len(predictions), "n_valid": len(valid), "n_tie": sum(value == 0.5 for value in values),
