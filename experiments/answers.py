@@ -50,6 +50,8 @@ class Common:
     """Where tables and figures go. Default: a folder in results/ with the profile's name."""
     write_answers: Path | None = None
     """Also write all answers as JSONL into this folder, for suite judge run."""
+    samples: int = 0
+    """Also write everybody's answers to the first so many test prompts into samples.md: texts, maybe not yours to publish."""
     runs: Path = RESULTS / "runs"
     """Where runs and verdicts are kept, to be reused and resumed."""
     micro_batch_size: int | None = None
@@ -123,7 +125,10 @@ def over_training(make: Any, policy: Any, temperature: float, prompts: Any) -> l
     return [Measured("training", answers, k / count) for k, answers in enumerate([start, *later])]
 
 
-def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *, script: str, title: str, paper: str) -> int:
+def conduct(
+    arguments: Common, study: Any, make: Any, measured: Sequence[Any], *, script: str, title: str, paper: str,
+    opponent: Any = None, paper_rates: Mapping[str, Mapping[str, str]] | None = None,
+) -> int:  # fmt: skip
     """Plan, run, judge and write; returns the exit code, 1 if a policy failed and the others were measured without it.
 
     Args:
@@ -134,21 +139,25 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
         script: Name of the script, without ending: the results folder's name.
         title: Of figure and page.
         paper: The paper's numbers, as Markdown.
+        opponent: `Answers` that all others are judged against; None: the reference answers.
+        paper_rates: Method → temperature → the paper's win rate, to stand beside.
 
     Raises:
         UserError: The judge cannot be asked, or what everything needs failed.
     """
     from suite.data.text_tasks import load_task
-    from suite.files import check_writable
+    from suite.files import check_writable, write_atomically
     from suite.judges.templates import load_template
-    from suite.runs.judged import judge_answers, reward_model_judge, write_answers
+    from suite.runs.judged import judge_answers, reward_model_judge, sample_answers, write_answers
     from suite.runs.sweep import closure, print_plan, run_all
 
     own = arguments.judge in (OWN_JUDGE, LEARNED)
     judge_spec = make.reward_model(judge=arguments.judge == OWN_JUDGE) if own else None
     template = load_template(arguments.template or load_task(measured[0].answers.prompts.config["task"]).template)
     judge = None if own else other_judge(arguments, template, study.device, check_only=True)
-    targets = [spec for point in measured for spec in point.answers.needs]
+    targets = [
+        spec for answers in (*(p.answers for p in measured), *([opponent] if opponent else [])) for spec in answers.needs
+    ]
     targets += [judge_spec] if judge_spec else []
     print_plan(arguments.runs, targets)
     asked = sum(point.answers.prompts.config["size"] for point in measured)
@@ -160,7 +169,8 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
         check_writable(folder)
     failed = {o.spec.key for o in run_all(arguments.runs, targets, workers=arguments.workers, tracker=arguments.tracker)}
     measured = [point for point in measured if failed.isdisjoint(spec.key for spec in closure(point.answers.needs))]
-    if not measured or (judge_spec and judge_spec.key in failed):
+    needed = [*([judge_spec] if judge_spec else []), *(opponent.needs if opponent else [])]
+    if not measured or not failed.isdisjoint(spec.key for spec in needed):
         raise UserError("what everything needs has failed: nothing can be measured; see error.log of the runs named above")
     if arguments.write_answers:
         for path in write_answers(arguments.runs, measured, arguments.write_answers):
@@ -168,9 +178,12 @@ def conduct(arguments: Common, study: Any, make: Any, measured: Sequence[Any], *
     if judge_spec:
         judge = reward_model_judge(arguments.judge, arguments.runs, judge_spec, study.device)
     judge = judge or other_judge(arguments, template, study.device, check_only=False)
-    tables = judge_answers(arguments.runs, measured, judge, seed=study.seed)
-    facts = facts_of(arguments, study, make, measured, judge_spec, "" if own else template.name)
-    write_results(out, tables, {**facts, "title": title}, paper=paper)
+    tables = judge_answers(arguments.runs, measured, judge, seed=study.seed, opponent=opponent)
+    facts = facts_of(arguments, study, make, measured, judge_spec, "" if own else template.name, opponent)
+    if arguments.samples:
+        text = sample_answers(arguments.runs, measured, prompts=arguments.samples)
+        write_atomically(out / "samples.md", lambda path: path.write_text(text))
+    write_results(out, tables, {**facts, "title": title, "paper_rates": paper_rates or {}}, paper=paper)
     return 1 if failed else 0
 
 
@@ -208,14 +221,17 @@ def other_judge(arguments: Common, template: Any, device: str, *, check_only: bo
 
 
 def facts_of(
-    arguments: Common, study: Any, make: Any, measured: Sequence[Any], judge_spec: Any, template: str
+    arguments: Common, study: Any, make: Any, measured: Sequence[Any], judge_spec: Any, template: str, opponent: Any
 ) -> dict[str, Any]:
-    """What caption and page say of a run: judge, data, and where it departs from the paper."""
+    """What caption and page say of a run: judge, data, settings, and where it departs from the paper."""
     from suite.runs.answer_study import REFERENCE_ANSWERS
+    from suite.runs.deviations import text_deviations
 
     prompts = measured[0].answers.prompts
     own_answers = prompts.config["part"] == "test" and prompts.config["task"] == study.task and not study.answers
     against = "the chosen answer" if own_answers else REFERENCE_ANSWERS[prompts.config["task"]]
+    if opponent is not None:
+        against = f"{opponent.answerer.name}, T = {opponent.temperature:g}"
     judge = f"{arguments.judge}, template {template}"
     if judge_spec:
         whose = "fitted to the half of the pairs that no method sees" if arguments.judge == OWN_JUDGE else (
@@ -227,7 +243,8 @@ def facts_of(
         )
     model = Path(study.model).name
     caption = [
-        f"Profile {study.profile}, {model}; win rate against {against}; answers of at most {study.max_new_tokens} tokens.",
+        f"Profile {study.profile}, {model}; win rate against {against}; n = {prompts.config['size']} test prompts at most; "
+        f"answers of at most {study.max_new_tokens} tokens.",
         f"Judge: {judge}.",
     ]
     if make.invented:
@@ -240,14 +257,33 @@ def facts_of(
     }  # fmt: skip
     return {
         "caption": caption, "judge": arguments.judge, "template": template, "profile": study.profile, "data": counts,
+        "against": against,
+        "deviations": text_deviations(study, arguments.judge, sorted({point.answers.temperature for point in measured}),
+                                      {point.answers.answerer.method: point.answers.answerer.setting for point in measured}),
         "settings": {
-            "model": model, "pairs": Path(study.pairs).name, "trained by methods": _of(study.optim, study.lora_rank),
+            "model": model, "pairs": _name(study.pairs), "test prompts": _name(prompts.where["source"]),
+            **settings_of(measured), "trained by methods": _of(study.optim, study.lora_rank),
             "learning rates": ", ".join(rates_of(study, measured)) or "the defaults",
             "fine-tuning": _of(study.sft, 0) if study.sft else "none: the model is fine-tuned already",
             "reward models": _of(study.reward_model, 0), "longest prompt, tokens": study.max_prompt_tokens,
             "longest answer, tokens": study.max_new_tokens, "training seed": arguments.seed,
         },
     }  # fmt: skip
+
+
+def settings_of(measured: Sequence[Any]) -> dict[str, str]:
+    """Method → the settings of its runs, without what all share."""
+    runs = {point.answers.answerer.method: point.answers.answerer.run for point in measured}
+    return {
+        method: ", ".join(f"{name} {value}" for name, value in run.config["config"].items() if name not in ("optim", "stop"))
+        for method, run in runs.items()
+        if run is not None
+    }
+
+
+def _name(source: str) -> str:
+    """Of a Hub data set the whole name, of a local one the last part."""
+    return Path(source).name if Path(source).expanduser().exists() else source
 
 
 def rates_of(study: Any, measured: Sequence[Any]) -> list[str]:
@@ -292,4 +328,4 @@ def judge_quality(root: Path, spec: Any) -> str:
         f"it agrees with people on {right.mean:.2f} [{right.low:.2f}, {right.high:.2f}] of {len(held_out)} held-out pairs, "
         "which also chose its checkpoint"
     )
-    return words if right.low > 0.5 else f"{words}: **not shown to be better than chance**"
+    return words if right.low > 0.5 else f"{words}: not shown to be better than chance"

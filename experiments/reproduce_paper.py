@@ -23,6 +23,7 @@ from tabulate import tabulate
 
 from suite.errors import UserError, one_line_errors
 from suite.files import check_writable
+from suite.judges.judging import LEARNED, OWN_JUDGE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
@@ -40,6 +41,12 @@ class Arguments:
     """Of the win rates; see run_hh_dialogue.py --help."""
     max_cost: float | None = None
     """Of an OpenAI judge, in USD, for each experiment."""
+    price: tuple[float, float] | None = None
+    """Of an OpenAI judge that is not known here: USD per million prompt and completion tokens."""
+    parameters: str = ""
+    """Of the request to an OpenAI judge, as JSON; see run_hh_dialogue.py --help."""
+    samples: int = 4
+    """Test prompts whose answers samples.md shows (Table 3)."""
     hh: str | None = None
     """Dialogue pairs: Hub name, folder or file. Default: the profile's; local leaves dialogues out without it."""
     tldr_pairs: str | None = None
@@ -108,37 +115,43 @@ def jobs(arguments: Arguments, out: Path) -> tuple[list[Job], list[tuple[str, st
     films = ("--profile", "embedded" if profile == "local" else profile)
     grid = ("--grid", "paper") if profile == "paper" else ()
     common = ("--profile", profile, *machine, *_given("--lora-rank", arguments.lora_rank))
-    judge = (*common, "--judge", arguments.judge, *_given("--max-cost", arguments.max_cost))
+    asked = (
+        *common, *_given("--max-cost", arguments.max_cost), *_given("--parameters", arguments.parameters or None),
+        *(() if arguments.price is None else ("--price", *map(str, arguments.price))),
+    )  # fmt: skip
+    judge = (*asked, "--judge", arguments.judge)
     texts = {
         "hh": _given("--pairs", arguments.hh), "news": _given("--news", arguments.news),
         "tldr": (*_given("--pairs", arguments.tldr_pairs), *_given("--answers", arguments.tldr_answers)),
     }  # fmt: skip
-    second = ("--judge", "learned reward")
+    own = arguments.judge in (OWN_JUDGE, LEARNED)
+    second = ("--judge", LEARNED) if own else ("--judge", arguments.judge, "--template", "summarization_s")
+    beside_ppo = (*texts["tldr"], "--methods", "dpo,ppo", "--temperatures", "0,0.25,1", "--opponent", "ppo@0")
+    samples = ("--samples", str(arguments.samples))
     found = [
-        Job("Fig. 2 left, Table 3", "run_imdb_frontier.py", (*films, *machine, *grid), "imdb_frontier"),
-        Job("after Fig. 2 right", "run_temperature.py", films, "temperature"),
+        Job("Fig. 2 left", "run_imdb_frontier.py", (*films, *machine, *grid), "imdb_frontier"),
+        Job("after Fig. 2 right", "run_temperature.py", (*films, *machine), "temperature"),
         Job("after Fig. 4", "run_best_of_n.py", (*films, *machine, "--task", "imdb_sentiment"), "best_of_n_imdb"),
-        Job("Fig. 2 right", "run_tldr_temperature.py", (*judge, *texts["tldr"]), "tldr_temperature"),
+        Job("Fig. 2 right, Table 3", "run_tldr_temperature.py", (*judge, *texts["tldr"], *samples), "tldr_temperature"),
         Job("Fig. 3", "run_hh_dialogue.py", (*judge, *texts["hh"]), "hh_dialogue"),
         Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["hh"]), "best_of_n"),
         Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["tldr"], "--task", "tldr_summarization"), "best_of_n_tldr"),
         Job("Table 1", "run_cnn_dm_transfer.py", (*judge, *texts["tldr"], *texts["news"]), "cnn_dm_transfer"),
-        Job("for the next table", "run_tldr_temperature.py",
-            (*common, *texts["tldr"], *second, "--temperatures", "0"), "tldr_second_judge"),
-        Job("in the form of Table 2", "run_judge_agreement.py",
-            (*(str(out / folder / "verdicts.csv") for folder in ("tldr_temperature", "tldr_second_judge")),
+        Job("for Table 2", "run_tldr_temperature.py", (*judge, *beside_ppo), "tldr_against_ppo"),
+        Job("for Table 2", "run_tldr_temperature.py", (*asked, *second, *beside_ppo), "tldr_against_ppo_second"),
+        Job("Table 2 without people", "run_judge_agreement.py",
+            (*(str(out / folder / "verdicts.csv") for folder in ("tldr_against_ppo", "tldr_against_ppo_second")),
              "--out", str(out / "judge_agreement")), "judge_agreement", has_plan=False),
     ]  # fmt: skip
     if profile != "local":
         return found, []
     needs = {"hh": arguments.hh, "tldr": arguments.tldr_pairs, "cnn": arguments.news and arguments.tldr_pairs}
     reasons = {"hh": "no --hh", "tldr": "no --tldr-pairs", "cnn": "no --tldr-pairs and --news"}
-    asks = {
-        "run_hh_dialogue.py": "hh", "run_tldr_temperature.py": "tldr", "run_cnn_dm_transfer.py": "cnn",
-        "run_judge_agreement.py": "tldr",
-    }  # fmt: skip
+    asks = {"run_hh_dialogue.py": "hh", "run_tldr_temperature.py": "tldr", "run_cnn_dm_transfer.py": "cnn"}
 
     def lacks(job: Job) -> str | None:
+        if "Table 2" in job.shows:
+            return "profile local trains no PPO, which it compares with"
         what = {"best_of_n": "hh", "best_of_n_tldr": "tldr"}.get(job.folder, asks.get(job.script))
         return reasons[what] if what and not needs[what] else None
 

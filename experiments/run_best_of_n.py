@@ -14,7 +14,7 @@ Examples:
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,12 @@ from answers import RESULTS, Common, conduct, parse_numbers
 from text_profiles import study_of
 
 from suite.errors import UserError, one_line_errors
-from suite.judges.judging import OWN_JUDGE
 
+TEXTS_ONLY = (
+    "pairs", "answers", "model", "judge", "template", "max_cost", "price", "parameters", "lora_rank", "write_answers",
+    "samples", "temperature",
+)  # fmt: skip
+"""Options that mean nothing on film reviews."""
 SIZES = {"smoke": "1,2,4,8", "local": "1,2,4,8,16", "paper": "1,4,16,64,128"}
 PAPER = """
 N of 1, 4, 16, 64 and 128, GPT-4 as judge: the win rate rises with N and is flat from 64 to 128, on TL;DR (samples of the SFT
@@ -60,6 +64,8 @@ def main() -> int:
         raise UserError("--profile embedded is for film reviews (--task imdb_sentiment); here use smoke, local or paper")
     study = study_of(arguments.task, arguments)  # type: ignore[arg-type]
     sizes = parse_sizes(arguments.sizes or SIZES[study.profile])
+    if arguments.temperature <= 0:
+        raise UserError(f"--temperature {arguments.temperature:g}: expected more than 0; greedy samples are all equal")
     make = AnswerRuns(study)
     prompts = make.test_prompts()
     ways = [Answerer("Best-of-N", f"n = {n}", n=n) for n in sizes]
@@ -88,16 +94,14 @@ def on_film_reviews(arguments: Arguments) -> int:
     from suite.runs.sweep import print_plan, run_all
 
     profile = arguments.profile
-    texts_only = ("pairs", "answers", "model", "lora_rank", "write_answers")
-    given = [name for name in texts_only if getattr(arguments, name) is not None]
-    if given or arguments.judge != OWN_JUDGE:
-        raise UserError(
-            "--task imdb_sentiment has its own model, prompts and gold reward: it takes no --judge, --pairs, --answers, "
-            "--model, --lora-rank or --write-answers"
-        )
+    usual = {field.name: field.default for field in fields(Arguments)}
+    given = [f"--{name.replace('_', '-')}" for name in TEXTS_ONLY if getattr(arguments, name) != usual[name]]
+    if given:
+        raise UserError(f"{', '.join(given)}: --task imdb_sentiment has its own model, prompts, gold reward and temperature")
     if profile == "local":
         raise UserError("--profile local is for dialogues and summaries; on film reviews use --profile embedded")
-    frontier = Frontier(profile=profile, methods="best_of_n,best_of_n_gt", device=arguments.device)
+    common = {name: getattr(arguments, name) for name in ("device", "micro_batch_size")}
+    frontier = Frontier(profile=profile, methods="best_of_n,best_of_n_gt", **common)
     plan = plan_study(chosen_study(frontier), chosen_grid(frontier), [arguments.seed])
     sizes = parse_sizes(arguments.sizes or SIZES["paper"])
     sizes = [n for n in sizes if n <= plan.study.pool_size]
@@ -108,7 +112,7 @@ def on_film_reviews(arguments: Arguments) -> int:
     out = arguments.out or RESULTS / f"best_of_n_imdb{'' if profile == 'embedded' else f'_{profile}'}"
     for folder in (arguments.runs, out):
         check_writable(folder)
-    if run_all(arguments.runs, targets, workers=arguments.workers):
+    if run_all(arguments.runs, targets, workers=arguments.workers, tracker=arguments.tracker):
         return 1
     write_film_reviews(out, arguments.runs, plan, sizes)
     return 0

@@ -22,13 +22,10 @@ from text_profiles import study_of
 from suite.errors import one_line_errors
 
 PAPER = """
-GPT-J, GPT-4 with prompt C ("news article" for "forum post") as judge, against the highlights:
-
-| | temperature 0 | temperature 0.25 |
-|:--|--:|--:|
-| DPO | 0.359 ± 0.030 | 0.309 ± 0.029 |
-| PPO | 0.258 ± 0.027 | 0.230 ± 0.026 |
+GPT-J, GPT-4 with prompt C ("news article" for "forum post") as judge, against the highlights: 0.36 and 0.31 for DPO, 0.26 and
+0.23 for PPO at temperatures 0 and 0.25 (Table 1; with more digits and standard errors from the authors, in review).
 """
+PAPER_RATES = {"DPO": {"0": "0.359 ± 0.030", "0.25": "0.309 ± 0.029"}, "PPO": {"0": "0.258 ± 0.027", "0.25": "0.230 ± 0.026"}}
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,9 @@ def main() -> int:
     policies = [make.reference, *chosen_methods(known, names, make, arguments.seed)]
     measured = over_temperatures(make, policies, temperatures, prompts)
     return conduct(
-        arguments, study, make, measured, script="cnn_dm_transfer", title="Win rate of summaries of news articles", paper=PAPER
-    )
+        arguments, study, make, measured, script="cnn_dm_transfer", title="Win rate of summaries of news articles", paper=PAPER,
+        paper_rates=PAPER_RATES,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -213,6 +213,8 @@ def chosen_study(arguments: Arguments) -> Any:
     if size := arguments.micro_batch_size:
         for name in ("optim", "reward_model"):
             study = replace(study, **{name: replace(getattr(study, name), micro_batch_size=size)})
+        if study.sft:
+            study = replace(study, sft=replace(study.sft, optim=replace(study.sft.optim, micro_batch_size=size)))
     return study
 
 

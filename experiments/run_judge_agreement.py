@@ -98,6 +98,8 @@ def report(table: pd.DataFrame) -> str:
     """The table laid out as the paper's, one column a matchup, and the paper's own below."""
 
     def shown(share: float, low: float, high: float, digits: int) -> str:
+        if pd.isna(share):
+            return "–"
         scale = 100 if digits == 0 else 1
         return f"{scale * share:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 

@@ -62,6 +62,8 @@ class Arguments(Common):
     module:function, called with two lists of texts, prompts and completions."""
     methods: str = ""
     """Comma-separated; default: dpo, ppo, unlikelihood and best_of_n. The reference is always there."""
+    samples: int = 4
+    """Test prompts whose answers samples.md shows."""
     temperatures: str = "1"
     """Of the win rates, comma-separated; 0 is greedy. A frontier is at temperature 1."""
     max_prompt_tokens: int | None = None
@@ -101,9 +103,11 @@ def examine(study: Any) -> tuple[dict[str, int], list[str]]:
     told = len(lines)
     if talks and not getattr(tokenizer, "chat_template", None):
         lines.append("note     conversations are written as Human: … Assistant: …, for want of a chat template")
-    sizes = {"train": study.train_pairs, "validation": study.test_prompts, "test": study.test_prompts}
-    if not study.gold_reward:
-        sizes = {"methods": study.train_pairs, "judge": study.judge_pairs, "test": study.test_prompts}
+    sizes = {study.part: study.train_pairs, "validation": study.test_prompts, "judge": study.judge_pairs}
+    del sizes["judge" if study.part != "methods" else "validation"]
+    if study.part == "all":
+        del sizes["validation"]
+    sizes["test"] = study.test_prompts
     answers = read_rows(task, study.answers, rows=study.rows) if study.answers else None
     counts = {}
     for part, size in sizes.items():
@@ -214,13 +218,12 @@ def main() -> int:
     code = conduct(arguments, study, make, measured, script="my_data", title="Win rate on your data", paper="")
     if not arguments.dry_run:
         from suite.figures.win_rates_page import verdict
-        from suite.runs.judged import sample_answers
 
         table = pd.read_csv(out / "win_rates.csv", keep_default_na=False, na_values=[""]).fillna({"setting": ""})
         caption = json.loads((out / "about.json").read_text())["caption"]
         words = verdict(table, pd.read_parquet(out / "per_prompt.parquet"), against)
         page = "\n\n".join([*caption, words, rates_line(study, names)])
-        write_pages(out, page, found, sample_answers(arguments.runs, measured, prompts=4))
+        write_pages(out, page, found)
     return code
 
 
@@ -278,7 +281,7 @@ def frontier(arguments: Arguments, study: Any, make: Any, found: list[str], name
         f"- {found[0]}",
     ]
     write_report(arguments.runs, plan, out=out, workers=arguments.workers, command=command, heading=heading, against=against)
-    write_pages(out, f"{verdict(Results(out).comparisons, against)}\n\n{rates_line(study, names)}", found, None)
+    write_pages(out, f"{verdict(Results(out).comparisons, against)}\n\n{rates_line(study, names)}", found)
     return 1 if failed else 0
 
 
@@ -292,15 +295,15 @@ def reward_scale(given: str, resolved: str) -> tuple[str, float]:
     return ("P(positive)", 1.0) if isinstance(open_reward(resolved), ClassifierReward) else ("reward model's score", math.inf)
 
 
-def write_pages(out: Path, words: str, found: list[str], samples: str | None) -> None:
-    """`doctor.txt`, `samples.md` where they are not written yet, and `verdict.md`, which is printed."""
+def write_pages(out: Path, words: str, found: list[str]) -> None:
+    """`doctor.txt`, and `verdict.md`, which is printed."""
     from suite.files import write_atomically
 
     page = (
         f"# Verdict\n\n{words}\n\n[Everything that was measured](summary.md) · [sample answers](samples.md) · [what the doctor "
         "says of the data](doctor.txt)\n"
     )
-    texts = {"doctor.txt": "\n".join(found) + "\n", "verdict.md": page} | ({"samples.md": samples} if samples else {})
+    texts = {"doctor.txt": "\n".join(found) + "\n", "verdict.md": page}
     for name, text in texts.items():
         write_atomically(out / name, lambda path, text=text: path.write_text(text))
     print(f"\n{page}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))

@@ -42,8 +42,12 @@ class Arguments:
     """Default: results/temperature, with the profile's name if it is another."""
     runs: Path = RESULTS / "runs"
     """Where runs are kept, to be reused and resumed."""
+    micro_batch_size: int | None = None
+    """As given to run_imdb_frontier.py."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
     workers: int = 0
-    """Processes that share the cores; 0: one per core up to 8."""
+    """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
     dry_run: bool = False
     """Print the plan and stop."""
 
@@ -57,8 +61,10 @@ def main() -> int:
     from suite.runs.sweep import available_cores, print_plan, run_all
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
-    frontier = Frontier(profile=arguments.profile, methods=arguments.methods)
-    plan = plan_study(chosen_study(frontier), chosen_grid(frontier), [arguments.seed])
+    common = {name: getattr(arguments, name) for name in ("profile", "methods", "device", "micro_batch_size")}
+    frontier = Frontier(**common)
+    study = chosen_study(frontier)
+    plan = plan_study(study, chosen_grid(frontier), [arguments.seed])
     policies = {("SFT (reference)", ""): plan.reference_evaluation}
     policies |= {(run.method, run.label): run.evaluations[-1] for run in plan.trained}
     specs = {(*policy, t): at_temperature(spec, t) for policy, spec in policies.items() for t in temperatures}
@@ -68,8 +74,8 @@ def main() -> int:
     out = arguments.out or RESULTS / f"temperature{'' if arguments.profile == 'embedded' else f'_{arguments.profile}'}"
     for folder in (arguments.runs, out):
         check_writable(folder)
-    failed = run_all(arguments.runs, list(specs.values()), workers=arguments.workers or min(8, available_cores()))
-    if failed:
+    workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
+    if run_all(arguments.runs, list(specs.values()), workers=workers):
         return 1
     samples = {point: pd.read_parquet(spec.directory(arguments.runs) / "samples.parquet") for point, spec in specs.items()}
     table = pd.DataFrame([describe(*point, frame) for point, frame in samples.items()])

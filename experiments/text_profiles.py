@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from run_imdb_frontier import LEARNING_RATES
 
 from suite.errors import UserError
+from suite.judges.judging import LEARNED, OWN_JUDGE
 from suite.training.loop import OptimConfig
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def study_of(task: str, arguments: Common) -> Any:
         )  # fmt: skip
     else:
         study = paper_study(task, known, shared)
+    if arguments.judge not in (OWN_JUDGE, LEARNED):  # no judge to be fitted: the methods have its half too
+        study = replace(study, train_pairs=study.train_pairs + study.judge_pairs, judge_pairs=0)
     if arguments.pairs and not arguments.answers:  # the chosen answers of the pairs are the references
         study = replace(study, answers=None)
     if arguments.model:  # a model before fine-tuning

@@ -127,6 +127,36 @@ def test_transfer_and_a_second_judge(shared, monkeypatch):
     assert set(read_verdicts(shared / "second" / "verdicts.csv")["judge"]) == {"learned reward"}
 
 
+def test_against_a_policy_instead_of_the_references_and_what_everybody_says(shared, monkeypatch):
+    """DPO at temperature 0 against the reference policy at 0: the same prompts, its answers in the opponent's place."""
+    options = ("--runs", shared / "runs", "--methods", "dpo,preferred_ft", "--temperatures", "0", "--samples", "2")
+    out = shared / "against"
+    assert run(monkeypatch, run_tldr_temperature, *options, "--opponent", "preferred_ft@0", "--out", out) == 0
+    about = json.loads((out / "about.json").read_text())
+    assert about["against"] == "Preferred-FT, T = 0"
+    table = pd.read_csv(out / "win_rates.csv", keep_default_na=False)
+    assert list(table["method"]) == ["SFT", "DPO"]  # the opponent does not meet itself
+    verdicts = read_verdicts(out / "verdicts.csv")
+    make = AnswerRuns(tiny("tldr_summarization", answers.Common()))
+    theirs = answer_table(shared / "runs", make.answers(make.train("preferred_ft", {}, 0), 0.0, make.test_prompts()))
+    lengths = verdicts.groupby("prompt_id")["opponent_length"].first()
+    expected = theirs.set_index("prompt_id")["text"].str.len()
+    assert lengths.astype(int).to_dict() == expected.loc[lengths.index].to_dict()
+    page = (out / "samples.md").read_text()
+    assert page.count("## ") == 2
+    assert page.count("*DPO beta = 0.5, T = 0*") == 2
+    assert run(monkeypatch, run_tldr_temperature, *options, "--opponent", "ppo@0", "--out", out) == 2
+
+
+def test_methods_have_all_pairs_where_no_judge_is_fitted():
+    own, other = (
+        AnswerRuns(real_study_of("hh_dialogue", answers.Common(judge=judge))) for judge in ("reward model", "openai:gpt-4o")
+    )
+    assert own.methods_texts.config["part"] == "methods"
+    assert other.methods_texts.config["part"] == "all"
+    assert other.study.train_pairs == own.study.train_pairs + own.study.judge_pairs
+
+
 def test_dry_run_makes_nothing(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, run_tldr_temperature, "--runs", tmp_path / "r", "--out", tmp_path / "o", "--dry-run") == 0
     shown = capsys.readouterr().out
@@ -194,7 +224,12 @@ def test_the_page_is_made_from_tables_alone(shared, tmp_path):
     about = json.loads((shared / "hh" / "about.json").read_text())
     text = page(table, numbers, about, command="x", day="today", paper="p")
     assert text.count("##") >= 5
-    assert list(rates(table[table["panel"] == "temperature"], "temperature").columns) == ["policy", "T = 0", "T = 1"]
+    shown = rates(
+        table[table["panel"] == "temperature"], "temperature", {"DPO": {"0": "0.61", "0.5": "0.6"}, "PPO": {"2": "0.5"}}
+    )
+    assert list(shown.columns) == ["policy", "T = 0", "T = 1"]
+    assert shown.iloc[-1].tolist() == ["*DPO, the paper*", "0.61", "–"]
+    assert "## Beside the paper's protocol" in text
     assert [path.name for path in win_rates.draw_all(shared / "hh", tmp_path)] == ["win_rates.png", "win_rates.svg"]
 
 
@@ -204,9 +239,9 @@ def test_the_reproduction_names_scripts_and_options_that_exist(monkeypatch):
     sources = {"hh": "a", "tldr_pairs": "b", "tldr_answers": "c", "news": "d", "max_cost": 3.0, "lora_rank": 0}
     for profile in ("smoke", "local", "paper"):
         planned, left_out = reproduce_paper.jobs(reproduce_paper.Arguments(profile=profile, **sources), Path("out"))
-        assert len(planned) == 10
-        assert not left_out
-        assert len({job.folder for job in planned}) == 10
+        assert len(planned) == (8 if profile == "local" else 11)
+        assert all("PPO" in why for _, _, why in left_out)
+        assert len({job.folder for job in planned}) == len(planned)
         for job in planned:
             assert (EXPERIMENTS / job.script).exists()
             if job.script in modules:
@@ -219,8 +254,10 @@ def test_the_reproduction_names_scripts_and_options_that_exist(monkeypatch):
 def test_without_data_the_local_reproduction_says_what_it_leaves_out():
     planned, left_out = reproduce_paper.jobs(reproduce_paper.Arguments(profile="local"), Path("out"))
     assert [job.script for job in planned] == ["run_imdb_frontier.py", "run_temperature.py", "run_best_of_n.py"]
-    assert {reason for _, _, reason in left_out} == {"no --hh", "no --tldr-pairs", "no --tldr-pairs and --news"}
-    assert len(planned) + len(left_out) == 10
+    reasons = {reason for _, _, reason in left_out}
+    ppo = "profile local trains no PPO, which it compares with"
+    assert reasons == {"no --hh", "no --tldr-pairs", "no --tldr-pairs and --news", ppo}
+    assert len(planned) + len(left_out) == 11
 
 
 def test_the_local_model_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):

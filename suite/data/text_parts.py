@@ -29,8 +29,8 @@ from suite.errors import UserError
 
 INVENTED = "invented"
 """The source that is made up on the spot: for trying the pipeline, never for results."""
-Part = Literal["methods", "judge", "train", "validation", "test"]
-"""Who reads: methods and judge a half each of what is no test prompt; or all methods, less an eighth for validation."""
+Part = Literal["methods", "judge", "train", "validation", "all", "test"]
+"""Who reads: methods and judge a half each of what is no test prompt; or methods all, or all less an eighth for validation."""
 TEST_SHARE, SHARES = 2, 10  # of prompts, in tenths, where the source has no test split
 VALIDATION_SHARE = 8  # one in so many
 VALIDATION = ("validation", "valid", "val", "dev", "eval", "eval_prefs")
@@ -104,7 +104,8 @@ def read_part(
 
     Test prompts are those of the split "test" where there is one, else a fifth by the hash; those of the split "train" (of all
     others where there is none of that name) are halved between the methods and the judge, by the hash too, or divided into
-    "train" and "validation": no prompt is in two parts of one division. Of a test prompt one example is kept.
+    "train" and "validation", or are "all" of one: no prompt is in two parts of one division. Of a test prompt one example is
+    kept.
 
     Args:
         task: How rows are read.
@@ -168,7 +169,7 @@ def _of_part(
         for example in _examples(task, splits[name], counts):
             identifier = prompt_id(task, example.messages)
             is_test = is_test_prompt(identifier) if test_ids is None else identifier in test_ids
-            if part in (("test",) if is_test else (half_of(identifier), validation_or_train(identifier))):
+            if part in (("test",) if is_test else (half_of(identifier), validation_or_train(identifier), "all")):
                 found.append((identifier, example))
             else:
                 counts["of another part"] += 1

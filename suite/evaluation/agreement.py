@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from suite.maths.statistics import Interval, clustered_share_interval
 
 RESAMPLES = 2000
+COLUMNS = ("what", "first", "second", "share", "low", "high", "kappa", "kappa_low", "kappa_high", "judgments", "prompts")
 VALUES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
 
 
@@ -110,7 +111,7 @@ def agreement_table(raters: Mapping[str, pd.DataFrame], groups: Mapping[str, str
             kappa = {"kappa": found.kappa.mean, "kappa_low": found.kappa.low, "kappa_high": found.kappa.high}
             names = {"what": "agreement", "first": first, "second": second}
             rows.append({**names, **_share(found.share), **kappa, "judgments": found.pairs})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _share(interval: Interval) -> dict[str, float]:

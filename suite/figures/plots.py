@@ -27,8 +27,9 @@ STYLES = {
     "PL-DPO": ("#44AA99", "h"),
     "Unlikelihood (Welleck)": ("#AA6633", "8"),
     "SFT": ("#555555", "*"),
-    "Zero-shot": ("#AAAA00", "1"),
-    "Few-shot": ("#88CCEE", "2"),
+    "SFT (reference)": ("#555555", "*"),
+    "Zero-shot": ("#AAAA00", "<"),
+    "Few-shot": ("#88CCEE", ">"),
 }
 OTHERS = [("#F0E442", "*"), ("#000000", "H"), ("#999999", "P")]
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from suite.figures.plots import styles_of
+from suite.figures.plots import LINES, styles_of
 from suite.figures.results import figure_file
-
-LINES = ("-", "--", "-.", ":")
 
 
 def draw_all(folder: Path, out: Path | None = None) -> list[Path]:

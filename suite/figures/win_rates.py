@@ -18,6 +18,7 @@ PANELS = {
     "best_of_n": ("N of Best-of-N", "by N"),
 }
 """Panel → what its x is, and its title."""
+LIMITS = (-0.03, 1.03)
 
 
 def draw_all(folder: Path, out: Path | None = None) -> list[Path]:
@@ -30,6 +31,8 @@ def draw_all(folder: Path, out: Path | None = None) -> list[Path]:
     with figure_file((out or folder) / "win_rates", size, columns=len(panels)) as (figure, axes, written):
         for ax, panel in zip([axes] if len(panels) == 1 else axes, panels, strict=True):
             draw_panel(table[table["panel"] == panel], ax, panel, styles)
+            if ax.get_subplotspec().is_first_col():
+                ax.set_ylabel(f"win rate against {about.get('against', 'the reference answer')}")
         caption = [*about["caption"], "Bars: 95 % over prompts, conditional on the trained policies."]
         lines = [line for text in caption for line in textwrap.wrap(text, width=int(CAPTION_WIDTH * size[0] / 7.2))]
         figure.suptitle(about["title"], fontsize=11)
@@ -48,8 +51,7 @@ def _side_by_side(rows: pd.DataFrame, ax: Any, styles: dict[str, tuple[str, str]
     ax.set_xticks(range(len(names)), names, fontsize=7)
     ax.set_xlim(-0.5, len(names) - 0.5)
     ax.set_title(f"at temperature {rows['x'].iloc[0]:g}", fontsize=9)
-    ax.set_ylim(0, 1)
-    ax.set_ylabel("win rate against the reference answer")
+    ax.set_ylim(*LIMITS)
     ax.grid(alpha=0.25, axis="y")
 
 
@@ -71,7 +73,7 @@ def draw_panel(rows: pd.DataFrame, ax: Any, panel: str, styles: dict[str, tuple[
         colour, marker = styles[method]
         label = f"{method} {other}".strip() if panel == "temperature" else f"{method}, T = {other:g}" if several else method
         ordered = line.sort_values("x")
-        offset = 0.006 * (ordered["x"].max() - ordered["x"].min()) * k if panel == "temperature" else 0.0
+        offset = 0.0 if panel == "best_of_n" else 0.008 * (ordered["x"].max() - ordered["x"].min()) * k
         errors = [ordered["win_rate"] - ordered["win_rate_low"], ordered["win_rate_high"] - ordered["win_rate"]]
         ax.errorbar(
             ordered["x"] + offset, ordered["win_rate"], yerr=[e.clip(lower=0) for e in errors], color=colour, marker=marker,
@@ -83,8 +85,6 @@ def draw_panel(rows: pd.DataFrame, ax: Any, panel: str, styles: dict[str, tuple[
         ax.set_xticks(sorted(rows["x"].unique()), [f"{x:g}" for x in sorted(rows["x"].unique())])
     ax.set_xlabel(name)
     ax.set_title(title, fontsize=9)
-    ax.set_ylim(0, 1)
-    if ax.get_subplotspec().is_first_col():
-        ax.set_ylabel("win rate against the reference answer")
+    ax.set_ylim(*LIMITS)
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, loc="best", framealpha=0.6)

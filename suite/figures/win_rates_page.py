@@ -32,7 +32,8 @@ def page(table: pd.DataFrame, numbers: pd.DataFrame, about: Mapping[str, Any], *
     parts = [f"# {about['title']}", f"`{command}`  \n{day}", "\n".join(about["caption"]), "![win rates](win_rates.png)"]
     for panel in [name for name in PANELS if (table["panel"] == name).any()]:
         rows = table[table["panel"] == panel]
-        parts += [f"## Win rate {PANELS[panel][1]}", rates(rows, panel).to_markdown(index=False)]
+        shown = rates(rows, panel, about.get("paper_rates", {}) if panel == "temperature" else {})
+        parts += [f"## Win rate {PANELS[panel][1]}", shown.to_markdown(index=False)]
         gaps = differences(numbers[numbers["panel"] == panel])
         if len(gaps):
             parts += [
@@ -45,19 +46,26 @@ def page(table: pd.DataFrame, numbers: pd.DataFrame, about: Mapping[str, Any], *
         "## Health of the answers", health(table).to_markdown(index=False), "## Data\n\nRows by what became of them.",
         data(about["data"]).to_markdown(index=False), "## Settings", settings(about["settings"]).to_markdown(index=False),
     ]  # fmt: skip
+    if about.get("deviations"):
+        table_of = pd.DataFrame(about["deviations"], columns=["item", "paper", "here"])
+        parts += ["## Beside the paper's protocol", table_of.to_markdown(index=False)]
     if paper:
         parts.append(f"## The paper's numbers\n\n{paper.strip()}")
     return "\n\n".join(parts) + "\n"
 
 
-def rates(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
-    """Policies down, x across."""
+def rates(rows: pd.DataFrame, panel: str, paper: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Policies down, x across; then what the paper has: method → x → win rate."""
     x_name = {"temperature": "T", "training": "share", "best_of_n": "N"}[panel]
     cells: dict[str, dict[str, str]] = {}
     for row in rows.itertuples():
         name = row.method if panel == "best_of_n" else f"{row.method} {row.setting}".strip()
         name += f", T = {row.temperature:g}" if panel == "training" else ""
         cells.setdefault(name, {})[f"{x_name} = {row.x:g}"] = _share(row, "win_rate")
+    ours = {name for of_policy in cells.values() for name in of_policy}
+    for method, of_method in paper.items():
+        if known := {f"{x_name} = {x}": value for x, value in of_method.items() if f"{x_name} = {x}" in ours}:
+            cells[f"*{method}, the paper*"] = known
     found = pd.DataFrame.from_dict(cells, orient="index").rename_axis("policy").fillna("–")
     return found[sorted(found.columns, key=lambda name: float(name.rpartition(" ")[2]))].reset_index()
 

@@ -49,7 +49,7 @@ class AnswerStudy:
     """Fine-tuning of `model` on the chosen answers (Preferred-FT) or, where there are any, on `answers`."""
     train_pairs: int
     judge_pairs: int
-    """Of the other half of the prompts, for the judge's own reward model."""
+    """Of the other half of the prompts, for the judge's own reward model; 0: it has none, and methods have all prompts."""
     test_prompts: int
     max_prompt_tokens: int
     max_new_tokens: int
@@ -72,6 +72,11 @@ class AnswerStudy:
     sampler_dtype: Precision = "float32"
     seed: int = 0
     device: str = "cpu"
+
+    @property
+    def part(self) -> Part:
+        """The part of the pairs that methods learn from."""
+        return "train" if self.gold_reward else "methods" if self.judge_pairs else "all"
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,10 @@ class AnswerRuns:
         if study.gold_reward:
             self.where["gold_reward"], self.gold["gold_reward"] = resolve_reward(study.gold_reward)
         self.origin = {"reference": digest}
-        part: Part = "train" if study.gold_reward else "methods"
-        self.methods_texts = self.texts(study.task, study.pairs, part, study.train_pairs, tests=study.answers)
+        self.methods_texts = self.texts(study.task, study.pairs, study.part, study.train_pairs, tests=study.answers)
         sft_texts = self.methods_texts
         if study.answers and study.sft:
-            sft_texts = self.texts(study.task, study.answers, "methods", study.train_pairs)
+            sft_texts = self.texts(study.task, study.answers, study.part, study.train_pairs)
         self.sft = self._sft(study.sft, sft_texts) if study.sft else None
         self.base = {"sft": self.sft} if self.sft else {}
         self.pairs = self._pairs()

@@ -91,3 +91,51 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
     frame = pd.DataFrame(items, columns=["item", "paper", "this run"])
     verdict = ["our choice" if paper == UNSPECIFIED else "same" if paper == ours else "differs" for _, paper, ours in items]
     return frame.assign(verdict=verdict)
+
+
+PAPERS = {
+    "hh_dialogue": {
+        "model": "Pythia-2.8B, fine-tuned on the chosen answers", "pairs": "Anthropic/hh-rlhf, all (161k or 170k: two figures)",
+        "DPO β": "0.1", "test prompts": "one-turn prompts of the test split, number not printed",
+        "temperatures": "0.25, 0.7, 1 (the authors, in review)",
+    },
+    "tldr_summarization": {
+        "model": "GPT-J, CarperAI/openai_summarize_tldr_sft", "pairs": "CarperAI/openai_summarize_comparisons, 92.5k",
+        "DPO β": "0.5", "test prompts": "the test split, number not printed", "temperatures": "0 to 1",
+    },
+}  # fmt: skip
+"""What sec. 6, App. B and C of arXiv:2305.18290 say of the two tasks with human preferences."""
+
+
+def text_deviations(
+    study: Any, judge: str, temperatures: Sequence[float], settings: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """(item, paper, here) of a win-rate study (`suite.runs.answer_study.AnswerStudy`); empty for data that the paper has not.
+
+    Args:
+        study: What is studied.
+        judge: Who judges.
+        temperatures: At which is sampled.
+        settings: Method → its setting.
+    """
+    if (paper := PAPERS.get(study.task)) is None:
+        return []
+    name, pairs = (Path(s).name if Path(s).expanduser().exists() else s for s in (study.model, study.pairs))
+    optim, rates = study.optim, study.learning_rates
+    tuned = (
+        "fine-tuned on the chosen answers" if study.sft and not study.answers else "fine-tuned" if study.sft else "as it comes"
+    )
+    return [
+        ("model", paper["model"], f"{name}, {tuned}"),
+        ("weights trained", "all", f"adapters of rank {study.lora_rank}" if study.lora_rank else "all"),
+        ("pairs", paper["pairs"], f"{pairs}, at most {study.train_pairs:,}"),
+        ("DPO β", paper["DPO β"], settings.get("DPO", "not run").removeprefix("beta = ")),
+        ("optimizer, batch", "RMSprop, 64", f"RMSprop, {optim.batch_size}"),
+        ("learning rate, DPO", "1e-06", f"{rates.get('dpo', optim.lr):g}"),
+        ("warm-up steps", "150", str(optim.warmup_steps)),
+        ("epochs", "not reported", str(optim.num_epochs)),
+        ("longest prompt and answer, tokens", "not reported", f"{study.max_prompt_tokens} and {study.max_new_tokens}"),
+        ("judge", "gpt-4-0314, which is retired; order of the answers drawn", f"{judge}, both orders"),
+        ("test prompts", paper["test prompts"], f"{study.test_prompts}{', one-turn' if study.single_turn else ''}, at most"),
+        ("temperatures", paper["temperatures"], ", ".join(f"{t:g}" for t in temperatures)),
+    ]

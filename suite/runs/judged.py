@@ -80,9 +80,10 @@ def comparisons(table: pd.DataFrame, *, as_policies_see: bool) -> list[Compariso
 
 
 def judge_answers(
-    root: Path, measured: Sequence[Measured], judge: Judge, *, seed: int
+    root: Path, measured: Sequence[Measured], judge: Judge, *, seed: int, opponent: Answers | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Win rates against the reference answers. Everything is asked at once, so that a limit on cost is one limit.
+    """Win rates against the reference answers, or against the answers of an `opponent`. Everything is asked at once, so that a
+    limit on cost is one limit.
 
     Returns:
         One row per point: panel, x, method, setting, temperature, step, the counts and shares of `win_rate` with intervals, and
@@ -93,6 +94,9 @@ def judge_answers(
         UserError: From the judge, or a point without a valid verdict; what was answered by then is stored.
     """
     tables = [answer_table(root, point.answers) for point in measured]
+    if opponent is not None:
+        theirs = answer_table(root, opponent).set_index("prompt_id")["text"]
+        tables = [table.assign(answer=(t := table["prompt_id"].map(theirs)).str.strip(), answer_cut=t) for table in tables]
     asked = [comparisons(table, as_policies_see=judge.name in (OWN_JUDGE, LEARNED)) for table in tables]
     number = {comparison: k for k, comparison in enumerate(dict.fromkeys(chain(*asked)))}  # equal answers are asked once
     with tqdm(total=2 * len(number), unit="verdict", desc=judge.name) as bar:
@@ -145,7 +149,7 @@ def sample_answers(root: Path, measured: Sequence[Measured], *, prompts: int) ->
     shown = next(iter(tables.values())).head(prompts)
     lines = ["# Sample answers", "", "The first test prompts, one answer each."]
     for prompt_id, row in shown.iterrows():
-        lines += ["", f"## {prompt_id}", "", _quoted(row["shown"]), "", f"*chosen answer*:\n\n{_quoted(row['answer'])}"]
+        lines += ["", f"## {prompt_id}", "", _quoted(row["shown"]), "", f"*reference answer*:\n\n{_quoted(row['answer'])}"]
         lines += [f"\n*{name}*:\n\n{_quoted(table.loc[prompt_id, 'text'])}" for name, table in tables.items()]
     return "\n".join(lines) + "\n"
 

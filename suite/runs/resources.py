@@ -19,6 +19,8 @@ LOGITS = 0.7 * GIB
 """Arrays over the vocabulary while scoring (`suite.evaluation.reward_kl.LOGITS_PER_BATCH`)."""
 PROCESS = 0.6 * GIB
 """Python with torch and transformers."""
+CUDA_HOST = 2 * GIB
+"""CUDA's own on the host; not measured."""
 SAVED = 2.2
 """Activations beyond the formula's: norms, rotary embeddings and softmax are computed in float32."""
 FRAGMENTS = {"cpu": 1.5, "cuda": 1.1}
@@ -107,6 +109,18 @@ def memory_of(spec: RunSpec) -> float | None:
     return PROCESS + fragments * (whole + max(passes, most * of_row if on_policy else 0.0))
 
 
+def host_memory_of(spec: RunSpec) -> float | None:
+    """Bytes that a run needs on the host; None where nothing is known.
+
+    On a CPU all of it. With a GPU what passes through: one model at a time, read in float32 before it moves.
+    """
+    needed = memory_of(spec)
+    if needed is None or not spec.where.get("device", "cpu").startswith("cuda"):
+        return needed
+    shape = shape_of(spec.where["reference"])
+    return None if shape is None else PROCESS + CUDA_HOST + 4 * shape.parameters
+
+
 def _lengths(spec: RunSpec) -> tuple[int, int]:
     """Tokens of a prompt and of a completion, at most."""
     for known in (spec, *spec.inputs.values()):
@@ -136,27 +150,36 @@ def available_memory(device: str) -> float:
     return float(psutil.virtual_memory().available)
 
 
+def what_cannot_fit(specs: Sequence[RunSpec], *, workers: int) -> str | None:
+    """Which run will run out of memory, `workers` of them at a time, and what to do; None if all fit."""
+    for kind, size_of in (("device", memory_of), ("host", host_memory_of)):
+        sizes = [(size, spec) for spec in specs if (size := size_of(spec)) is not None]
+        if not sizes:
+            continue
+        size, spec = max(sizes, key=lambda pair: pair[0])
+        device = spec.where.get("device", "cpu") if kind == "device" else "cpu"
+        free, needed = available_memory(device), size * max(1, workers)
+        if needed <= free:
+            continue
+        advice = []
+        if kind == "device" and "optim" in spec.config.get("config", {}):
+            advice.append("a smaller micro-batch (--micro-batch-size)")
+        if kind == "device" and spec.stage == "train" and not spec.config.get("lora_rank", 1):
+            advice.append("adapters (--lora-rank 16)")
+        if workers > 1:
+            advice.append("fewer processes (--workers 1)")
+        return (
+            f"{spec.stage} {spec.title!r} needs about {needed / GIB:.1f} GiB ({workers} at a time) and {free / GIB:.1f} GiB of "
+            f"{device} memory are free. Try {'; '.join([*advice, 'a smaller model'])}"
+        )
+    return None
+
+
 def refuse_what_cannot_fit(specs: Sequence[RunSpec], *, workers: int) -> None:
     """Stop before anything is computed that will run out of memory.
 
     Raises:
-        UserError: The largest run, `workers` of them at a time, needs more than is free; says which and what to do.
+        UserError: See `what_cannot_fit`.
     """
-    sizes = [(size, spec) for spec in specs if (size := memory_of(spec)) is not None]
-    if not sizes:
-        return
-    size, spec = max(sizes, key=lambda pair: pair[0])
-    device = spec.where.get("device", "cpu")
-    free, needed = available_memory(device), size * max(1, workers)
-    if needed > free:
-        advice = []
-        if "optim" in spec.config.get("config", {}):
-            advice.append("a smaller micro-batch (--micro-batch-size)")
-        if spec.stage == "train" and not spec.config.get("lora_rank", 1):
-            advice.append("adapters (--lora-rank 16)")
-        if workers > 1:
-            advice.append("fewer processes (--workers 1)")
-        raise UserError(
-            f"{spec.stage} {spec.title!r} needs about {needed / GIB:.1f} GiB ({workers} at a time) and {free / GIB:.1f} GiB of "
-            f"{device} memory are free. Try {'; '.join([*advice, 'a smaller model'])}"
-        )
+    if problem := what_cannot_fit(specs, workers=workers):
+        raise UserError(problem)

@@ -209,17 +209,28 @@ def print_plan(root: Path, targets: Sequence[RunSpec]) -> None:
 
     The tokens (a trained one counts 3) and GiB of memory are estimates.
     """
-    from suite.runs.resources import GIB, memory_of
+    from suite.runs.resources import GIB, host_memory_of, memory_of, what_cannot_fit
 
-    rows = []
-    for spec in closure(targets):
-        memory = memory_of(spec)
-        shown = "–" if memory is None else f"{memory / GIB:.1f}"
-        rows.append((spec.stage, spec.title, status(root, spec), f"{spec.cost:,.0f}", shown, spec.key[:16]))
-    headers = ["stage", "run", "status", "tokens", "GiB", "key"]
-    print(tabulate(rows, headers=headers, colalign=("left", "left", "left", "right", "right", "left"), disable_numparse=True))
+    def gib(memory: float | None) -> str:
+        return "–" if memory is None else f"{memory / GIB:.1f}"
+
+    specs = closure(targets)
+    on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
+    rows, todo = [], []
+    for spec in specs:
+        state = status(root, spec)
+        memory = (gib(memory_of(spec)), gib(host_memory_of(spec))) if on_gpu else (gib(memory_of(spec)),)
+        rows.append((spec.stage, spec.title, state, f"{spec.cost:,.0f}", *memory, spec.key[:16]))
+        todo += [spec] if state != "cached" else []
+    headers = ["stage", "run", "status", "tokens", *(("GPU, GiB", "host, GiB") if on_gpu else ("GiB",)), "key"]
+    align = ["left"] * 3 + ["right"] * (len(headers) - 4) + ["left"]
+    print(tabulate(rows, headers=headers, colalign=align, disable_numparse=True))
     counts = Counter(row[2] for row in rows)
-    print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})\n", flush=True)
+    print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})")
+    problem = what_cannot_fit(todo, workers=1)
+    print(
+        (f"does not fit here: {problem}" if problem else "every run fits into the memory that is free here") + "\n", flush=True
+    )
 
 
 def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: Tracker = "none") -> list[Outcome]:

@@ -14,7 +14,7 @@ from suite.errors import UserError
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.runs import resources
 from suite.runs.answer_study import AnswerRuns
-from suite.runs.resources import GIB, memory_of, refuse_what_cannot_fit, shape_of
+from suite.runs.resources import GIB, host_memory_of, memory_of, refuse_what_cannot_fit, shape_of
 from suite.runs.study import ASSETS
 from suite.runs.sweep import closure
 
@@ -50,6 +50,20 @@ def test_what_saves_memory_is_known_to(study):
     assert memory_of(AnswerRuns(study).test_prompts()) is None
     for spec in closure([train_spec(study)]):
         assert memory_of(spec) is None or 0.3 * GIB < memory_of(spec) < 4 * GIB
+
+
+def test_with_a_gpu_the_host_has_a_limit_of_its_own(study, monkeypatch):
+    spec = train_spec(study)
+    assert host_memory_of(spec) == memory_of(spec)
+    on_gpu = train_spec(replace(study, device="cuda"))
+    assert 4 * shape_of(MODEL).parameters < host_memory_of(on_gpu) < 4 * GIB
+    free = {"cpu": 0.5 * GIB, "cuda": 100 * GIB}
+    monkeypatch.setattr(resources, "available_memory", free.__getitem__)
+    with pytest.raises(UserError, match=r"of cpu memory are free. Try a smaller model"):
+        refuse_what_cannot_fit([on_gpu], workers=1)
+    free |= {"cpu": 100 * GIB, "cuda": 0.1 * GIB}
+    with pytest.raises(UserError, match=r"of cuda memory are free. Try a smaller micro-batch"):
+        refuse_what_cannot_fit([on_gpu], workers=1)
 
 
 def test_what_cannot_fit_is_refused_with_advice(study, monkeypatch):

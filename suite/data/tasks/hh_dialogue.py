@@ -25,6 +25,10 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
             prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
+        elif chosen.startswith(prompt) and rejected.startswith(prompt):  # the sides repeat the prompt
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+        if any(SPEAKER.search(answer) for answer in (chosen, rejected)):
+            raise ValueError("an answer goes on with another turn")
         return TextExample(messages_of(prompt), chosen, rejected)
     if not isinstance(chosen, list) or not isinstance(rejected, list) or not chosen or not rejected:
         raise ValueError(f"chosen or rejected is missing; the row has {', '.join(k for k, v in row.items() if v is not None)}")
