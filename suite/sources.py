@@ -37,9 +37,15 @@ def resolve_model(name: str) -> tuple[str, str]:
 
 
 def data_digest(source: str | None, patterns: Sequence[str] = ("*",)) -> str | None:
-    """Hash of the contents of a local file or folder; a Hub name stands for itself; None stays None."""
+    """Hash of the contents of a local file or folder; a Hub name stands for itself; of several with commas between all of it;
+    None stays None.
+    """
     if source is None or not Path(source).expanduser().exists():
-        return source
+        return (
+            ",".join(map(str, (data_digest(part.strip()) for part in source.split(","))))
+            if source and "," in source
+            else source
+        )
     path, digest = Path(source).expanduser(), hashlib.sha256()
     files = [path] if path.is_file() else sorted({f for p in patterns for f in path.rglob(p) if f.is_file()})
     for file in files:

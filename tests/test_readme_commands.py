@@ -44,7 +44,7 @@ def test_the_command_exists(script, arguments, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
-    kind = getattr(module, "Arguments", None) or module.LanguageModel | module.Classifier
+    kind = getattr(module, "Arguments", None) or module.LanguageModel | module.Prompts | module.Classifier
     tyro.cli(kind, args=shlex.split(arguments))
 
 

@@ -46,6 +46,8 @@ class TextPair:
 def load_splits(source: str) -> dict[str, Any]:
     """Split → `datasets.Dataset` of a local file, a folder of files or of `save_to_disk`, or a Hub name (`name:configuration`).
 
+    Several sources, with commas between, are put together split by split.
+
     Raises:
         UserError: Nothing there, unreadable, or the Hub cannot be reached; says what to do.
     """
@@ -53,6 +55,12 @@ def load_splits(source: str) -> dict[str, Any]:
 
     datasets.disable_progress_bars()
     path = Path(source).expanduser()
+    if "," in source and not path.exists():
+        parts = [load_splits(part.strip()) for part in source.split(",")]
+        return {
+            name: datasets.concatenate_datasets([part[name] for part in parts if name in part])
+            for name in dict.fromkeys(name for part in parts for name in part)
+        }
     try:
         if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
             found = datasets.load_from_disk(str(path))
@@ -129,6 +137,11 @@ def paired(table: Any, where: str) -> Any:
     return datasets.Dataset.from_list(rows) if rows else table
 
 
+def is_local(source: str) -> bool:
+    """Whether `source`, or any of several with commas between, lies here."""
+    return any(Path(part.strip()).expanduser().exists() for part in (source, *source.split(",")) if part.strip())
+
+
 def hub_name(source: str) -> tuple[str, ...]:
     """`owner/name`, or `owner/name:configuration` of a data set that has several, as arguments of `datasets.load_dataset`."""
     return tuple(part for part in source.partition(":")[::2] if part)
@@ -138,7 +151,7 @@ def unreadable(source: str, error: Exception) -> UserError:
     """Why a data set could not be read, in one line, with what to do offline."""
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what `datasets` wraps says more
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    advice = "" if Path(source).expanduser().exists() else (
+    advice = "" if is_local(source) else (
         f". If it is a Hub name and this machine is offline: where there is a network, run hf download "
         f"{hub_name(source)[0]} --repo-type dataset --local-dir pairs; copy the folder here and pass its path"
     )  # fmt: skip
@@ -154,7 +167,11 @@ def _files_by_split(folder: Path) -> dict[str, list[str]]:
     files: dict[str, list[str]] = {}
     inside = [place for place in sorted(folder.iterdir()) if place.is_dir() and any(map(_kind, place.iterdir()))]
     if len(inside) > 1 and not any(map(_kind, folder.iterdir())):
-        raise UserError(f"{folder}: several data sets in it ({', '.join(place.name for place in inside)}); pass one of them")
+        names = ", ".join(place.name for place in inside)
+        raise UserError(
+            f"{folder}: several data sets in it ({names}); pass one of them, or some with commas between: "
+            f"{inside[0]},{inside[1]}"
+        )
     for place in (folder, *inside):
         for file in sorted(place.iterdir()) if not files else ():
             if _kind(file):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 
 from suite.data import invented
-from suite.data.preference_tables import LAST_TURN, TextPair, hub_name, load_splits, paired, unreadable
+from suite.data.preference_tables import LAST_TURN, TextPair, hub_name, is_local, load_splits, paired, unreadable
 from suite.data.text_tasks import (
     AS_IT_IS,
     BAD_ROW,
@@ -49,7 +48,7 @@ def read_rows(task: TextTask, source: str, *, rows: int | None = None) -> dict[s
     """
     if source == INVENTED:
         return {"train": invented.ROWS[task.name]()}
-    if rows is not None and not Path(source).expanduser().exists():
+    if rows is not None and not is_local(source):
         import datasets
 
         try:

@@ -100,7 +100,8 @@ def differences(numbers: pd.DataFrame) -> pd.DataFrame:
         rows.append({"policy": row.policy, "x": f"{row.x:g}", "T": f"{row.temperature:g}",
                      f"win rate minus {AGAINST}'s": shown, "n": row.n, "p, corrected": f"{row.p:.3f}",
                      "": "statistically tied" if row.p > 0.05 else ""})  # fmt: skip
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.drop(columns="x") if len(table) and (table["x"] == table["T"]).all() else table
 
 
 def verdict(table: pd.DataFrame, numbers: pd.DataFrame, against: str = AGAINST) -> str:

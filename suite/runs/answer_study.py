@@ -163,7 +163,7 @@ class AnswerRuns:
             UserError: A local path does not exist.
         """
         study = self.study
-        for given in (source, tests or ""):
+        for given in (part.strip() for name in (source, tests or "") for part in name.split(",")):
             is_local = given.startswith((".", "/", "~")) or Path(given).suffix in {*LOADERS, ".gz"}
             if is_local and not Path(given).expanduser().exists():
                 raise UserError(f"{task}: {given} does not exist")

@@ -15,6 +15,7 @@ from suite.data.text_parts import pairs_of, read_rows
 from suite.data.text_tasks import load_task
 from suite.errors import UserError
 from suite.runs.study import ASSETS
+from suite.sources import data_digest
 
 HH = Path(__file__).parents[3] / "shared" / "data" / "hh" / "harmless-base-test.jsonl.gz"
 TEMPLATE = (
@@ -243,6 +244,24 @@ def test_folders_as_they_are_downloaded(tmp_path):
     write(tmp_path / "data" / "test.jsonl", GOOD)
     with pytest.raises(UserError, match="several kinds"):
         read(tmp_path, None)
+
+
+def test_several_sources_are_put_together(tmp_path):
+    """As HH is downloaded: a folder for each kind, with the same files in it."""
+    for number, kind in enumerate(("harmless", "helpful")):
+        (tmp_path / kind).mkdir()
+        write(tmp_path / kind / "train.jsonl", GOOD[10 * number : 10 * number + 10])
+        write(tmp_path / kind / "test.jsonl", [{**GOOD[0], "prompt": f"{kind} film was"}])
+    with pytest.raises(UserError, match="several data sets in it") as refused:
+        read(tmp_path, None)
+    both = str(refused.value).rpartition(": ")[2]
+    assert both == f"{tmp_path}/harmless,{tmp_path}/helpful"
+    found = read(both, None)
+    assert [pair.prompt for pair in found if pair.split == "train"] == [row["prompt"] for row in GOOD]
+    assert [pair.prompt for pair in found if pair.split == "test"] == ["harmless film was", "helpful film was"]
+    before = data_digest(both)
+    write(tmp_path / "helpful" / "test.jsonl", GOOD[:2])
+    assert data_digest(both) != before  # what is in the files decides, not their names
 
 
 def test_none_is_a_word_in_csv(tmp_path):
