@@ -205,8 +205,8 @@ def main() -> int:
     from suite.files import check_writable, write_atomically
     from suite.records import REFERENCE
     from suite.registry import load_method
+    from suite.runs.plan import plan_study
     from suite.runs.reuse import in_recorded_precision, read_recorded, same_pairs
-    from suite.runs.study import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
     name, seeds, rates = arguments.method, parse_seeds(arguments.seeds), parse_rates(arguments.rates)

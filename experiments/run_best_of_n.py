@@ -90,7 +90,7 @@ def on_film_reviews(arguments: Arguments) -> int:
     from run_imdb_frontier import chosen_grid, chosen_study
 
     from suite.files import check_writable
-    from suite.runs.study import plan_study
+    from suite.runs.plan import plan_study
     from suite.runs.sweep import print_plan, run_all
 
     profile = arguments.profile

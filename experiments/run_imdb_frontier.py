@@ -223,7 +223,7 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.figures.report import sentiment_heading, write_deviations, write_report
     from suite.files import check_writable
-    from suite.runs.study import plan_study
+    from suite.runs.plan import plan_study
     from suite.runs.sweep import available_cores, closure, print_plan, run_all
 
     seeds, study, grid = parse_seeds(arguments.seeds), chosen_study(arguments), chosen_grid(arguments)

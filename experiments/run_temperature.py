@@ -57,7 +57,7 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.figures.temperature import draw_all
     from suite.files import check_writable, write_atomically
-    from suite.runs.study import plan_study
+    from suite.runs.plan import plan_study
     from suite.runs.sweep import available_cores, print_plan, run_all
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")

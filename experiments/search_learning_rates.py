@@ -125,7 +125,7 @@ def parse_rates(text: str) -> list[float]:
 
 def plans_of(base: Any, method: str, setting: Mapping[str, Any], rates: Sequence[float]) -> dict[tuple[str, float], Any]:
     """(method, rate) → the plan that tries the rate on validation prompts."""
-    from suite.runs.study import plan_study
+    from suite.runs.plan import plan_study
 
     plans = {}
     for rate in rates:

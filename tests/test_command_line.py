@@ -156,7 +156,7 @@ def test_every_grid_and_profile_has_a_folder_of_its_own():
 
 
 def test_every_setting_of_every_grid_can_be_planned():
-    from suite.runs.study import plan_study
+    from suite.runs.plan import plan_study
 
     for name, grid in run_imdb_frontier.GRIDS.items():
         plan = plan_study(run_imdb_frontier.profiles()["smoke"], grid, [0])

@@ -282,8 +282,8 @@ def test_records_are_reused_in_their_own_arithmetic_and_other_pairs_are_told(fin
     sys.path.insert(0, str(SCRIPT.parent))
     from run_imdb_frontier import GRIDS, profiles
 
+    from suite.runs.plan import plan_study
     from suite.runs.reuse import in_recorded_precision, same_pairs
-    from suite.runs.study import plan_study
 
     folder, _ = finished
     study = profiles()["smoke"]

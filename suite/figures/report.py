@@ -20,9 +20,9 @@ from suite.runs import collect
 from suite.runs.collect import Tables, tables_of
 from suite.runs.deviations import deviations
 from suite.runs.health import degenerate_samples
+from suite.runs.plan import Plan
 from suite.runs.reuse import together, write_runs
 from suite.runs.run_store import facts
-from suite.runs.study import Plan
 from suite.runs.sweep import closure
 
 EQUAL_KL = (

@@ -16,9 +16,9 @@ from suite.maths.statistics import expected_best_of_n, mean_interval
 from suite.records import POINT, POLICY, REFERENCE, chosen_policies
 from suite.runs.costs import cost_at, reward_model_compute, training_metrics
 from suite.runs.health import health_table
+from suite.runs.plan import Plan, PoolSetting
 from suite.runs.run_store import RunSpec, facts
 from suite.runs.stages import pool_column
-from suite.runs.study import Plan, PoolSetting
 
 SCHEMA = 2
 IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from suite.registry import load_method
+from suite.runs.plan import Plan, TrainedRun
 from suite.runs.run_store import RunSpec, facts
-from suite.runs.study import Plan, TrainedRun
 
 TRAINED = 3
 

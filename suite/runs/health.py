@@ -8,8 +8,8 @@ import pandas as pd
 
 from suite.evaluation.generation_health import alarms, generation_health
 from suite.records import POINT, REFERENCE
+from suite.runs.plan import Plan
 from suite.runs.run_store import RunSpec
-from suite.runs.study import Plan
 
 
 def health_table(root: Path, plan: Plan) -> pd.DataFrame:

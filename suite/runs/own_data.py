@@ -7,9 +7,10 @@ from typing import Any
 
 from suite.errors import UserError
 from suite.runs.answer_study import REWARDS, AnswerRuns
+from suite.runs.plan import Plan, PoolSetting, TrainedRun
 from suite.runs.run_store import RunSpec
 from suite.runs.stages import STAGES
-from suite.runs.study import Plan, PoolSetting, Study, TrainedRun
+from suite.runs.study import Study
 
 POOL = 32
 """Reference samples per test prompt, for Best-of-N and the reference."""
@@ -18,7 +19,7 @@ POOL = 32
 def plan_own_data(
     make: AnswerRuns, grid: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int], *, reward_name: str, maximum: float
 ) -> Plan:
-    """The plan of a frontier study (`suite.runs.study`) whose prompts and pairs are those of `make`.
+    """The plan of a frontier study (`suite.runs.plan`) whose prompts and pairs are those of `make`.
 
     Args:
         make: Of a study with a gold reward.

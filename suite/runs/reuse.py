@@ -15,8 +15,9 @@ from suite.errors import UserError
 from suite.files import write_atomically
 from suite.records import REFERENCE
 from suite.runs.collect import Tables, on_hull
+from suite.runs.plan import Plan
 from suite.runs.run_store import RunSpec
-from suite.runs.study import Plan, Study
+from suite.runs.study import Study
 from suite.runs.sweep import closure
 
 RUNS_FILE = "runs.json"

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from test_study import STUDY
 
 from suite.runs import run_store
+from suite.runs.plan import plan_study
 from suite.runs.stages import snapshots
-from suite.runs.study import plan_study
 from suite.runs.sweep import run_sweep
 
 PROGRAM = """

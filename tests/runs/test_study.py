@@ -6,7 +6,8 @@ import pytest
 from suite.errors import UserError
 from suite.records import REFERENCE, wide
 from suite.runs.collect import collect
-from suite.runs.study import ASSETS, Study, SupervisedSettings, method_config, plan_study, spans
+from suite.runs.plan import plan_study, spans
+from suite.runs.study import ASSETS, Study, SupervisedSettings, method_config
 from suite.runs.sweep import closure, run_sweep
 from suite.sources import data_digest, resolve_model
 from suite.training.loop import OptimConfig
