@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -30,7 +30,7 @@ from suite.data.tasks.imdb_sentiment import prompts_from_model
 from suite.errors import one_line_errors
 from suite.files import write_atomically
 from suite.interfaces import TrainingData
-from suite.policies.causal_lm import CausalLMPolicy
+from suite.policies.causal_lm import CausalLMPolicy, bfloat16_is_native
 from suite.runs.run_store import RunSpec, open_run
 from suite.runs.study import ASSETS
 from suite.runs.sweep import available_cores, quiet_libraries
@@ -49,6 +49,8 @@ class Arguments:
     completions: int = 512
     """Completions to draw."""
     batch_size: int = 32
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the training passes, ours and TRL's; auto: bf16 where the hardware has it."""
     threads: int = available_cores()
     out: Path = Path(__file__).parents[2] / "results" / "benchmarks"
     """Folder for `throughput.md`."""
@@ -59,20 +61,22 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(arguments.threads)
     quiet_libraries()
-    policy = CausalLMPolicy.load(ASSETS / "imdb-gpt2", sampler_dtype=torch.bfloat16)
+    fast = bfloat16_is_native() if arguments.precision == "auto" else arguments.precision == "bfloat16"
+    precision = "bfloat16" if fast else "float32"
+    policy = CausalLMPolicy.load(ASSETS / "imdb-gpt2")
     prompts = prompts_from_model(policy, "train", 64, seed=0)
     rows = []
     generate = time_generate(policy, prompts, arguments)
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16) if fast else (torch.float32,):
         policy.sampler_dtype = dtype
         ours = time_sampler(policy, prompts, arguments)
         rows.append((f"sampling, {dtype}", "tokens/s", ours, "generate, float32", generate, ours / generate))
     pairs = make_pairs(policy, prompts, arguments.pairs)
-    peer = time_trl(pairs, arguments)
-    ours = time_loop(policy, pairs, arguments)
-    rows.append(("DPO, bfloat16 autocast", "pairs/s", ours, "TRL DPOTrainer alone, bf16", peer, ours / peer))
-    adapted = time_loop(policy, pairs, arguments, TRLDPO(), TRLDPOConfig)
-    rows.append(("DPO, bfloat16 autocast", "pairs/s", ours, "trl_dpo, with its reference", adapted, ours / adapted))
+    peer = time_trl(pairs, arguments, precision)
+    ours = time_loop(policy, pairs, arguments, precision)
+    rows.append((f"DPO, {precision}", "pairs/s", ours, "TRL DPOTrainer alone", peer, ours / peer))
+    adapted = time_loop(policy, pairs, arguments, precision, TRLDPO(), TRLDPOConfig)
+    rows.append((f"DPO, {precision}", "pairs/s", ours, "trl_dpo, with its reference", adapted, ours / adapted))
     machine = f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
     table = tabulate(rows, headers=["what", "unit", "ours", "peer", "peer's", "ratio"], tablefmt="github", floatfmt=".1f")
     command = shlex.join(["python", "experiments/benchmarks/throughput.py", *sys.argv[1:]])
@@ -117,11 +121,12 @@ def make_pairs(policy: CausalLMPolicy, prompts, count: int) -> list[PreferencePa
 
 
 def time_loop(
-    policy: CausalLMPolicy, pairs: list[PreferencePair], arguments: Arguments, method: Any = None, config: Any = DPOConfig
-) -> float:
+    policy: CausalLMPolicy, pairs: list[PreferencePair], arguments: Arguments, precision: Any, method: Any = None,
+    config: Any = DPOConfig,
+) -> float:  # fmt: skip
     """A whole run of `method` (default: our DPO); `trl_dpo`, the same trainer as a method here, also runs the reference."""
     optim = OptimConfig(
-        batch_size=arguments.batch_size, micro_batch_size=arguments.batch_size, num_snapshots=1, precision="bfloat16"
+        batch_size=arguments.batch_size, micro_batch_size=arguments.batch_size, num_snapshots=1, precision=precision
     )
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder), RunSpec("train", {"seed": 0})) as run:
         began = time.perf_counter()
@@ -129,7 +134,7 @@ def time_loop(
         return len(pairs) / (time.perf_counter() - began)
 
 
-def time_trl(pairs: list[PreferencePair], arguments: Arguments) -> float:
+def time_trl(pairs: list[PreferencePair], arguments: Arguments, precision: str) -> float:
     """Optimizer steps only: reference log-probs are computed before the clock starts."""
     import datasets
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -149,9 +154,9 @@ def time_trl(pairs: list[PreferencePair], arguments: Arguments) -> float:
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         config = TrlConfig(
-            output_dir=folder, per_device_train_batch_size=arguments.batch_size, num_train_epochs=1, bf16=True, use_cpu=True,
+            output_dir=folder, per_device_train_batch_size=arguments.batch_size, num_train_epochs=1, use_cpu=True,
             precompute_ref_log_probs=True, report_to="none", save_strategy="no", logging_steps=10**6, disable_tqdm=True,
-            max_length=64, gradient_checkpointing=False,
+            max_length=64, gradient_checkpointing=False, bf16=precision == "bfloat16",
         )  # fmt: skip
         trainer = DPOTrainer(
             AutoModelForCausalLM.from_pretrained(ASSETS / "imdb-gpt2", dtype=torch.float32), args=config,
