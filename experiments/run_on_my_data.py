@@ -26,6 +26,7 @@ from typing import Any, Literal
 import pandas as pd
 import tyro
 from answers import RESULTS, Common, chosen_methods, conduct, over_temperatures, parse_numbers
+from own_data_check import examine
 from text_profiles import study_of
 
 from suite.errors import UserError, one_line_errors
@@ -42,10 +43,6 @@ GRIDS: dict[str, dict[str, list[dict[str, Any]]]] = {
 }  # fmt: skip
 STEPS, MOST_EPOCHS = {"smoke": 6}, 8
 """Optimizer steps (60 where none are named) that small data are gone over for, in so many passes at most."""
-
-
-FEWEST = 4
-"""Test prompts that there must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,88 +71,6 @@ class Arguments(Common):
     """Pairs for the methods, at most; and as many for the judge."""
     test_prompts: int | None = None
     """Prompts to measure on, at most; and as many for validation, where that is needed."""
-
-
-def examine(study: Any) -> tuple[dict[str, int], list[str]]:
-    """How many examples each part has, and what `suite doctor` says of the texts as methods will see them; prints it.
-
-    Raises:
-        UserError: There are too few to train on or to measure with, or the gold reward fails on them.
-    """
-    from transformers import AutoTokenizer
-
-    from suite.data.doctor import examine as examine_pairs
-    from suite.data.doctor import lines_of
-    from suite.data.text_parts import pairs_of, read_part, read_rows
-    from suite.data.text_tasks import Limits, load_task
-    from suite.sources import resolve_model
-
-    task, tokenizer = load_task("own_data"), AutoTokenizer.from_pretrained(resolve_model(study.model)[0])
-    splits = read_rows(task, study.pairs, rows=study.rows)
-    pairs = pairs_of(study.pairs, splits, tokenizer)
-    limits = {"max_prompt_tokens": study.max_prompt_tokens, "max_new_tokens": study.max_new_tokens}
-    lines = [
-        f"{sum(not pair.fault for pair in pairs):,} pairs of {study.pairs}",
-        *lines_of(examine_pairs(pairs, tokenizer, **limits)),
-    ]
-    print("\n".join(lines))
-    talks = any(row.get("chosen") and not isinstance(row["chosen"], str) for rows in splits.values() for row in rows)
-    told = len(lines)
-    if talks and not getattr(tokenizer, "chat_template", None):
-        lines.append("note     conversations are written as Human: … Assistant: …, for want of a chat template")
-    sizes = {study.part: study.train_pairs, "validation": study.test_prompts, "judge": study.judge_pairs}
-    del sizes["judge" if study.part != "methods" else "validation"]
-    if study.part == "all":
-        del sizes["validation"]
-    sizes["test"] = study.test_prompts
-    answers = read_rows(task, study.answers, rows=study.rows) if study.answers else None
-    counts = {}
-    for part, size in sizes.items():
-        source = answers if answers and part == "test" else splits
-        tests = answers if part != "test" else None
-        found, _ = read_part(
-            task, source, part, size, tokenizer, Limits(**limits), single_turn=study.single_turn, tests=tests  # type: ignore[arg-type]
-        )  # fmt: skip
-        counts[part] = len(found)
-        if part == "test" and len(found) < FEWEST:
-            raise UserError(
-                f"--pairs {study.pairs}: only {len(found)} test prompts; {FEWEST} or more are needed: use more rows"
-            )
-        if part == "test" and study.gold_reward:
-            lines.append(reward_and_labels(study, [example for example in found if example.rejected]))
-    lines.append("used: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
-    print("\n".join(lines[told:]) + "\n")
-    return counts, lines
-
-
-def reward_and_labels(study: Any, examples: Sequence[Any]) -> str:
-    """How often the gold reward prefers the chosen answer, in a line.
-
-    Raises:
-        UserError: The reward fails.
-    """
-    from suite.maths.statistics import clustered_share_interval
-    from suite.rewards.open_reward import open_reward
-    from suite.runs.answer_study import resolve_reward
-
-    prompts = [example.prompt.text for example in examples]
-    reward = open_reward(resolve_reward(study.gold_reward)[0], device=study.device)
-    try:
-        chosen, rejected = (
-            [float(value) for value in reward(prompts, [getattr(example, side).text for example in examples])]
-            for side in ("chosen", "rejected")
-        )
-    except Exception as error:  # anybody's code
-        raise UserError(f"--reward {study.gold_reward}: fails on test pairs ({type(error).__name__}: {error})") from error
-    if not len(chosen) == len(rejected) == len(prompts) or not all(map(math.isfinite, [*chosen, *rejected])):
-        raise UserError(f"--reward {study.gold_reward}: expected one finite number per completion")
-    if not examples:
-        return "the reward could not be held against labels: no test prompt has two answers"
-    right = clustered_share_interval([(a > b) + (a == b) / 2 for a, b in zip(chosen, rejected, strict=True)], prompts)
-    return (
-        f"your reward prefers the chosen answer in {right.mean:.1%} of {len(examples)} test pairs [{right.low:.1%}, "
-        f"{right.high:.1%}]"
-    )
 
 
 def sized(study: Any, pairs: int, *, snapshots: int) -> Any:
@@ -200,7 +115,8 @@ def main() -> int:
         if (value := getattr(arguments, name)) is not None:
             if value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
-            study = replace(study, **{name: value}, **({"judge_pairs": value} if name == "train_pairs" else {}))
+            judge = {"judge_pairs": value} if name == "train_pairs" and study.judge_pairs else {}
+            study = replace(study, **{name: value}, **judge)
     names = list(dict.fromkeys(name.strip() for name in arguments.methods.split(",") if name.strip()))
     names = names or list(GRIDS["frontier"])
     against = base_of(names)

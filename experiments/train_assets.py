@@ -13,6 +13,7 @@ import random
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from itertools import count
 from pathlib import Path
 
@@ -217,6 +218,12 @@ def draw_prompts(config: Prompts) -> None:
         parts.append(f'"{split}": [\n' + ",\n".join(json.dumps(list(prompt.ids)) for prompt in prompts) + "\n]")
     text = "{\n" + ",\n".join(parts) + "\n}\n"
     write_atomically(config.language_model / PROMPTS_FILE, lambda path: path.write_text(text))
+    card = config.language_model / "README.md"
+    lines = [line for line in card.read_text().splitlines() if not line.startswith(f"| {PROMPTS_FILE} ")]
+    drawn = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+    command = "python experiments/train_assets.py prompts"
+    lines.append(f"| {PROMPTS_FILE} | {drawn} prefixes drawn from the model by `{command}`, {date.today()} |")
+    write_atomically(card, lambda path: path.write_text("\n".join(lines) + "\n"))
 
 
 def batches_of_windows(documents: list[list[int]], labels: list[int], tokenizer, config: Classifier) -> Iterator:

@@ -1,5 +1,6 @@
 """The script that makes the embedded models, whole, on a handful of made-up reviews."""
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 import train_assets
 from asset_tools import optimise
 
+from suite.data.tasks.imdb_sentiment import prompts_from_model
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.rewards.text_rewards import ClassifierReward
 
@@ -64,6 +66,17 @@ def test_the_language_model_is_a_policy_with_a_card(made):
     assert "test nats per token, whole reviews in blocks of 32" in card
     assert "--tokens 20000" in card
     assert not (made / "lm" / "progress.pt").exists()
+
+
+def test_its_prompts_lie_beside_it(made):
+    train_assets.draw_prompts(train_assets.Prompts(language_model=made / "lm", train=9, validation=2, test=3))
+    train_assets.draw_prompts(train_assets.Prompts(language_model=made / "lm", train=8, validation=2, test=3))
+    listed = json.loads((made / "lm" / "prompts.json").read_text())
+    policy = CausalLMPolicy.load(made / "lm")
+    for split, size in {"train": 8, "validation": 2, "test": 3}.items():
+        assert listed[split] == [list(p.ids) for p in prompts_from_model(policy, split, size, seed=0)]
+    card = (made / "lm" / "README.md").read_text()
+    assert card.count("| prompts.json | 8 train, 2 validation, 3 test prefixes") == 1 == card.count("prompts.json")
 
 
 def test_the_classifier_is_a_reward_that_learned_something(made):
