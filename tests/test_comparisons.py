@@ -74,6 +74,18 @@ def test_best_of_n_has_no_kl_of_its_own_and_keeps_its_bound(tables):
     assert found["Best"].kl.mean(axis=(0, 2)) == pytest.approx([0.0, 0.64])
 
 
+def test_of_best_of_n_every_n_counts_also_where_the_test_reward_falls(tables):
+    """A reward that is exploited: n = 16 is worse than n = 4 on test prompts, which may not decide what is compared."""
+    records, numbers = tables
+    parts = [row("Best", f"n = {n}", 0, 0, "test", kl, reward) for n, kl, reward in ((4, 0.64, 0.7), (16, 1.84, 0.65))]
+    more = [
+        numbers[numbers["method"] == "Same"].assign(method="Best", setting=f"n = {n}", step=0, kl_exact=np.nan) for n in (4, 16)
+    ]
+    together = pd.concat([records, *(pd.DataFrame(part).assign(kl_is_bound=True) for part in parts)])
+    assert chosen_policies(together)["Best"] == [("n = 4", 0), ("n = 16", 0)]
+    assert frontiers(together, pd.concat([numbers, *more]))["Best"].kl.mean(axis=(0, 2)) == pytest.approx([0.0, 0.64, 1.84])
+
+
 @pytest.fixture(scope="module")
 def comparison(tables):
     ideal = IdealFrontier(*[np.array([0.0, 4.0])] * 5, limit=4.0, maximum=5.0)
