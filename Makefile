@@ -36,4 +36,5 @@ figures:            ## every committed figure again, from its records
 
 assets:             ## suite/assets, about an hour and a half on 2 cores
 	python experiments/train_assets.py language-model
+	python experiments/train_assets.py prompts
 	python experiments/train_assets.py classifier

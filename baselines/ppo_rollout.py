@@ -66,11 +66,12 @@ class RunningScale:
 
 
 def prompts_of_step(prompts: Sequence[Prompt], samples: int, seed: int, step: int) -> tuple[list[Prompt], int]:
-    """The prompts of one PPO step and the samples of each: as many different ones as there are, in an order that reshuffles.
+    """The prompts of one PPO step and the samples of each, `samples` together: as many different prompts as there are among
+    which the samples divide without rest, in an order that reshuffles.
 
     A function of its arguments alone, so that a resumed run agrees.
     """
-    count = min(len(prompts), samples)
+    count = next(count for count in range(min(len(prompts), samples), 0, -1) if samples % count == 0)
     per_epoch = len(prompts) // count
     epoch, at = divmod(step, per_epoch)
     order = epoch_order(len(prompts), seed, epoch)[at * count : (at + 1) * count]

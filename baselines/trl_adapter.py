@@ -17,7 +17,7 @@ import torch
 from suite.data.preference_data import Completion, PreferencePair
 from suite.errors import UserError
 from suite.interfaces import Run
-from suite.training.loop import NonFiniteLoss, OptimConfig, epoch_order, snapshot_steps
+from suite.training.loop import NonFiniteLoss, OptimConfig, epoch_order, snapshot_steps, warmup_of
 
 END, CUT, UNKNOWN = "<eos>", "<cut>", "<unknown>"
 """Words for EOS and for "the length limit ended this": the latter is taken out again with the EOS that TRL puts behind it."""
@@ -86,10 +86,10 @@ def reference_model(reference: Any) -> Any:
     return reference.copy().model.eval().requires_grad_(False)
 
 
-def optimizers(policy: Any, optim: OptimConfig, kind: Any = torch.optim.RMSprop) -> tuple[Any, Any]:
+def optimizers(policy: Any, optim: OptimConfig, steps: int, kind: Any = torch.optim.RMSprop) -> tuple[Any, Any]:
     """Our optimizer and warm-up, which are not among TRL's settings."""
     optimizer = kind([p for p in policy.model.parameters() if p.requires_grad], lr=optim.lr)
-    warm = max(1, optim.warmup_steps)
+    warm = warmup_of(steps, optim)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm))
 
 

@@ -116,7 +116,7 @@ class TRLDPO:
             )  # fmt: skip
             return trl.DPOTrainer(
                 policy.model, reference_model(reference), args=settings, train_dataset=dataset_of(rows),
-                processing_class=id_tokenizer(policy), optimizers=optimizers(policy, config.optim),
+                processing_class=id_tokenizer(policy), optimizers=optimizers(policy, config.optim, arguments["max_steps"]),
             )  # fmt: skip
 
         return _train_offline(make, config.optim, reference, run, len(data.pairs), sum(tokens) * config.optim.num_epochs)
@@ -155,7 +155,7 @@ class TRLKTO:
             )  # fmt: skip
             return trl.KTOTrainer(
                 policy.model, reference_model(reference), args=settings, train_dataset=dataset_of(sides),
-                processing_class=id_tokenizer(policy), optimizers=optimizers(policy, config.optim),
+                processing_class=id_tokenizer(policy), optimizers=optimizers(policy, config.optim, arguments["max_steps"]),
             )  # fmt: skip
 
         return _train_offline(make, config.optim, reference, run, len(data.pairs), sum(tokens) * config.optim.num_epochs)
@@ -184,14 +184,17 @@ class TRLSFT:
             settings = trl.SFTConfig(**arguments, max_length=None)
             return trl.SFTTrainer(
                 policy.model, args=settings, train_dataset=dataset_of(rows), processing_class=id_tokenizer(policy),
-                optimizers=optimizers(policy, config.optim),
+                optimizers=optimizers(policy, config.optim, arguments["max_steps"]),
             )  # fmt: skip
 
         return _train_offline(make, config.optim, reference, run, len(data.pairs), tokens)
 
 
 class TRLGRPO:
-    """TRL's GRPOTrainer (Shao et al. 2024, arXiv:2402.03300) on the learned reward."""
+    """TRL's GRPOTrainer (Shao et al. 2024, arXiv:2402.03300) on the learned reward.
+
+    With the paper's own loss; the default of TRL is DAPO's.
+    """
 
     name: ClassVar[str] = "GRPO (TRL)"
     Config: ClassVar[type] = TRLGRPOConfig
@@ -259,11 +262,11 @@ def _train_on_policy(
         settings = getattr(trl, f"{kind}Config")(
             **arguments, beta=config.beta, num_generations=config.num_generations, num_iterations=config.epochs_per_step,
             steps_per_generation=arguments["gradient_accumulation_steps"], max_completion_length=data.max_new_tokens,
-            shuffle_dataset=False,
+            shuffle_dataset=False, **({"loss_type": "grpo"} if kind == "GRPO" else {}),
         )  # fmt: skip
         trainer = getattr(trl, f"{kind}Trainer")(
             policy.model, reward, args=settings, train_dataset=dataset_of(rows), processing_class=id_tokenizer(policy),
-            optimizers=optimizers(policy, config.optim, torch.optim.Adam),
+            optimizers=optimizers(policy, config.optim, steps, torch.optim.Adam),
         )  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)

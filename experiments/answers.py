@@ -156,7 +156,7 @@ def conduct(
         spec for answers in (*(p.answers for p in measured), *([opponent] if opponent else [])) for spec in answers.needs
     ]
     targets += [judge_spec] if judge_spec else []
-    print_plan(arguments.runs, targets)
+    print_plan(arguments.runs, targets, workers=arguments.workers)
     asked = sum(point.answers.prompts.config["size"] for point in measured)
     print(f"then the judge ({arguments.judge}): {2 * asked:,} questions at most, {len(measured)} points, both orders")
     if arguments.dry_run:

@@ -198,7 +198,6 @@ def verdict_page(
 @one_line_errors
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
-    sys.path.insert(0, "")  # a class in the current folder, as `python -m` would find it
     from suite.figures.report import sentiment_heading, write_report
     from suite.figures.results import Results
     from suite.figures.verdict import verdict
@@ -207,7 +206,7 @@ def main() -> int:
     from suite.registry import load_method
     from suite.runs.plan import plan_study
     from suite.runs.reuse import in_recorded_precision, read_recorded, same_pairs
-    from suite.runs.sweep import available_cores, closure, print_plan, run_all
+    from suite.runs.sweep import closure, print_plan, run_all, workers_for
 
     name, seeds, rates = arguments.method, parse_seeds(arguments.seeds), parse_rates(arguments.rates)
     method, baselines, own = load_method(name), baselines_of(arguments.against, name), {name: settings_of(name)}
@@ -223,7 +222,9 @@ def main() -> int:
     grid = own if recorded else {**own, **baselines}
     search = search_plans(name, method, study, rates)
     plan = plan_study(study, grid, seeds, pool=recorded is None)
-    print_plan(arguments.runs, [*(spec for candidate in search.values() for spec in candidate.targets), *plan.targets])
+    workers = workers_for(arguments.workers, study.device)
+    searched = [spec for candidate in search.values() for spec in candidate.targets]
+    print_plan(arguments.runs, [*searched, *plan.targets], workers=workers)
     if search:
         print(f"{len(search)} learning rates of {name} are tried first; the runs of {method.name} then take the best of them\n")
     if recorded:
@@ -234,7 +235,6 @@ def main() -> int:
     out = arguments.out or RESULTS / f"compare_{short}{'' if study.profile == 'embedded' else f'_{study.profile}'}"
     for folder in (arguments.runs, out):
         check_writable(folder)
-    workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
     pairs = "the pairs"
     if arguments.reuse_records:
         drawn = [*(plan.reference_evaluation.inputs[split] for split in ("validation", "test")), plan.pairs]
@@ -247,8 +247,8 @@ def main() -> int:
     if search:
         first = next(iter(search.values())).trained[0].train.config["config"]
         rate, scores = chosen_rate(arguments, search, bool(first.get("target_kl")), workers)
-        searched = replace(study, learning_rates={**study.learning_rates, name: rate})
-        plan = plan_study(searched, grid, seeds, pool=recorded is None)
+        study = replace(study, learning_rates={**study.learning_rates, name: rate})
+        plan = plan_study(study, grid, seeds, pool=recorded is None)
     outcomes = run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)
     failed = {outcome.spec.key for outcome in outcomes}
     plan = plan.without(failed)

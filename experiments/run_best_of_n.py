@@ -106,7 +106,7 @@ def on_film_reviews(arguments: Arguments) -> int:
     sizes = parse_sizes(arguments.sizes or SIZES["paper"])
     sizes = [n for n in sizes if n <= plan.study.pool_size]
     targets = [*plan.pool, *plan.pool_scores]
-    print_plan(arguments.runs, targets)
+    print_plan(arguments.runs, targets, workers=arguments.workers)
     if arguments.dry_run:
         return 0
     out = arguments.out or RESULTS / f"best_of_n_imdb{'' if profile == 'embedded' else f'_{profile}'}"

@@ -95,7 +95,7 @@ def profiles() -> dict[str, Any]:
         on_policy_samples=4096, train_prompts=768, validation_prompts=64, test_prompts=192, max_new_tokens=32,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
         reward_model=OptimConfig(lr=3e-5, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
-        learning_rates=LEARNING_RATES, sampler_dtype=fast,
+        learning_rates=LEARNING_RATES, rates_from=str(ASSETS / "imdb-gpt2"), sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
         embedded, profile="smoke", train_prompts=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,
@@ -114,11 +114,11 @@ def profiles() -> dict[str, Any]:
         reward_model=OptimConfig(lr=1e-5, micro_batch_size=32, num_epochs=3, num_snapshots=10, precision="bfloat16"),
         on_policy_samples=100_000,
         settings={
-            "ppo": {"samples_per_step": 1024, "minibatch_size": 128},
-            "ppo_gt": {"samples_per_step": 1024, "minibatch_size": 128},
+            "ppo": {"samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-5},
+            "ppo_gt": {"samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-5},
             "ppo_gt_trl": {"samples_per_step": 256},
         },
-        learning_rates={},
+        learning_rates={"ppo": 3e-6, "ppo_gt": 3e-6, "ppo_gt_trl": 1.41e-5}, rates_from=None,
     )  # fmt: skip
     return {study.profile: study for study in (embedded, smoke, paper)}
 
@@ -201,8 +201,6 @@ def chosen_study(arguments: Arguments) -> Any:
     if arguments.profile not in known:
         raise UserError(f"unknown profile {arguments.profile!r}; {did_you_mean(arguments.profile, known)}")
     device = usable_device(arguments.device)
-    if arguments.workers < 0:
-        raise UserError(f"--workers {arguments.workers}: expected 0 (choose for me) or more")
     changes: dict[str, Any] = {"labels": arguments.labels, "device": device}
     for name in ("reviews", "reference", "gold_reward"):
         if (value := getattr(arguments, name)) is not None:
@@ -224,17 +222,17 @@ def main() -> int:
     from suite.figures.report import sentiment_heading, write_deviations, write_report
     from suite.files import check_writable
     from suite.runs.plan import plan_study
-    from suite.runs.sweep import available_cores, closure, print_plan, run_all
+    from suite.runs.sweep import closure, print_plan, run_all, workers_for
 
     seeds, study, grid = parse_seeds(arguments.seeds), chosen_study(arguments), chosen_grid(arguments)
     plan = plan_study(study, grid, seeds)
-    print_plan(arguments.runs, plan.targets)
+    workers = workers_for(arguments.workers, study.device)
+    print_plan(arguments.runs, plan.targets, workers=workers)
     if arguments.dry_run:
         return 0
     out = arguments.out or results_folder(arguments.grid, study.profile)
     for folder in (arguments.runs, out):
         check_writable(folder)
-    workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
     failed = {outcome.spec.key for outcome in run_all(arguments.runs, plan.targets, workers=workers, tracker=arguments.tracker)}
     plan = plan.without(failed)
     if failed & {spec.key for spec in closure(plan.targets)}:  # what everything needs

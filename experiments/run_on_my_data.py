@@ -104,7 +104,6 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     if arguments.reward and arguments.judge != OWN_JUDGE:
         raise UserError("--reward and --judge: give one of them")
-    sys.path.insert(0, "")  # a reward in the current folder, as `python -m` would find it
     from suite.runs.answer_study import AnswerRuns, resolve_reward
 
     if arguments.reward:
@@ -175,7 +174,7 @@ def frontier(arguments: Arguments, study: Any, make: Any, found: list[str], name
     grid = {name: GRIDS["frontier"].get(name, [{}]) for name in names}
     name, maximum = reward_scale(str(arguments.reward), make.where["gold_reward"])
     plan = plan_own_data(make, grid, [arguments.seed], reward_name=name, maximum=maximum)
-    print_plan(arguments.runs, plan.targets)
+    print_plan(arguments.runs, plan.targets, workers=arguments.workers)
     if arguments.dry_run:
         return 0
     out = Path(str(arguments.out))

@@ -58,7 +58,7 @@ def main() -> int:
     from suite.figures.temperature import draw_all
     from suite.files import check_writable, write_atomically
     from suite.runs.plan import plan_study
-    from suite.runs.sweep import available_cores, print_plan, run_all
+    from suite.runs.sweep import print_plan, run_all, workers_for
 
     temperatures = parse_numbers(arguments.temperatures, "--temperatures")
     common = {name: getattr(arguments, name) for name in ("profile", "methods", "device", "micro_batch_size")}
@@ -68,13 +68,13 @@ def main() -> int:
     policies = {("SFT (reference)", ""): plan.reference_evaluation}
     policies |= {(run.method, run.label): run.evaluations[-1] for run in plan.trained}
     specs = {(*policy, t): at_temperature(spec, t) for policy, spec in policies.items() for t in temperatures}
-    print_plan(arguments.runs, list(specs.values()))
+    workers = workers_for(arguments.workers, study.device)
+    print_plan(arguments.runs, list(specs.values()), workers=workers)
     if arguments.dry_run:
         return 0
     out = arguments.out or RESULTS / f"temperature{'' if arguments.profile == 'embedded' else f'_{arguments.profile}'}"
     for folder in (arguments.runs, out):
         check_writable(folder)
-    workers = arguments.workers or (min(8, available_cores()) if study.device == "cpu" else 1)
     if run_all(arguments.runs, list(specs.values()), workers=workers):
         return 1
     samples = {point: pd.read_parquet(spec.directory(arguments.runs) / "samples.parquet") for point, spec in specs.items()}

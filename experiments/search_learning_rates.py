@@ -62,7 +62,7 @@ class Arguments:
 def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     from suite.files import check_writable, write_atomically
-    from suite.runs.sweep import available_cores, print_plan, run_all
+    from suite.runs.sweep import print_plan, run_all, workers_for
 
     base = replace(
         profiles()["embedded"], train_prompts=arguments.train_prompts, validation_prompts=arguments.validation_prompts
@@ -75,12 +75,13 @@ def main() -> int:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, trained)}")
         plans |= plans_of(base, method, grid[method][0], rates)
     targets = [spec for plan in plans.values() for spec in plan.targets]
-    print_plan(arguments.runs, targets)
+    workers = workers_for(arguments.workers, base.device)
+    print_plan(arguments.runs, targets, workers=workers)
     if arguments.dry_run:
         return 0
     for folder in (arguments.out, arguments.runs):
         check_writable(folder)
-    outcomes = run_all(arguments.runs, targets, workers=arguments.workers or min(8, available_cores()))
+    outcomes = run_all(arguments.runs, targets, workers=workers)
     failed = {outcome.spec.key for outcome in outcomes}
     tables = records_of(arguments.runs, plans, failed)
     path = arguments.out / "records.csv"

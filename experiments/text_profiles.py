@@ -59,7 +59,7 @@ def study_of(task: str, arguments: Common) -> Any:
     settings |= {name: {**settings.get(name, {}), **fields} for name, fields in prompting.items()}
     shared = {"task": task, "learning_rates": RATES[profile], "settings": settings, "seed": 0, "device": device}
     if profile == "smoke":
-        optim = OptimConfig(batch_size=8, micro_batch_size=8, warmup_steps=2, num_snapshots=2)
+        optim = OptimConfig(batch_size=8, micro_batch_size=8, warmup_steps=2, warmup_share=0.1, num_snapshots=2)
         study = AnswerStudy(
             profile, model=str(ASSETS / "imdb-gpt2"), pairs=INVENTED, answers=None, sft=replace(optim, lr=1e-4),
             train_pairs=48, judge_pairs=48, test_prompts=12, max_prompt_tokens=110, max_new_tokens=24, optim=optim,
@@ -67,7 +67,9 @@ def study_of(task: str, arguments: Common) -> Any:
         )  # fmt: skip
     elif profile == "embedded":
         fast = "bfloat16" if bfloat16_is_native(device) else "float32"
-        optim = OptimConfig(batch_size=16, micro_batch_size=16, warmup_steps=4, num_snapshots=4, precision=fast)
+        optim = OptimConfig(
+            batch_size=16, micro_batch_size=16, warmup_steps=4, warmup_share=0.1, num_snapshots=4, precision=fast
+        )
         study = AnswerStudy(
             profile, model=str(ASSETS / "imdb-gpt2"), pairs=known.pairs, answers=known.answers or None,
             sft=replace(optim, lr=1e-4, num_snapshots=1), train_pairs=2000, judge_pairs=2000, test_prompts=128,
@@ -76,7 +78,9 @@ def study_of(task: str, arguments: Common) -> Any:
         )  # fmt: skip
     elif profile == "local":
         fast = "bfloat16" if bfloat16_is_native(device) else "float32"
-        optim = OptimConfig(batch_size=16, micro_batch_size=4, warmup_steps=4, num_snapshots=4, precision=fast)
+        optim = OptimConfig(
+            batch_size=16, micro_batch_size=4, warmup_steps=4, warmup_share=0.1, num_snapshots=4, precision=fast
+        )
         study = AnswerStudy(
             profile, model=arguments.model or local_model(arguments.runs), pairs=known.pairs, answers=known.answers or None,
             sft=replace(optim, lr=1e-5, num_snapshots=1), train_pairs=304, judge_pairs=304, test_prompts=64,
@@ -106,7 +110,7 @@ def paper_study(task: str, known: Any, shared: Mapping[str, Any]) -> Any:
     from suite.runs.answer_study import AnswerStudy
 
     dialogue = task in ("hh_dialogue", "own_data")
-    optim = OptimConfig(micro_batch_size=4 if dialogue else 1, num_snapshots=10, precision="bfloat16")
+    optim = OptimConfig(micro_batch_size=4 if dialogue else 1, warmup_share=0.1, num_snapshots=10, precision="bfloat16")
     return AnswerStudy(
         "paper", model="EleutherAI/pythia-2.8b" if dialogue else "CarperAI/openai_summarize_tldr_sft",
         base=None if dialogue else "EleutherAI/gpt-j-6b", pairs=known.pairs, answers=known.answers or None,

@@ -25,7 +25,6 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
     Args:
         name: A registered method or module:Class.
     """
-    sys.path.insert(0, "")  # a class in the current folder, as `python -m` would find it
     import torch
 
     from suite.check_method import check_method as run_checks

@@ -9,7 +9,7 @@ import pandas as pd
 
 from suite.maths.frontier import Frontier, bootstrap, probability_of_improvement
 from suite.maths.ideal_frontier import IdealFrontier, optimality
-from suite.maths.statistics import bootstrap_p_value, holm, minimum_detectable_difference, prompts_needed, t_interval
+from suite.maths.statistics import bootstrap_p_value, holm, minimum_detectable_difference, t_interval
 from suite.records import POLICY, REFERENCE, chosen_policies, over_seeds, wide
 
 BUDGETS = (1.0, 3.0, 6.0, 10.0)
@@ -45,15 +45,15 @@ def compare(
     """Reward of every method at equal KL, and whether it differs from `against`.
 
     Intervals and p-values come from one bootstrap over prompts (paired) and training seeds; p is corrected by Holm over all
-    comparisons of this table. What is not significant at 5 % then is "tied", with the prompts that would resolve a gap of
-    this size with 80 % power at Bonferroni's level (infinity where the training seeds scatter too much for any number).
+    comparisons of this table. What is not significant at 5 % then is "tied".
 
     Returns:
         One row per budget (the last: the mean over budgets up to 10 nats) and method: `kl_budget`, `method`, `nearest` and
         `reach` (KL of its first and its last policy, nats), `reward`, `low`, `high`, `seeds`, `n`; `seed_low`, `seed_high` (t
         over training seeds, NaN for one);
-        `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `prompts_needed`, `detectable` (the gap
-        that these prompts would show with 80 % power), `probability_of_improvement`; `optimality_low`, `optimality_high`.
+        `difference`, `difference_low`, `difference_high`, `p`, `p_holm`, `verdict`, `detectable` (the gap that as many
+        prompts and seeds show with 80 % power at Bonferroni's level), `probability_of_improvement`; `optimality_low`,
+        `optimality_high`.
     """
     if not found:
         return pd.DataFrame(columns=["kl_budget", "method", "nearest", "reach", "reward", "low", "high", "seeds", "n"])
@@ -87,9 +87,7 @@ def compare(
                     of_seeds_alone = 0.0
                     if max(frontier.reward.shape[0], base.reward.shape[0]) > 1:
                         of_seeds_alone = max(0.0, float(gap.var() - (mine - other).var(ddof=1) / len(mine)))
-                    keywords = {"level": level, "seed_variance": of_seeds_alone}
-                    row["prompts_needed"] = prompts_needed(mine - other, **keywords)
-                    row["detectable"] = minimum_detectable_difference(mine - other, **keywords)
+                    row["detectable"] = minimum_detectable_difference(mine - other, level=level, seed_variance=of_seeds_alone)
                     row["probability_of_improvement"] = probability_of_improvement(mine, other)
             rows.append(row)
     table = pd.DataFrame(rows)

@@ -13,13 +13,21 @@ from suite.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary path beside `path` (file or folder), then rename it into place."""
+    """Let `write` fill a temporary path beside `path` (file or folder), then rename it into place.
+
+    Raises:
+        UserError: A file was written and `path` is a folder: only a folder (a snapshot, a model) may replace a folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     remove(temporary)
     try:
         write(temporary)
         if path.is_dir():
+            if not temporary.is_dir():
+                raise UserError(
+                    f"{path} is a folder, and a file is to be written there; move the folder or choose another name"
+                )
             remove(path)
         os.replace(temporary, path)
     except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -14,6 +15,12 @@ GROUP = "suite.methods"
 def method_targets() -> dict[str, str]:
     """Every registered method: name → "module:Class". Our own methods come through the same door as anybody's."""
     return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def search_current_folder() -> None:
+    """Let names of the form module:Class be found in the current folder too, after everything that is installed."""
+    if "" not in sys.path:
+        sys.path.append("")
 
 
 def resolve(name: str) -> str:
@@ -39,6 +46,8 @@ def load_method(name: str) -> Any:
         UserError: Unknown name, the module or class cannot be imported, or it is no method.
     """
     target = resolve(name)
+    if ":" in name:
+        search_current_folder()
     try:
         method = pkgutil.resolve_name(target)
     except Exception as error:  # an outside module may raise anything while it is imported

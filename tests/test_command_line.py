@@ -1,6 +1,9 @@
 """Bad input: one clear line on stderr, exit code 2, no traceback."""
 
 import errno
+import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import run_imdb_frontier
 import search_learning_rates
 
 from suite.errors import UserError, one_line_errors
+from suite.registry import load_method
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
 def call(main, monkeypatch, capsys, *arguments):
@@ -170,3 +176,37 @@ def test_a_variant_is_found_by_name_in_any_grid():
         "ipo_sum": run_imdb_frontier.GRIDS["variants"]["ipo_sum"],
         "sft": [{}],
     }
+
+
+HOSTILE = "from pathlib import Path; Path('RAN').touch()"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "suite.cli", "check-method", "no_such_method"], ["EXPERIMENTS/compare_method.py", "--method", "no_such_method"]],
+)
+def test_code_beside_downloaded_data_does_not_run(command, tmp_path):
+    """Modules of the current folder stand behind installed ones, and are not looked at without a name of one's own."""
+    for name in ("jinja2", "datasets", "peft", "evaluate", "tabulate"):
+        (tmp_path / f"{name}.py").write_text(HOSTILE)
+    words = [word.replace("EXPERIMENTS", str(EXPERIMENTS)) for word in command]
+    safe = {
+        **os.environ,
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": str(EXPERIMENTS),
+    }  # `python -m` itself would put the folder first
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=safe, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "unknown method" in done.stderr
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_a_method_of_the_current_folder_is_found_behind_what_is_installed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "mine_alone.py").write_text("from suite.training.dpo import DPO as Mine\n")
+    (tmp_path / "tabulate.py").write_text(HOSTILE)
+    assert load_method("mine_alone:Mine").name == "DPO"
+    assert sys.path[-1] == ""
+    importlib.reload(sys.modules["tabulate"])
+    assert not (tmp_path / "RAN").exists()

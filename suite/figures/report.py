@@ -23,6 +23,7 @@ from suite.runs.health import degenerate_samples
 from suite.runs.plan import Plan
 from suite.runs.reuse import together, write_runs
 from suite.runs.run_store import facts
+from suite.runs.study import rates_note
 from suite.runs.sweep import closure
 
 EQUAL_KL = (
@@ -32,8 +33,9 @@ EQUAL_KL = (
     "the lines between them: what other settings of it would reach is not known. Brackets: 95 % bootstrap percentiles "
     "over prompts and training seeds; with one seed they are conditional on the trained policies, with two they "
     "understate how much seeds matter. p-values: the same bootstrap, paired by prompt, Holm over the {comparisons} "
-    "comparisons of this table; tied means p > 0.05. The prompts that would resolve a gap (80 % power) take it at its "
-    "observed size. The ideal gain is that of the black line of the figure, a bracket where the ideal is one."
+    "comparisons of this table; ≤ marks the smallest that the bootstrap can give; tied means p > 0.05. A gap that would "
+    "show is the smallest that as many prompts and seeds find with 80 % power. The ideal gain is that of the black line of "
+    "the figure, a bracket where the ideal is one."
 )
 PAPER = (
     "The paper's Fig. 2 left (gpt2-large, completions of about 60 tokens; it prints no numbers, these were read off): DPO "
@@ -145,6 +147,7 @@ def summary_page(
         f"- self-test at step 0 (fp32): KL = 0 and DPO loss = log 2 to 1e-4, passed by all {len(plan.trained)} training runs",
         f"- KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (training data and pool drawn in "
         f"{study.sampler_dtype}, evaluation in float32)",
+        *([f"- {note}"] if (note := rates_note(study)) else []),
         "",
         *(
             f"- **alarm**: {row['method']} {row['setting']} seed {row['seed']} step {row['step']}: {row['alarms']}"

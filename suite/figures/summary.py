@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from suite.comparisons import AREA
+from suite.maths.frontier import P_FLOOR
 from suite.maths.statistics import Interval, clustered_share_interval, mean_interval, paired_difference
 from suite.records import ABOUT, POINT, POLICY, REFERENCE, over_seeds, wide
-
-MANY = 1_000_000
 
 
 def with_interval(row: pd.Series, metric: str, digits: int = 3) -> str:
@@ -62,15 +61,10 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
             entry["of the ideal gain"] = f"{high:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%}–{high:.0%}"
         if "p" in row and pd.notna(row["p"]):
             entry[f"minus {against}"] = _bounds(row, "difference", "difference_low", "difference_high", "+")
-            entry["p (Holm)"] = f"{row['p_holm']:.3f}"
+            entry["p (Holm)"] = ("≤ " if row["p"] <= P_FLOOR else "") + f"{row['p_holm']:.3f}"
             entry["verdict"] = row["verdict"]
-            if row["verdict"] == "statistically tied" and pd.notna(row["prompts_needed"]):
-                more = f"{row['prompts_needed']:,.0f} prompts would resolve it"
-                if row["prompts_needed"] > MANY:
-                    more = "not even a million prompts would resolve it"
-                if row["prompts_needed"] == float("inf"):
-                    more = "more training seeds might resolve it, more prompts not"
-                entry["verdict"] += f": {more}; these would show {row['detectable']:.3f}"
+            if row["verdict"] == "statistically tied" and pd.notna(row["detectable"]):
+                entry["verdict"] += f" (a gap of {row['detectable']:.3f} would show)"
             if pd.notna(row["probability_of_improvement"]):
                 entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
         rows.append(entry)

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from suite.evaluation.generation_health import alarms
 from suite.figures.win_rates import PANELS
 from suite.maths.statistics import holm, paired_difference
 
 POLICY = ["method", "setting"]
 AGAINST = "DPO"
+REFERENCE = "(reference)"
+"""Setting of π_ref in the tables."""
 HEALTH = ["tokens", "eos_rate", "distinct_2", "repetition", "identical", "reference_perplexity"]
 
 
@@ -148,9 +151,14 @@ def judgments(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def health(table: pd.DataFrame) -> pd.DataFrame:
-    """`suite.evaluation.generation_health` per point."""
-    named = table.assign(policy=(table["method"] + " " + table["setting"]).str.strip(), T=table["temperature"])
-    return named[["policy", "panel", "x", "T", *HEALTH]].round(3)
+    """`suite.evaluation.generation_health` per point, with alarms beside the reference at the same temperature."""
+    start = table[table["setting"] == REFERENCE].drop_duplicates("temperature").set_index("temperature")
+    found = [
+        "; ".join(alarms(row, start.loc[row["temperature"]])) if row["temperature"] in start.index else "no reference"
+        for row in table.to_dict("records")
+    ]
+    named = table.assign(policy=(table["method"] + " " + table["setting"]).str.strip(), T=table["temperature"], alarms=found)
+    return named[["policy", "panel", "x", "T", *HEALTH, "alarms"]].round(3)
 
 
 def data(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:

@@ -95,29 +95,39 @@ class Frontier:
             raise ValueError(f"kl: expected three axes and the shape of reward, {self.reward.shape}, got {self.kl.shape}")
 
     def at(self, budgets: ArrayLike) -> Array:
-        """Mean reward at each KL budget, training seeds and prompts averaged. Shape (budgets,)."""
-        return reward_at_kl(self.kl.mean(axis=(0, 2)), self.reward.mean(axis=(0, 2)), budgets)
+        """Mean reward at each KL budget: the mean of the training seeds' own frontiers. Shape (budgets,).
+
+        Averaging a policy's KL over seeds before interpolating would, the frontier being concave, pull down a method whose KL
+        scatters between seeds.
+        """
+        mean: Array = self.by_seed(budgets).mean(axis=0)
+        return mean
 
     def by_seed(self, budgets: ArrayLike) -> Array:
-        """The same for each training seed alone. Shape (seeds, budgets)."""
+        """Reward at each KL budget on the frontier of each training seed, prompts averaged. Shape (seeds, budgets)."""
         of_seeds = zip(self.kl.mean(axis=2), self.reward.mean(axis=2), strict=True)
         return np.array([reward_at_kl(kl, reward, budgets) for kl, reward in of_seeds])
 
     def by_prompt(self, budget: float) -> Array:
-        """Each prompt's reward under the mixture of policies that spends `budget` on average. Shape (prompts,)."""
-        kl, reward = self.kl.mean(axis=(0, 2)), self.reward.mean(axis=0)
-        order = np.argsort(kl, kind="stable")
-        kl, reward = kl[order], reward[order]
-        right = int(np.searchsorted(kl, budget))
-        left = max(right - 1, 0)
-        right = min(right, len(kl) - 1)
-        share = 0.0 if kl[right] == kl[left] else min((budget - kl[left]) / (kl[right] - kl[left]), 1.0)
-        mixed: Array = (1 - share) * reward[left] + share * reward[right]
-        return mixed
+        """Each prompt's reward under the mixture of policies that spends `budget` on average in each seed. Shape (prompts,)."""
+        mixed = [_mixture(kl.mean(axis=1), reward, budget) for kl, reward in zip(self.kl, self.reward, strict=True)]
+        mean: Array = np.mean(mixed, axis=0)
+        return mean
 
     def area(self, max_kl: float) -> float:
         """Mean reward over KL budgets uniform in [0, max_kl]: the normalised area under the frontier, in reward units."""
         return float(self.at(_area_grid(max_kl)).mean())
+
+
+def _mixture(kl: Array, reward: Array, budget: float) -> Array:
+    """One seed's reward per prompt at `budget`: `kl` has shape (policies,), `reward` (policies, prompts)."""
+    order = np.argsort(kl, kind="stable")
+    kl, reward = kl[order], reward[order]
+    right = int(np.searchsorted(kl, budget))
+    left = max(right - 1, 0)
+    right = min(right, len(kl) - 1)
+    share = 0.0 if kl[right] == kl[left] else min((budget - kl[left]) / (kl[right] - kl[left]), 1.0)
+    return np.asarray((1 - share) * reward[left] + share * reward[right])
 
 
 def _area_grid(max_kl: float) -> Array:
@@ -125,14 +135,19 @@ def _area_grid(max_kl: float) -> Array:
     return (np.arange(200) + 0.5) * max_kl / 200
 
 
+RESAMPLES = 4000
+P_FLOOR = 2 / (1 + RESAMPLES)
+"""The smallest p-value that so many replications can give."""
+
+
 def bootstrap(
-    frontiers: Mapping[str, Frontier], budgets: Sequence[float], *, max_kl: float, resamples: int = 4000, seed: int = 0
+    frontiers: Mapping[str, Frontier], budgets: Sequence[float], *, max_kl: float, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Array]:
     """Bootstrap replications of every frontier's reward at `budgets` and, last, of its area up to `max_kl`.
 
     Prompts are resampled once for all methods, so that differences of two methods' replications are paired; the training
-    seeds of each method are resampled on their own. With one seed the result is conditional on the trained policies; with two
-    it understates how much seeds matter.
+    seeds of each method are resampled on their own, and a replication is the mean of its seeds' frontiers. With one seed the
+    result is conditional on the trained policies; with two it understates how much seeds matter.
 
     Returns:
         Method → shape (resamples, budgets + 1).
@@ -151,8 +166,10 @@ def bootstrap(
     for name, frontier in frontiers.items():
         seeds = frontier.reward.shape[0]
         drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-        means = [np.einsum("spn,bn,bs->bp", values, counts, drawn, optimize=True) for values in (frontier.kl, frontier.reward)]
-        curves = np.array([reward_at_kl(kl, reward, grid) for kl, reward in zip(*means, strict=True)])
+        curves = np.zeros((resamples, len(grid)))
+        for of_seed, weight in zip(zip(frontier.kl, frontier.reward, strict=True), drawn.T, strict=True):
+            means = [counts @ values.T for values in of_seed]
+            curves += weight[:, None] * [reward_at_kl(kl, reward, grid) for kl, reward in zip(*means, strict=True)]
         found[name] = np.column_stack([curves[:, : len(budgets)], curves[:, len(budgets) :].mean(axis=1)])
     return found
 

@@ -188,36 +188,11 @@ def minimum_detectable_difference(
     Raises:
         ValueError: Fewer than three differences, or as `t_interval`.
     """
-    d = _at_least_three(differences)
-    return float(_z(level, power) * math.sqrt(d.var(ddof=1) / len(d) + seed_variance))
-
-
-def prompts_needed(differences: ArrayLike, *, level: float = 0.05, power: float = 0.8, seed_variance: float = 0.0) -> float:
-    """How many prompts find a mean as large as that of these paired differences: n = z²·s²/(mean² - z²·seed variance).
-
-    It takes the observed gap for the true one: an order of magnitude, not a promise. Arguments and errors as
-    `minimum_detectable_difference`.
-
-    Returns:
-        A whole number; infinity where no number of prompts is enough; NaN where the mean or the spread is 0.
-    """
-    d = _at_least_three(differences)
-    if np.ptp(d) == 0 or d.mean() == 0:
-        return float("nan")
-    z = _z(level, power)
-    left = float(d.mean() ** 2 - z**2 * seed_variance)
-    return math.inf if left <= 0 else float(math.ceil(z**2 * d.var(ddof=1) / left))
-
-
-def _z(level: float, power: float) -> float:
-    return float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
-
-
-def _at_least_three(differences: ArrayLike) -> NDArray[np.float64]:
     d = _finite(differences)
     if len(d) < 3:
         raise ValueError(f"differences: expected at least 3, got {len(d)}")
-    return d
+    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
+    return z * math.sqrt(float(d.var(ddof=1)) / len(d) + seed_variance)
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import pkgutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from suite.errors import UserError
 from suite.interfaces import RewardFunction
+from suite.registry import search_current_folder
 
 
 def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
@@ -17,7 +17,7 @@ def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
 
     Args:
         name: Folder of a `save_pretrained` model; or module:function, called as `function(prompts, completions)` with two lists
-            of texts, which returns one number each. The module is found as `python -m` would find it.
+            of texts, which returns one number each. The module may lie in the current folder.
         device: Of a model.
 
     Raises:
@@ -40,8 +40,7 @@ def is_function(name: str) -> bool:
 
 
 def _function(name: str) -> RewardFunction:
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    search_current_folder()
     try:
         function: Any = pkgutil.resolve_name(name)
     except Exception as error:  # an outside module may raise anything while it is imported

@@ -121,8 +121,6 @@ def resolve_reward(name: str) -> tuple[str, str]:
     """
     if not is_function(name):
         return resolve_model(name)
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     open_reward(name)
     module = name.partition(":")[0]
     beside = Path(sys.modules[module].__file__ or "").parent.glob("*")  # what it may import without being a package

@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite.data.tasks.imdb_sentiment import MAX_PREFIX, MIN_PREFIX
 from suite.registry import load_method
-from suite.runs.study import Study, method_config
+from suite.runs.study import Study, method_config, rates_note
 
 UNSPECIFIED = "not specified"
 
@@ -39,11 +39,10 @@ def deviations(study: Study, grid: Mapping[str, Sequence[Mapping[str, Any]]], se
     name = Path(study.reference).name if Path(study.reference).exists() else study.reference
     judge = Path(study.gold_reward).name if Path(study.gold_reward).exists() else study.gold_reward
     own = [method for method in rates if method not in study.learning_rates]
-    choice = "equal-size search on validation prompts, PPO's at its target KL" + (
-        f"; not for {', '.join(own)}, which have their own default" if own else ""
+    choice = rates_note(study) or (
+        "equal-size search on validation prompts by the area under the hull; of a method steered to a target KL the largest rate "
+        "within 0.02 of the best" + (f"; not for {', '.join(own)}, which have their own default" if own else "")
     )
-    if len(own) == len(rates):
-        choice = "the paper's or the method's own default"
     ties = "identical completions and equal rewards dropped and counted"
     if study.labels == "bradley_terry":
         ties = "identical completions dropped and counted, equal rewards labelled by a coin"

@@ -49,7 +49,9 @@ class Study:
     reward_model: OptimConfig
     """Of the learned reward."""
     learning_rates: Mapping[str, float]
-    """Per method, as chosen on validation prompts by a search of equal size for all; any other keeps its Config's own."""
+    """Per method; any other keeps its Config's own."""
+    rates_from: str | None = None
+    """The model on which these rates were chosen, by an equal-size search on validation prompts; None: they were not."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per method, fields of its Config that the profile's size asks for."""
     reviews: str | None = None
@@ -78,6 +80,17 @@ class Study:
     """What the gold reward is, for tables and figures."""
     reward_maximum: float = 1.0
     """No completion has a larger gold reward; infinity if there is no limit."""
+
+
+def rates_note(study: Any) -> str:
+    """Where the learning rates come from, if not from a search on this very model; else nothing."""
+    names = ", ".join(f"{name} {rate:g}" for name, rate in study.learning_rates.items())
+    if study.rates_from is None:
+        return f"learning rates were not searched: {names or 'the methods’ own'}; methods that are not named keep their own"
+    here = getattr(study, "model", None) or study.reference
+    if here != study.rates_from:
+        return f"learning rates were searched on {Path(study.rates_from).name}, not on {Path(here).name}"
+    return ""
 
 
 def method_config(method: Any, name: str, setting: Mapping[str, Any], study: Any) -> dict[str, Any]:

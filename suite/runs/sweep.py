@@ -166,6 +166,17 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers_for(asked: int, device: str) -> int:
+    """Processes that share the machine: as many as asked for; of 0 one per core up to 8, and one on a GPU.
+
+    Raises:
+        UserError: Fewer than 0.
+    """
+    if asked < 0:
+        raise UserError(f"--workers {asked}: expected 0 (choose for me) or more")
+    return asked or (min(8, available_cores()) if device == "cpu" else 1)
+
+
 def usable_device(name: str) -> str:
     """The device of that name; of "auto" the GPU if there is one.
 
@@ -204,7 +215,7 @@ def quiet_libraries() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
-def print_plan(root: Path, targets: Sequence[RunSpec]) -> None:
+def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int) -> None:
     """Every run of a plan: stage, title, whether it is cached, resumes, is to run, or has changed code; and what it will take.
 
     The tokens (a trained one counts 3) and GiB of memory are estimates.
@@ -227,9 +238,10 @@ def print_plan(root: Path, targets: Sequence[RunSpec]) -> None:
     print(tabulate(rows, headers=headers, colalign=align, disable_numparse=True))
     counts = Counter(row[2] for row in rows)
     print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})")
-    problem = what_cannot_fit(todo, workers=1)
+    problem = what_cannot_fit(todo, workers=workers)
     print(
-        (f"does not fit here: {problem}" if problem else "every run fits into the memory that is free here") + "\n", flush=True
+        (f"does not fit here: {problem}" if problem else f"{workers} at a time fit into the memory that is free here") + "\n",
+        flush=True,
     )
 
 

@@ -33,6 +33,8 @@ class OptimConfig:
     """Passes over the examples."""
     warmup_steps: int = 150
     """Steps of linear warm-up from 0."""
+    warmup_share: float = 1.0
+    """Warm-up takes at most this share of the steps, so that little data are not spent on it."""
     max_grad_norm: float = 10.0
     """Gradients are clipped to this norm."""
     num_snapshots: int = 4
@@ -55,6 +57,11 @@ def snapshot_steps(total_steps: int, num_snapshots: int) -> list[int]:
 def total_steps(num_examples: int, config: OptimConfig) -> int:
     """Optimizer steps of a whole run; the last batch of an epoch may be short."""
     return config.num_epochs * -(-num_examples // config.batch_size)
+
+
+def warmup_of(steps: int, config: OptimConfig) -> int:
+    """Steps of linear warm-up in a run of so many; 1 is none."""
+    return max(1, min(config.warmup_steps, int(config.warmup_share * steps)))
 
 
 def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConfig, run: Run) -> Any:
@@ -90,7 +97,7 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
                 examples[i] for i in epoch_order(len(examples), run.seed, epoch)[at * config.batch_size :][: config.batch_size]
             ]
             for group in optimizer.param_groups:
-                group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
+                group["lr"] = config.lr * min(1.0, (step + 1) / warmup_of(steps, config))
             metrics = _accumulate_gradients(policy, batch, loss_fn, config)
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
             if not torch.isfinite(grad_norm) or not math.isfinite(metrics["loss"]):

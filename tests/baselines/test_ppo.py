@@ -172,6 +172,14 @@ def test_every_prompt_has_its_turn():
     assert prompts_of_step(prompts, 40, 0, 0)[1] == 4
 
 
+@pytest.mark.parametrize(("prompts", "samples"), [(10, 5), (10, 16), (24, 128), (7, 12), (3, 128), (64, 64)])
+def test_a_step_draws_exactly_its_samples(prompts, samples):
+    """16 samples of 10 prompts: 8 prompts, 2 each; 10 prompts once would be 10 samples only."""
+    chosen, each = prompts_of_step([Prompt(str(i), (1,), "") for i in range(prompts)], samples, 0, 3)
+    assert len(chosen) * each == samples
+    assert len({p.id for p in chosen}) == len(chosen)
+
+
 def test_with_normalised_rewards_their_unit_does_not_matter(tmp_path, reference):
     reward = TableReward.of(WORLD, REWARDS)
 

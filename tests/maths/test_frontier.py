@@ -87,6 +87,19 @@ def test_reward_at_matched_kl_by_hand(two):
     assert a.area(4.0) == pytest.approx((0.6 + 1.5 + 0.8) / 4, abs=1e-4)
 
 
+def test_the_frontier_of_two_seeds_is_the_mean_of_their_frontiers():
+    """Seed 0 has .9 at 2 nats, seed 1 the same .9 at 4 nats, from .5: at 2 nats .9 and .7, mean .8. Averaging their KL first
+    (3 nats) would say .5 + .4·2/3 = .767."""
+    ones = np.ones(50)
+    both = Frontier(np.array([[0.5 * ones, 0.9 * ones]] * 2), np.array([[0 * ones, 2 * ones], [0 * ones, 4 * ones]]))
+    assert both.by_seed([2.0])[:, 0] == pytest.approx([0.9, 0.7])
+    assert both.at([2.0])[0] == pytest.approx(0.8)
+    assert both.by_prompt(2.0) == pytest.approx(0.8 * ones)
+    drawn = bootstrap({"A": both}, [2.0], max_kl=4.0, resamples=4000)["A"][:, 0]
+    assert set(drawn.round(6)) == {0.7, 0.8, 0.9}  # one seed twice, or both: prompts do not differ here
+    assert drawn.mean() == pytest.approx(0.8, abs=0.01)
+
+
 def test_the_bootstrap_pairs_prompts(two):
     """A - B at 2 nats is .03; prompts differ by .1, but alike for both: the paired interval is narrow, the single ones wide."""
     one_seed = {**two, "B": Frontier(two["B"].reward.mean(axis=0)[None], two["B"].kl[:1])}

@@ -140,3 +140,26 @@ def test_a_full_disk_is_an_oserror_even_where_torch_hides_it(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(tmp_path / "file", fill)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    precious = tmp_path / "data.parquet" / "part=1" / "rows.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    with pytest.raises(UserError, match=r"data\.parquet is a folder"):
+        write_atomically(tmp_path / "data.parquet", lambda path: path.write_text("ten verdicts"))
+    assert precious.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["data.parquet"]  # nothing half-written is left
+
+
+def test_a_folder_takes_the_place_of_a_folder(tmp_path):
+    def save(word):
+        def write(path):
+            path.mkdir()
+            (path / "weights").write_text(word)
+
+        return write
+
+    for word in ("old", "new"):
+        write_atomically(tmp_path / "model", save(word))
+    assert (tmp_path / "model" / "weights").read_text() == "new"

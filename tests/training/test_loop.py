@@ -8,7 +8,7 @@ from suite.interfaces import TrainingData
 from suite.maths.losses import dpo_loss, implicit_reward_metrics
 from suite.runs.run_store import RunSpec, open_run
 from suite.training.dpo import DPO, DPOConfig, pair_log_probs
-from suite.training.loop import NonFiniteLoss, OptimConfig, _accumulate_gradients, epoch_order, fit, snapshot_steps
+from suite.training.loop import NonFiniteLoss, OptimConfig, _accumulate_gradients, epoch_order, fit, snapshot_steps, warmup_of
 
 
 def spec(**config):
@@ -25,6 +25,13 @@ def train(root, policy, pairs, name, **optim):
         trained = DPO().train(TrainingData(pairs=pairs), policy, DPOConfig(beta=0.5, optim=OptimConfig(**settings)), run)
         run.finish()
         return run, trained
+
+
+def test_little_data_are_not_spent_on_warm_up():
+    assert warmup_of(1000, OptimConfig(warmup_steps=150)) == 150
+    assert warmup_of(1000, OptimConfig(warmup_steps=150, warmup_share=0.1)) == 100
+    assert warmup_of(4, OptimConfig(warmup_steps=150, warmup_share=0.1)) == 1
+    assert warmup_of(48, OptimConfig(warmup_steps=150)) == 48
 
 
 def test_micro_batches_change_memory_not_the_gradient(gpt2, prompts):
