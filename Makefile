@@ -3,10 +3,11 @@
 install:            ## everything a contributor needs
 	pip install ".[dev]"
 
-check:              ## what CI runs after installing: format, lint, types, tests
+check:              ## what CI runs after installing: format, lint, types, layers, tests
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports
 	pytest
 
 format:
@@ -29,12 +30,12 @@ learning-rates:     ## results/learning_rates
 	python experiments/search_learning_rates.py
 
 exact-world:        ## results/exact_world, a few minutes
-	python experiments/run_exact_world.py
+	python experiments/validation/run_exact_world.py
 
 figures:            ## every committed figure again, from its records
 	python experiments/make_figures.py
 
 assets:             ## suite/assets, about an hour and a half on 2 cores
-	python experiments/train_assets.py language-model
-	python experiments/train_assets.py prompts
-	python experiments/train_assets.py classifier
+	python experiments/assets/train_assets.py language-model
+	python experiments/assets/train_assets.py prompts
+	python experiments/assets/train_assets.py classifier

@@ -1,11 +1,9 @@
 """Best-of-N: sample N completions from the reference, keep the one that the reward scores highest."""
 
-from __future__ import annotations
-
 import json
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,7 +12,6 @@ from torch import Tensor
 
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import LogProbUnavailable, Policy, Promise, RewardFunction, Run, TrainingData
-from suite.maths.kl import best_of_n_kl_bound
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class BestOfNPolicy:
     """Sample N completions from `base`, keep the one `reward` scores highest (sec. 6 of Rafailov et al. 2023).
 
     Costs N samples and N reward calls per completion. Ties go to the first sample. It has no tractable log-probability: its
-    place on the KL axis is the bound log N - (N - 1)/N nats.
+    place on the KL axis is the bound log N - (N - 1)/N nats (`suite.maths.best_of_n.best_of_n_kl_bound`).
     """
 
     has_log_prob = False
@@ -41,19 +38,11 @@ class BestOfNPolicy:
         self.base, self.reward, self.n = base, reward, n
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        num_samples: int,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        seed: int,
-        on_batch: Callable[[int], Any] | None = None,
+        self, prompts: Sequence[Prompt], *, num_samples: int, on_batch: Callable[[int], Any] | None = None, **drawing: Any
     ) -> list[list[Completion]]:
-        drawn = self.base.sample(
-            prompts, num_samples=num_samples * self.n, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-            on_batch=on_batch and (lambda count: on_batch(count // self.n)),
-        )  # fmt: skip
+        """As `Policy.sample`; `drawing` is what the base is told besides."""
+        of_base = on_batch and (lambda count: on_batch(count // self.n))
+        drawn = self.base.sample(prompts, num_samples=num_samples * self.n, on_batch=of_base, **drawing)
         kept = []
         for completions in drawn:
             rewards = self.reward([c.prompt.text for c in completions], [c.text for c in completions])
@@ -61,34 +50,29 @@ class BestOfNPolicy:
             kept.append([completions[k * self.n + int(best)] for k, best in enumerate(groups)])
         return kept
 
-    def kl_upper_bound(self) -> float:
-        """Nats; a bound, not an estimate (`suite.maths.kl.best_of_n_kl_bound`)."""
-        return best_of_n_kl_bound(self.n)
-
     def log_prob(self, completions: Sequence[Completion]) -> Tensor:
-        raise LogProbUnavailable("Best-of-N has no tractable log-probability; use kl_upper_bound()")
+        raise LogProbUnavailable("Best-of-N has no tractable log-probability; use best_of_n_kl_bound(n)")
 
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
-        raise LogProbUnavailable("Best-of-N has no tractable next-token distribution; use kl_upper_bound()")
+        raise LogProbUnavailable("Best-of-N has no tractable next-token distribution; use best_of_n_kl_bound(n)")
 
     def copy(self) -> Self:
         return type(self)(self.base.copy(), self.reward, n=self.n)
 
     def save(self, directory: Path) -> None:
         """Write base and reward, each with its own `save`, and N."""
-        self.base.save(directory / "base")
-        self.reward.save(directory / "reward")  # type: ignore[attr-defined]
-        parts = {name: f"{type(part).__module__}:{type(part).__qualname__}" for name, part in self._parts().items()}
-        (directory / "best_of_n.json").write_text(json.dumps({"n": self.n, **parts}))
+        stored: dict[str, Any] = {"n": self.n}
+        for name in ("base", "reward"):
+            part = getattr(self, name)
+            part.save(directory / name)
+            stored[name] = f"{type(part).__module__}:{type(part).__qualname__}"
+        (directory / "best_of_n.json").write_text(json.dumps(stored))
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         stored = json.loads((directory / "best_of_n.json").read_text())
         base, reward = (pkgutil.resolve_name(stored[name]).load(directory / name) for name in ("base", "reward"))
         return cls(base, reward, n=stored["n"])
-
-    def _parts(self) -> dict[str, object]:
-        return {"base": self.base, "reward": self.reward}
 
 
 class BestOfN:
@@ -115,5 +99,4 @@ class BestOfNGT(BestOfN):
     needs: ClassVar[frozenset[str]] = frozenset({"gold_reward"})
 
     def train(self, data: TrainingData, reference: Policy, config: BestOfNConfig, run: Run) -> BestOfNPolicy:
-        assert data.gold_reward is not None, "the study fills in what `needs` names"
-        return BestOfNPolicy(reference, data.gold_reward, n=config.n)
+        return super().train(replace(data, reward=data.gold_reward), reference, config, run)

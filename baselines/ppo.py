@@ -1,21 +1,18 @@
 """PPO-RLHF: proximal policy optimization of a reward with a KL penalty to the reference."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from baselines.ppo_rollout import Rollout, RunningScale, draw_rollout, prompts_of_step, token_log_probs_and_values
-from suite.data.preference_data import Prompt
-from suite.interfaces import Policy, Promise, RewardFunction, Run, TrainingData
+from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.maths.kl import kl_terms
 from suite.maths.policy_gradient import clipped_value_loss, masked_mean, ppo_clip_loss
-from suite.training.loop import NonFiniteLoss, OptimConfig, autocast, snapshot_steps
+from suite.training.loop import NonFiniteLoss, autocast
+from suite.training.settings import OptimConfig, snapshot_steps
 
 
 class KLExplosion(Exception):
@@ -115,8 +112,67 @@ class PPO:
     promise: ClassVar[Promise] = "follows_optimum"
     evaluated_from_pool: ClassVar[bool] = False
 
-    def train(self, data: TrainingData, reference: Policy, config: PPOConfig, run: Run) -> Policy:
-        return optimise(data.prompts, data.reward, data.max_new_tokens, reference, config, run)
+    def train(self, data: TrainingData, reference: TrainablePolicy, config: PPOConfig, run: Run) -> Policy:
+        """PPO's loop.
+
+        Raises:
+            NonFiniteLoss: A loss or gradient is NaN or infinite; names the step.
+            KLExplosion: The mean sequence KL exceeds `max_kl`; names the step.
+        """
+        if data.reward is None or data.max_new_tokens is None:
+            raise ValueError("PPO needs prompts, a reward and max_new_tokens")
+        policy = reference.copy()
+        value_head = nn.Linear(policy.model.config.hidden_size, 1, device=policy.device)
+        nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
+        groups = [
+            {"params": list(policy.model.parameters()), "lr": config.optim.lr},
+            {"params": list(value_head.parameters()), "lr": config.value_lr},
+        ]
+        optimizer = torch.optim.Adam(groups, eps=1e-5)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        beta, weight, scale, step = config.beta, config.beta, RunningScale(), 0
+        if state := run.load_checkpoint():
+            policy.model.load_state_dict(state["model"])
+            value_head.load_state_dict(state["value_head"])
+            optimizer.load_state_dict(state["optimizer"])
+            (beta, weight), scale, step = state["beta"], RunningScale(*state["scale"]), state["step"]
+            policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored = state["tokens"]
+        kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
+        with run.progress(config.num_steps, "step", step) as bar:
+            while step < config.num_steps:
+                seed = 1_000_003 * run.seed + step
+                chosen, num_samples = prompts_of_step(data.prompts, config.samples_per_step, run.seed, step)
+                rollout = draw_rollout(
+                    policy, value_head, reference, data.reward, chosen, num_samples=num_samples,
+                    max_new_tokens=data.max_new_tokens, seed=seed, beta=weight, config=config, scale=scale,
+                )  # fmt: skip
+                policy.tokens_sampled += int(rollout.mask.sum())
+                policy.tokens_scored += 3 * sum(len(c.prompt.ids) + len(c.ids) for c in rollout.completions)  # π, π_ref, reward
+                kl = float(rollout.kl.mean())
+                if not kl <= config.max_kl:
+                    raise KLExplosion(
+                        f"step {step + 1}: mean KL {kl:.1f} nats per completion, more than max_kl = {config.max_kl:g}; raise "
+                        f"beta, lower the learning rate ({config.optim.lr:g}) or normalise rewards; the last checkpoint is kept"
+                    )
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["lr"] = peak * (1 - (1 - config.final_lr) * step / config.num_steps)
+                metrics = update(policy, value_head, optimizer, rollout, config, seed=seed, step=step)
+                step += 1
+                run.log(step, {**_describe(rollout, weight), **metrics, "lr": optimizer.param_groups[0]["lr"],
+                               "tokens": float(policy.tokens_trained), "tokens_sampled": float(policy.tokens_sampled),
+                               "tokens_scored": float(policy.tokens_scored)})  # fmt: skip
+                beta = next_beta(beta, kl, config)
+                weight = penalty(beta, kl, config)
+                bar.update(1)
+                if step in kept:
+                    run.snapshot(policy, step)
+                if run.checkpoint_due() and step < config.num_steps:
+                    run.save_checkpoint(step, {
+                        "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": [beta, weight],
+                        "optimizer": optimizer.state_dict(), "scale": scale.state(),
+                        "tokens": [policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored],
+                    })  # fmt: skip
+        return policy
 
 
 class PPOGT(PPO):
@@ -125,8 +181,8 @@ class PPOGT(PPO):
     name: ClassVar[str] = "PPO-GT"
     needs: ClassVar[frozenset[str]] = frozenset({"prompts", "gold_reward"})
 
-    def train(self, data: TrainingData, reference: Policy, config: PPOConfig, run: Run) -> Policy:
-        return optimise(data.prompts, data.gold_reward, data.max_new_tokens, reference, config, run)
+    def train(self, data: TrainingData, reference: TrainablePolicy, config: PPOConfig, run: Run) -> Policy:
+        return super().train(replace(data, reward=data.gold_reward), reference, config, run)
 
 
 class PPOGTTRL(PPOGT):
@@ -135,78 +191,6 @@ class PPOGTTRL(PPOGT):
     name: ClassVar[str] = "PPO-GT (TRL)"
     Config: ClassVar[type] = PPOTRLConfig
     promise: ClassVar[Promise] = "improves_reward"
-
-
-def optimise(
-    prompts: Sequence[Prompt],
-    reward: RewardFunction | None,
-    max_new_tokens: int | None,
-    reference: Any,
-    config: PPOConfig,
-    run: Run,
-) -> Any:
-    """PPO's loop.
-
-    Raises:
-        NonFiniteLoss: A loss or gradient is NaN or infinite; names the step.
-        KLExplosion: The mean sequence KL exceeds `max_kl`; names the step.
-    """
-    if reward is None or max_new_tokens is None:
-        raise ValueError("PPO needs prompts, a reward and max_new_tokens")
-    policy = reference.copy()
-    policy.tokens_sampled = policy.tokens_scored = 0
-    value_head = nn.Linear(policy.model.config.hidden_size, 1, device=policy.device)
-    nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": list(policy.model.parameters()), "lr": config.optim.lr},
-            {"params": list(value_head.parameters()), "lr": config.value_lr},
-        ],
-        eps=1e-5,
-    )
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    beta, weight, scale, step = config.beta, config.beta, RunningScale(), 0
-    if state := run.load_checkpoint():
-        policy.model.load_state_dict(state["model"])
-        value_head.load_state_dict(state["value_head"])
-        optimizer.load_state_dict(state["optimizer"])
-        (beta, weight), scale, step = state["beta"], RunningScale(*state["scale"]), state["step"]
-        policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored = state["tokens"]
-    kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
-    with run.progress(config.num_steps, "step", step) as bar:
-        while step < config.num_steps:
-            chosen, num_samples = prompts_of_step(prompts, config.samples_per_step, run.seed, step)
-            rollout = draw_rollout(
-                policy, value_head, reference, reward, chosen, num_samples=num_samples, max_new_tokens=max_new_tokens,
-                seed=1_000_003 * run.seed + step, beta=weight, config=config, scale=scale,
-            )  # fmt: skip
-            policy.tokens_sampled += int(rollout.mask.sum())
-            policy.tokens_scored += 3 * sum(len(c.prompt.ids) + len(c.ids) for c in rollout.completions)  # π, π_ref, reward
-            kl = float(rollout.kl.mean())
-            if not kl <= config.max_kl:
-                raise KLExplosion(
-                    f"step {step + 1}: mean KL {kl:.1f} nats per completion, more than max_kl = {config.max_kl:g}; raise beta, "
-                    f"lower the learning rate ({config.optim.lr:g}) or normalise rewards; the last checkpoint is kept"
-                )
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * (1 - (1 - config.final_lr) * step / config.num_steps)
-            metrics = update(policy, value_head, optimizer, rollout, config, seed=1_000_003 * run.seed + step, step=step)
-            step += 1
-            run.log(step, {**_describe(rollout, weight), **metrics, "lr": optimizer.param_groups[0]["lr"],
-                           "tokens": float(policy.tokens_trained), "tokens_sampled": float(policy.tokens_sampled),
-                           "tokens_scored": float(policy.tokens_scored)})  # fmt: skip
-            beta = next_beta(beta, kl, config)
-            weight = penalty(beta, kl, config)
-            bar.update(1)
-            if step in kept:
-                run.snapshot(policy, step)
-            if run.checkpoint_due() and step < config.num_steps:
-                run.save_checkpoint(step, {
-                    "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": [beta, weight],
-                    "optimizer": optimizer.state_dict(), "scale": scale.state(),
-                    "tokens": [policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored],
-                })  # fmt: skip
-    return policy
 
 
 def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
@@ -232,18 +216,11 @@ def penalty(beta: float, kl: float, config: PPOConfig) -> float:
 
 
 def update(
-    policy: Any,
-    value_head: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
-    config: PPOConfig,
-    *,
-    seed: int,
-    step: int,
-) -> dict[str, float]:
+    policy: TrainablePolicy, value_head: nn.Module, optimizer: torch.optim.Optimizer, rollout: Rollout, config: PPOConfig,
+    *, seed: int, step: int,
+) -> dict[str, float]:  # fmt: skip
     """Passes over one rollout in minibatches; returns means of the metrics."""
     logged: list[dict[str, float]] = []
-    epochs = 0
     for epoch in range(config.epochs_per_step):
         order = torch.randperm(len(rollout.completions), generator=torch.Generator().manual_seed(seed * 1009 + epoch))
         for index in order.split(config.minibatch_size):
@@ -253,16 +230,16 @@ def update(
                     f"step {step + 1}: {row}; lower the learning rate ({config.optim.lr}); the last checkpoint is kept"
                 )
             logged.append(row)
-        epochs = epoch + 1
         if logged[-1]["approx_kl"] > config.max_approx_kl:
             break
     means = {name: sum(row[name] for row in logged) / len(logged) for name in logged[0]}
-    return {**means, "first_ratio": logged[0]["first_ratio"], "epochs": float(epochs)}
+    return {**means, "first_ratio": logged[0]["first_ratio"], "epochs": epoch + 1.0}
 
 
 def _minibatch_step(
-    policy: Any, value_head: nn.Module, optimizer: torch.optim.Optimizer, rollout: Rollout, index: Tensor, config: PPOConfig
-) -> dict[str, float]:
+    policy: TrainablePolicy, value_head: nn.Module, optimizer: torch.optim.Optimizer, rollout: Rollout, index: Tensor,
+    config: PPOConfig,
+) -> dict[str, float]:  # fmt: skip
     """One optimizer step; losses are means over the minibatch's tokens, whatever the micro-batch."""
     sums: dict[str, float] = {}
     total = rollout.mask[index].sum()

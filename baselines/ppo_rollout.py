@@ -1,7 +1,5 @@
 """PPO's data: completions of the current policy with their log-probs, values, shaped rewards and advantages."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from suite.data.preference_data import Completion, Prompt
-from suite.interfaces import RewardFunction
+from suite.interfaces import RewardFunction, TrainablePolicy
 from suite.maths.kl import sequence_kl
 from suite.maths.policy_gradient import gae, masked_whiten
 from suite.training.loop import autocast, epoch_order
@@ -19,29 +18,17 @@ from suite.training.loop import autocast, epoch_order
 
 @dataclass(frozen=True)
 class Rollout:
-    """What one PPO step learns from. Tensors over tokens have shape (completions, longest), no gradient, 0 outside `mask`.
+    """What one PPO step learns from. Tensors over tokens have shape (completions, longest), no gradient, 0 outside `mask`."""
 
-    Attributes:
-        completions: Drawn from the policy as it was.
-        mask: True on completion tokens.
-        logps: log π_old(y_t|x, y_<t), nats.
-        values: V_old before each token.
-        advantages: GAE, whitened over all tokens if asked for.
-        returns: GAE plus values, what the critic is to predict.
-        scores: Reward of each completion as the reward function gave it. Shape (completions,).
-        kl: log π(y|x) - log π_ref(y|x) of each completion, nats. Shape (completions,).
-        objective: Reward as normalised and penalised, less β·kl: what the step raises. Shape (completions,).
-    """
-
-    completions: list[Completion]
-    mask: Tensor
-    logps: Tensor
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
-    scores: Tensor
-    kl: Tensor
-    objective: Tensor
+    completions: list[Completion]  # drawn from the policy as it was
+    mask: Tensor  # True on completion tokens
+    logps: Tensor  # log π_old(y_t|x, y_<t), nats
+    values: Tensor  # V_old before each token
+    advantages: Tensor  # GAE, whitened over all tokens if asked for
+    returns: Tensor  # GAE plus values, what the critic is to predict
+    scores: Tensor  # reward of each completion as the reward function gave it. Shape (completions,)
+    kl: Tensor  # log π(y|x) - log π_ref(y|x) of each completion, nats. Shape (completions,)
+    objective: Tensor  # reward as normalised and penalised, less β·kl: what the step raises. Shape (completions,)
 
 
 class RunningScale:
@@ -79,7 +66,7 @@ def prompts_of_step(prompts: Sequence[Prompt], samples: int, seed: int, step: in
 
 
 def token_log_probs_and_values(
-    policy: Any, value_head: nn.Module, completions: Sequence[Completion]
+    policy: TrainablePolicy, value_head: nn.Module, completions: Sequence[Completion]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log π(y_t|x, y_<t) [nats], V before each token, and the mask, each (completions, longest), float32, with gradient."""
     logps, states, mask = policy.completion_states(completions)
@@ -107,19 +94,10 @@ def shaped_rewards(logps: Tensor, reference_logps: Tensor, mask: Tensor, scores:
 
 @torch.no_grad()
 def draw_rollout(
-    policy: Any,
-    value_head: nn.Module,
-    reference: Any,
-    reward: RewardFunction,
-    prompts: Sequence[Prompt],
-    *,
-    num_samples: int,
-    max_new_tokens: int,
-    seed: int,
-    beta: float,
-    config: Any,
+    policy: TrainablePolicy, value_head: nn.Module, reference: TrainablePolicy, reward: RewardFunction,
+    prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, seed: int, beta: float, config: Any,
     scale: RunningScale,
-) -> Rollout:
+) -> Rollout:  # fmt: skip
     """Sample, score, shape rewards and estimate advantages. `config` is a `PPOConfig`; `scale` is updated."""
     drawn = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed)
     completions = [c for some in drawn for c in some]
@@ -127,10 +105,13 @@ def draw_rollout(
     scores = torch.tensor(np.asarray(given), dtype=torch.float64).to(policy.device)
     parts = []
     with autocast(policy.device, config.optim.precision):
-        for batch in _batches(completions, config.optim.micro_batch_size):
+        for at in range(0, len(completions), config.optim.micro_batch_size):
+            batch = completions[at : at + config.optim.micro_batch_size]
             of_reference, _ = reference.completion_token_log_probs(batch)
             parts.append((*token_log_probs_and_values(policy, value_head, batch), of_reference))
-    logps, values, mask, reference_logps = (_stack(column) for column in zip(*parts, strict=True))
+    logps, values, mask, reference_logps = (
+        pad_sequence([row for rows in column for row in rows], batch_first=True) for column in zip(*parts, strict=True)
+    )
     kl = sequence_kl(logps, reference_logps, mask, estimator="k1")
     shaped = _logits(scores) if config.logit_rewards else scores
     scale.update(shaped)
@@ -148,13 +129,3 @@ def _logits(scores: Tensor) -> Tensor:
     if not ((scores > 0) & (scores < 1)).all():
         raise ValueError(f"logit_rewards: expected rewards in (0, 1), got {float(scores.min()):g} to {float(scores.max()):g}")
     return 0.5 * torch.logit(scores)
-
-
-def _batches(completions: Sequence[Completion], size: int) -> list[Sequence[Completion]]:
-    return [completions[at : at + size] for at in range(0, len(completions), size)]
-
-
-def _stack(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate (rows, time) tensors of different widths, padded on the right with zeros."""
-    width = max(part.shape[1] for part in parts)
-    return torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])

@@ -1,10 +1,8 @@
 """Zero-shot and few-shot prompting: the model before any fine-tuning, asked well (sec. 6 of Rafailov et al. 2023)."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 
 from suite.data.preference_data import Completion, PreferencePair, Prompt
-from suite.interfaces import LogProbUnavailable, Policy, Promise, Run, TrainingData
+from suite.interfaces import LogProbUnavailable, Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
 
 FILE = "prompting.json"
@@ -38,28 +36,13 @@ class PromptedPolicy:
     has_log_prob = False
     has_next_token_log_probs = False
 
-    def __init__(self, base: Any, examples: Sequence[Sequence[int]], stop: Sequence[str]) -> None:
+    def __init__(self, base: TrainablePolicy, examples: Sequence[Sequence[int]], stop: Sequence[str]) -> None:
         self.base, self.examples, self.stop = base, tuple(map(tuple, examples)), tuple(stop)
 
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        num_samples: int,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        seed: int,
-        on_batch: Callable[[int], Any] | None = None,
-    ) -> list[list[Completion]]:
+    def sample(self, prompts: Sequence[Prompt], *, max_new_tokens: int, **drawing: Any) -> list[list[Completion]]:
+        """As `Policy.sample`; `drawing` is what the base is told besides."""
         longer = [Prompt(p.id, (*self._before(len(p.ids) + max_new_tokens), *p.ids), p.text) for p in prompts]
-        drawn = self.base.sample(
-            longer,
-            num_samples=num_samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            on_batch=on_batch,
-        )
+        drawn = self.base.sample(longer, max_new_tokens=max_new_tokens, **drawing)
         return [[self._cut(prompt, c) for c in some] for prompt, some in zip(prompts, drawn, strict=True)]
 
     def _before(self, needed: int) -> tuple[int, ...]:
@@ -76,7 +59,7 @@ class PromptedPolicy:
         """The completion of `prompt` up to the first stop, as if EOS stood there."""
         ends = [at for at in (completion.text.find(text) for text in self.stop) if at >= 0]
         if not ends:
-            return Completion(prompt, completion.ids, completion.text, completion.truncated, completion.sampler_log_prob)
+            return replace(completion, prompt=prompt)
         text = completion.text[: min(ends)]
         count = next(k for k in range(len(completion.ids) + 1) if len(self.base.decode(completion.ids[:k])) >= len(text))
         return Completion(prompt, (*completion.ids[:count], self.base.tokenizer.eos_token_id), text, truncated=False)
@@ -116,7 +99,7 @@ class ZeroShot:
     evaluated_from_pool: ClassVar[bool] = False
     trained: ClassVar[bool] = False
 
-    def train(self, data: TrainingData, reference: Policy, config: PromptingConfig, run: Run) -> Policy:
+    def train(self, data: TrainingData, reference: TrainablePolicy, config: PromptingConfig, run: Run) -> Policy:
         examples = chosen_examples(data.pairs, reference, config.shots, run.seed)
         policy = PromptedPolicy(reference, examples, config.stop)
         run.snapshot(policy, 0)
@@ -137,7 +120,9 @@ class FewShot(ZeroShot):
     Config: ClassVar[type] = FewShotConfig
 
 
-def chosen_examples(pairs: Sequence[PreferencePair], reference: Any, shots: int, seed: int) -> list[tuple[int, ...]]:
+def chosen_examples(
+    pairs: Sequence[PreferencePair], reference: TrainablePolicy, shots: int, seed: int
+) -> list[tuple[int, ...]]:
     """Tokens of `shots` prompts with their chosen answers; a seeded choice from the shorter half.
 
     A blank line stands between them, or what ends a turn of a chat model.
@@ -151,11 +136,8 @@ def chosen_examples(pairs: Sequence[PreferencePair], reference: Any, shots: int,
         raise ValueError(f"shots: {shots} examples were asked for, {len(whole)} pairs have a whole chosen answer")
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).tolist()
     blank = tuple(reference.tokenizer("\n\n", add_special_tokens=False)["input_ids"])
-    examples = []
-    for completion in (whole[index] for index in order[:shots]):
-        if getattr(reference.tokenizer, "chat_template", None):  # EOS ends a turn there
-            examples.append((*completion.prompt.ids, *completion.ids))
-        else:
-            gap = () if completion.prompt.text.startswith("\n") else blank
-            examples.append((*completion.prompt.ids, *completion.ids[:-1], *gap))
-    return examples
+    chosen = [whole[index] for index in order[:shots]]
+    if getattr(reference.tokenizer, "chat_template", None):  # EOS ends a turn there
+        return [(*c.prompt.ids, *c.ids) for c in chosen]
+    gaps = [() if c.prompt.text.startswith("\n") else blank for c in chosen]
+    return [(*c.prompt.ids, *c.ids[:-1], *gap) for c, gap in zip(chosen, gaps, strict=True)]

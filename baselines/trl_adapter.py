@@ -4,8 +4,6 @@ TRL reads text and tokenises it again, which would move the boundary between pro
 that the length limit cut. So it is given texts whose words are the token ids, and a tokenizer that reads them.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import warnings
@@ -14,10 +12,11 @@ from typing import Any
 
 import torch
 
+from suite.common.errors import UserError
 from suite.data.preference_data import Completion, PreferencePair
-from suite.errors import UserError
-from suite.interfaces import Run
-from suite.training.loop import NonFiniteLoss, OptimConfig, epoch_order, snapshot_steps, warmup_of
+from suite.interfaces import Run, TrainablePolicy
+from suite.training.loop import NonFiniteLoss, epoch_order
+from suite.training.settings import OptimConfig, snapshot_steps, warmup_of
 
 END, CUT, UNKNOWN = "<eos>", "<cut>", "<unknown>"
 """Words for EOS and for "the length limit ended this": the latter is taken out again with the EOS that TRL puts behind it."""
@@ -26,11 +25,7 @@ RENAMED = {"learning_rate": "lr", "epoch": "", "step_time": "", "num_tokens": ""
 
 
 def import_trl() -> Any:
-    """The installed TRL.
-
-    Raises:
-        UserError: None is installed.
-    """
+    """The installed TRL. Raises UserError if there is none."""
     try:
         import trl
     except ImportError as error:
@@ -44,7 +39,7 @@ def in_our_order(pairs: Sequence[PreferencePair], optim: OptimConfig, seed: int)
     return [pairs[i] for epoch in range(optim.num_epochs) for i in epoch_order(len(pairs), seed, epoch)]
 
 
-def id_tokenizer(policy: Any) -> Any:
+def id_tokenizer(policy: TrainablePolicy) -> Any:
     """A tokenizer whose words are the decimal numbers of `policy`'s token ids: "17 4 <eos>" are the tokens 17, 4 and EOS."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -68,12 +63,18 @@ def answer(completion: Completion, eos: int) -> str:
     return f" {words(completion.ids, eos)}" + (f" {CUT}" if completion.truncated else "")
 
 
-def dataset_of(rows: list[dict[str, Any]]) -> Any:
-    """Rows as a `datasets.Dataset`, without progress bars."""
+def new_trainer(
+    kind: str, policy: TrainablePolicy, rows: list[dict[str, Any]], settings: dict[str, Any], ours: tuple[Any, Any], **more: Any
+) -> Any:
+    """TRL's trainer of a kind ("DPO") on `rows`, with TRL's settings and `ours`, optimizer and warm-up."""
     import datasets
 
+    trl = import_trl()
     datasets.disable_progress_bars()
-    return datasets.Dataset.from_list(rows)
+    return getattr(trl, f"{kind}Trainer")(
+        policy.model, args=getattr(trl, f"{kind}Config")(**settings), train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=id_tokenizer(policy), optimizers=ours, **more,
+    )  # fmt: skip
 
 
 def without_cut(ids: Any, cut: int) -> Any:
@@ -81,12 +82,7 @@ def without_cut(ids: Any, cut: int) -> Any:
     return ids[: ids.index(cut)] if isinstance(ids, list) and cut in ids else ids
 
 
-def reference_model(reference: Any) -> Any:
-    """A frozen copy of π_ref for trainers that take one."""
-    return reference.copy().model.eval().requires_grad_(False)
-
-
-def optimizers(policy: Any, optim: OptimConfig, steps: int, kind: Any = torch.optim.RMSprop) -> tuple[Any, Any]:
+def optimizers(policy: TrainablePolicy, optim: OptimConfig, steps: int, kind: Any = torch.optim.RMSprop) -> tuple[Any, Any]:
     """Our optimizer and warm-up, which are not among TRL's settings."""
     optimizer = kind([p for p in policy.model.parameters() if p.requires_grad], lr=optim.lr)
     warm = warmup_of(steps, optim)
@@ -98,7 +94,7 @@ def micro_batch(optim: OptimConfig, batch: int) -> int:
     return next(size for size in range(min(optim.micro_batch_size, batch), 0, -1) if batch % size == 0)
 
 
-def trainer_arguments(policy: Any, optim: OptimConfig, run: Run, *, batch: int, steps: int) -> dict[str, Any]:
+def trainer_arguments(policy: TrainablePolicy, optim: OptimConfig, run: Run, *, batch: int, steps: int) -> dict[str, Any]:
     """What every TRL trainer is told: our batches, no files, no reports, no second GPU."""
     micro = micro_batch(optim, batch)
     return {
@@ -126,14 +122,9 @@ def positions_from_mask(model: Any) -> None:
 
 
 def train_and_follow(
-    trainer: Any,
-    policy: Any,
-    reference: Any,
-    optim: OptimConfig,
-    run: Run,
-    steps: int,
+    trainer: Any, policy: TrainablePolicy, reference: TrainablePolicy, optim: OptimConfig, run: Run, steps: int,
     tokens: Callable[[int], dict[str, float]],
-) -> Any:
+) -> TrainablePolicy:  # fmt: skip
     """Run a trainer with our log, snapshots and progress bar; the trained weights come back in a plain policy."""
     from transformers import PrinterCallback, TrainerCallback
 
@@ -164,9 +155,8 @@ def train_and_follow(
         trainer.train()
     trained = reference.copy()
     trained.model.load_state_dict(policy.model.state_dict())
-    counts = tokens(steps)
-    trained.tokens_trained = int(counts["tokens"])
-    for name in ("tokens_sampled", "tokens_scored"):
-        setattr(trained, name, int(counts.get(name, 0)))
+    counts = {name: int(count) for name, count in tokens(steps).items()}
+    trained.tokens_trained = counts["tokens"]
+    trained.tokens_sampled, trained.tokens_scored = counts.get("tokens_sampled", 0), counts.get("tokens_scored", 0)
     shutil.rmtree(run.directory / "trl", ignore_errors=True)
     return trained

@@ -1,14 +1,17 @@
 """Unlikelihood: the DPO paper's unbounded baseline, and the bounded per-token form of Welleck et al."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from suite.interfaces import Policy, Promise, Run, TrainingData
+from torch import Tensor
+
+from suite.data.preference_data import PreferencePair
+from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.maths.losses import implicit_reward_metrics, unlikelihood_loss, welleck_unlikelihood_loss
-from suite.training.dpo import pair_log_probs
-from suite.training.loop import OptimConfig, fit
+from suite.methods.dpo import pair_log_probs
+from suite.training.loop import fit
+from suite.training.settings import OptimConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Unlikelihood:
     evaluated_from_pool: ClassVar[bool] = False
 
     def train(self, data: TrainingData, reference: Policy, config: UnlikelihoodConfig, run: Run) -> Policy:
-        def loss_fn(policy, pairs):
+        def loss_fn(policy: TrainablePolicy, pairs: Sequence[PreferencePair]) -> tuple[Tensor, dict[str, Tensor]]:
             logps = pair_log_probs(policy, pairs)
             return unlikelihood_loss(*logps[:2], alpha=config.alpha), implicit_reward_metrics(*logps)
 
@@ -46,10 +49,10 @@ class WelleckUnlikelihood(Unlikelihood):
     name: ClassVar[str] = "Unlikelihood (Welleck)"
 
     def train(self, data: TrainingData, reference: Policy, config: UnlikelihoodConfig, run: Run) -> Policy:
-        def loss_fn(policy, pairs):
+        def loss_fn(policy: TrainablePolicy, pairs: Sequence[PreferencePair]) -> tuple[Tensor, dict[str, Tensor]]:
             tokens, mask = policy.completion_token_log_probs([p.chosen for p in pairs] + [p.rejected for p in pairs])
-            chosen = tokens[: len(pairs)].sum(-1)
-            losses = welleck_unlikelihood_loss(chosen, tokens[len(pairs) :], mask[len(pairs) :], alpha=config.alpha)
-            return losses, {"logps/chosen": chosen.detach(), "logps/rejected": tokens[len(pairs) :].detach().sum(-1)}
+            chosen, rejected = tokens[: len(pairs)].sum(-1), tokens[len(pairs) :]
+            losses = welleck_unlikelihood_loss(chosen, rejected, mask[len(pairs) :], alpha=config.alpha)
+            return losses, {"logps/chosen": chosen.detach(), "logps/rejected": rejected.detach().sum(-1)}
 
         return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)

@@ -6,50 +6,38 @@ Examples:
   python experiments/make_figures.py --results my/results   of your own runs
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from suite.errors import UserError, one_line_errors
-from suite.figures import best_of_n, exact_world, judge_simulation, results, temperature, win_rates
-
-RESULTS = Path(__file__).parent.parent / "results"
+from suite.cli.options import run_script
+from suite.common.errors import UserError
+from suite.report.folder import OF_ONE_TABLE, redraw
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the redrawing."""
 
-    results: Path = RESULTS
+    results: Path = Path("results")
     """Folder of results folders."""
     out: Path | None = None
     """Where the figures go; default: beside their records."""
 
 
-@one_line_errors
-def main() -> int:
-    arguments = tyro.cli(Arguments, description=__doc__)
-    drawers = {
-        "comparisons.csv": results.draw_all, "kl_estimators.csv": exact_world.draw_all,
-        "temperature.csv": temperature.draw_all, "judges.csv": judge_simulation.draw_all,
-        "win_rates.csv": win_rates.draw_all, "best_of_n.csv": best_of_n.draw_all,
-    }  # fmt: skip
-    folders = sorted(path for path in arguments.results.glob("*") if path.is_dir())
-    found = [(folder, draw) for folder in folders for table, draw in drawers.items() if (folder / table).exists()]
-    for folder in set(folders) - {folder for folder, _ in found}:
-        if any(folder.glob("*.png")):
+def main(args: Arguments) -> int:
+    folders = sorted(path for path in args.results.glob("*") if path.is_dir())
+    found = [folder for folder in folders if any((folder / name).exists() for name in ("study.json", *OF_ONE_TABLE))]
+    for folder in set(folders) - set(found):
+        if any(folder.glob("*.svg")):
             print(f"{folder}: skipped, its records are of an older version; run its experiment again", file=sys.stderr)
     if not found:
-        raise UserError(f"--results {arguments.results}: no results folder there; run an experiment first, see README.md")
-    for folder, draw in found:
-        for path in draw(folder, arguments.out / folder.name if arguments.out else None):
+        raise UserError(f"--results {args.results}: no results folder there; run an experiment first, see README.md")
+    for folder in found:
+        for path in redraw(folder, args.out / folder.name if args.out else None):
             print(path)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, Arguments, __doc__)

@@ -9,8 +9,6 @@ Examples:
   python experiments/reproduce_paper.py --profile paper --dry-run             every plan
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time
@@ -18,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from tabulate import tabulate
 
-from suite.errors import UserError, one_line_errors
-from suite.files import check_writable
+from suite.cli.options import RESULTS, run_script
+from suite.common.errors import UserError
+from suite.common.files import check_writable
 from suite.judges.judging import LEARNED, OWN_JUDGE
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "results"
 
 
 @dataclass(frozen=True)
@@ -71,18 +68,15 @@ class Arguments:
 class Job:
     """One experiment."""
 
-    shows: str
-    """Figure or table of the paper."""
+    shows: str  # figure or table of the paper
     script: str
     options: tuple[str, ...]
     folder: str
-    has_plan: bool = True
-    """Knows --runs and --dry-run."""
+    needs: tuple[str, ...] = ()  # options of this script without which profile local has no data for it
+    has_plan: bool = True  # knows --runs and --dry-run
 
 
-@one_line_errors
-def main() -> int:
-    arguments = tyro.cli(Arguments, description=__doc__)
+def main(arguments: Arguments) -> int:
     out = arguments.out or RESULTS / f"paper_{arguments.profile}"
     if not arguments.dry_run:
         check_writable(out)
@@ -128,15 +122,17 @@ def jobs(arguments: Arguments, out: Path) -> tuple[list[Job], list[tuple[str, st
     second = ("--judge", LEARNED) if own else ("--judge", arguments.judge, "--template", "summarization_s")
     beside_ppo = (*texts["tldr"], "--methods", "dpo,ppo", "--temperatures", "0,0.25,1", "--opponent", "ppo@0")
     samples = ("--samples", str(arguments.samples))
+    dialogues, posts = ("--hh",), ("--tldr-pairs",)
     found = [
         Job("Fig. 2 left", "run_imdb_frontier.py", (*films, *machine, *grid), "imdb_frontier"),
         Job("after Fig. 2 right", "run_temperature.py", (*films, *machine), "temperature"),
         Job("after Fig. 4", "run_best_of_n.py", (*films, *machine, "--task", "imdb_sentiment"), "best_of_n_imdb"),
-        Job("Fig. 2 right, Table 3", "run_tldr_temperature.py", (*judge, *texts["tldr"], *samples), "tldr_temperature"),
-        Job("Fig. 3", "run_hh_dialogue.py", (*judge, *texts["hh"]), "hh_dialogue"),
-        Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["hh"]), "best_of_n"),
-        Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["tldr"], "--task", "tldr_summarization"), "best_of_n_tldr"),
-        Job("Table 1", "run_cnn_dm_transfer.py", (*judge, *texts["tldr"], *texts["news"]), "cnn_dm_transfer"),
+        Job("Fig. 2 right, Table 3", "run_tldr_temperature.py", (*judge, *texts["tldr"], *samples), "tldr_temperature", posts),
+        Job("Fig. 3", "run_hh_dialogue.py", (*judge, *texts["hh"]), "hh_dialogue", dialogues),
+        Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["hh"]), "best_of_n", dialogues),
+        Job("Fig. 4", "run_best_of_n.py", (*judge, *texts["tldr"], "--task", "tldr_summarization"), "best_of_n_tldr", posts),
+        Job("Table 1", "run_cnn_dm_transfer.py", (*judge, *texts["tldr"], *texts["news"]), "cnn_dm_transfer",
+            (*posts, "--news")),
         Job("for Table 2", "run_tldr_temperature.py", (*judge, *beside_ppo), "tldr_against_ppo"),
         Job("for Table 2", "run_tldr_temperature.py", (*asked, *second, *beside_ppo), "tldr_against_ppo_second"),
         Job("Table 2 without people", "run_judge_agreement.py",
@@ -145,17 +141,14 @@ def jobs(arguments: Arguments, out: Path) -> tuple[list[Job], list[tuple[str, st
     ]  # fmt: skip
     if profile != "local":
         return found, []
-    needs = {"hh": arguments.hh, "tldr": arguments.tldr_pairs, "cnn": arguments.news and arguments.tldr_pairs}
-    reasons = {"hh": "no --hh", "tldr": "no --tldr-pairs", "cnn": "no --tldr-pairs and --news"}
-    asks = {"run_hh_dialogue.py": "hh", "run_tldr_temperature.py": "tldr", "run_cnn_dm_transfer.py": "cnn"}
+    data = {"--hh": arguments.hh, "--tldr-pairs": arguments.tldr_pairs, "--news": arguments.news}
 
-    def lacks(job: Job) -> str | None:
+    def lacks(job: Job) -> str:
         if "Table 2" in job.shows:
             return "profile local trains no PPO, which it compares with"
-        what = {"best_of_n": "hh", "best_of_n_tldr": "tldr"}.get(job.folder, asks.get(job.script))
-        return reasons[what] if what and not needs[what] else None
+        return "" if all(data[option] for option in job.needs) else f"no {' and '.join(job.needs)}"
 
-    left_out = [(job.shows, job.script, reason) for job in found if (reason := lacks(job))]
+    left_out = [(job.shows, job.script, lacks(job)) for job in found if lacks(job)]
     return [job for job in found if not lacks(job)], left_out
 
 
@@ -164,4 +157,4 @@ def _given(option: str, value: object) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, Arguments, __doc__)

@@ -10,32 +10,17 @@ Examples:
   python experiments/run_hh_dialogue.py --profile paper --judge openai:gpt-4o --max-cost 20   Pythia-2.8B; GPU and network
 """
 
-from __future__ import annotations
-
-import sys
 from dataclasses import dataclass
-from typing import Any
 
-import tyro
-from answers import Common, chosen_methods, conduct, over_temperatures, over_training, parse_numbers
-from text_profiles import study_of
-
-from suite.errors import one_line_errors
-
-METHODS: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {"few_shot": {}, "dpo": {"beta": 0.1}, "ppo": {}, "best_of_n": {"n": 4}},
-    "local": {"zero_shot": {}, "dpo": {"beta": 0.1}, "best_of_n": {"n": 4}},
-    "paper": {"few_shot": {}, "dpo": {"beta": 0.1}, "ppo": {"target_kl": 6.0}, "best_of_n": {"n": 128}},
-}
-PAPER = """
-Pythia-2.8B, GPT-4 as judge, one-turn test prompts, against the chosen replies: DPO is the only method that improves on the
-chosen replies, and is similar to Best of 128; read off Fig. 3, no numbers are printed. Four training seeds of a DPO run on
-Pythia-1B had 0.426, 0.410, 0.414 and 0.438 (the authors, in review).
-"""
+from suite.cli.options import parse_numbers, run_script
+from suite.cli.win_rates import TextOptions, run_win_rates
+from suite.evaluation.win_rate_evaluator import WinRateEvaluator
+from suite.report.page import said_in
+from suite.study.profiles import METHODS, chosen_grid
 
 
 @dataclass(frozen=True)
-class Arguments(Common):
+class Arguments(TextOptions):
     """Command line of the dialogue experiment."""
 
     methods: str = ""
@@ -46,22 +31,15 @@ class Arguments(Common):
     """Of the curve over training."""
 
 
-@one_line_errors
-def main() -> int:
-    arguments = tyro.cli(Arguments, description=__doc__)
-    from suite.runs.answer_study import AnswerRuns
-
-    temperatures = parse_numbers(arguments.temperatures, "--temperatures")
-    during = parse_numbers(arguments.training_temperatures, "--training-temperatures")
-    study = study_of("hh_dialogue", arguments)
-    make = AnswerRuns(study)
-    prompts = make.test_prompts()
-    policies = [make.reference, *chosen_methods(METHODS[study.profile], arguments.methods, make, arguments.seed)]
-    measured = over_temperatures(make, policies, temperatures, prompts)
-    for policy in (p for p in policies if p.method == "DPO"):
-        measured += [point for t in during for point in over_training(make, policy, t, prompts)]
-    return conduct(arguments, study, make, measured, script="hh_dialogue", title="Win rate in dialogue", paper=PAPER)
+def main(args: Arguments) -> int:
+    at = parse_numbers(args.temperatures, "--temperatures")
+    during = parse_numbers(args.training_temperatures, "--training-temperatures")
+    study = args.study("hh_dialogue")
+    grid = chosen_grid(METHODS["hh_dialogue"][study.profile], args.methods)
+    evaluator = WinRateEvaluator(tuple(at), tuple(during))
+    said = said_in("paper")["hh_dialogue"]
+    return run_win_rates(args, study, grid, evaluator, name="hh_dialogue", title="Win rate in dialogue", **said)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, Arguments, __doc__)

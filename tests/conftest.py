@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from suite.check.exact_world import word_tokenizer
 from suite.data.preference_data import Completion, PreferencePair, Prompt
-from suite.data.tasks.exact_world import word_tokenizer
 from suite.policies.causal_lm import CausalLMPolicy
 
 EOS = 0

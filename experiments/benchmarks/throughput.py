@@ -8,36 +8,32 @@ examples:
   python experiments/benchmarks/throughput.py --threads 1 --pairs 512
 """
 
-from __future__ import annotations
-
-import platform
-import shlex
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import torch
-import tyro
-from tabulate import tabulate
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from baselines.trl_methods import TRLDPO, TRLDPOConfig
+from suite.analysis.records import write_text
+from suite.cli.options import RESULTS, made_here, run_script
+from suite.common.machine import available_cores, bfloat16_is_native, quiet_libraries
 from suite.data.preference_data import PreferencePair
-from suite.data.tasks.imdb_sentiment import prompts_from_model
-from suite.errors import one_line_errors
-from suite.files import write_atomically
+from suite.engine.store import RunSpec, open_run
 from suite.interfaces import TrainingData
-from suite.policies.causal_lm import CausalLMPolicy, bfloat16_is_native
-from suite.runs.run_store import RunSpec, open_run
-from suite.runs.study import ASSETS
-from suite.runs.sweep import available_cores, quiet_libraries
-from suite.training.dpo import DPO, DPOConfig
-from suite.training.loop import OptimConfig
+from suite.methods.dpo import DPO, DPOConfig
+from suite.policies.causal_lm import CausalLMPolicy
+from suite.report.page import page, table
+from suite.study.profiles import ASSETS
+from suite.study.study import Precision
+from suite.tasks.imdb_sentiment import prompts_from_model
+from suite.training.settings import OptimConfig
 
-NEW_TOKENS = 32
+MODEL, NEW_TOKENS = ASSETS / "imdb-gpt2", 32
 
 
 @dataclass(frozen=True)
@@ -52,60 +48,57 @@ class Arguments:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the training passes, ours and TRL's; auto: bf16 where the hardware has it."""
     threads: int = available_cores()
-    out: Path = Path(__file__).parents[2] / "results" / "benchmarks"
+    out: Path = RESULTS / "benchmarks"
     """Folder for `throughput.md`."""
 
 
-@one_line_errors
-def main() -> int:
-    arguments = tyro.cli(Arguments, description=__doc__)
-    torch.set_num_threads(arguments.threads)
+def main(args: Arguments) -> int:
+    torch.set_num_threads(args.threads)
     quiet_libraries()
-    fast = bfloat16_is_native() if arguments.precision == "auto" else arguments.precision == "bfloat16"
-    precision = "bfloat16" if fast else "float32"
-    policy = CausalLMPolicy.load(ASSETS / "imdb-gpt2")
+    fast = bfloat16_is_native() if args.precision == "auto" else args.precision == "bfloat16"
+    precision: Precision = "bfloat16" if fast else "float32"
+    policy = CausalLMPolicy.load(MODEL)
     prompts = prompts_from_model(policy, "train", 64, seed=0)
-    rows = []
-    generate = time_generate(policy, prompts, arguments)
+    samples = args.completions // len(prompts)
+    rows: list[tuple[str, str, float, str, float]] = []
+    generate = time_generate(policy, prompts, samples)
     for dtype in (torch.float32, torch.bfloat16) if fast else (torch.float32,):
         policy.sampler_dtype = dtype
-        ours = time_sampler(policy, prompts, arguments)
-        rows.append((f"sampling, {dtype}", "tokens/s", ours, "generate, float32", generate, ours / generate))
-    pairs = make_pairs(policy, prompts, arguments.pairs)
-    peer = time_trl(pairs, arguments, precision)
-    ours = time_loop(policy, pairs, arguments, precision)
-    rows.append((f"DPO, {precision}", "pairs/s", ours, "TRL DPOTrainer alone", peer, ours / peer))
-    adapted = time_loop(policy, pairs, arguments, precision, TRLDPO(), TRLDPOConfig)
-    rows.append((f"DPO, {precision}", "pairs/s", ours, "trl_dpo, with its reference", adapted, ours / adapted))
-    machine = f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
-    table = tabulate(rows, headers=["what", "unit", "ours", "peer", "peer's", "ratio"], tablefmt="github", floatfmt=".1f")
-    command = shlex.join(["python", "experiments/benchmarks/throughput.py", *sys.argv[1:]])
-    page = f"# Throughput\n\n`{command}`  \n{date.today()}, {machine}, {NEW_TOKENS} new tokens\n\n{table}\n"
-    write_atomically(arguments.out / "throughput.md", lambda path: path.write_text(page))
-    print(page)
+        rows.append((f"sampling, {dtype}", "tokens/s", time_sampler(policy, prompts, samples), "generate, float32", generate))
+    pairs = make_pairs(policy, prompts, args.pairs)
+    peer = time_trl(pairs, args.batch_size, precision)
+    optim = OptimConfig(batch_size=args.batch_size, micro_batch_size=args.batch_size, num_snapshots=1, precision=precision)
+    ours = time_method(DPO(), DPOConfig(optim=optim), policy, pairs)
+    adapted = time_method(TRLDPO(), TRLDPOConfig(optim=optim), policy, pairs)
+    peers = {"TRL DPOTrainer alone": peer, "trl_dpo, with its reference": adapted}
+    rows += [(f"DPO, {precision}", "pairs/s", ours, name, rate) for name, rate in peers.items()]
+    found = pd.DataFrame(rows, columns=["what", "unit", "ours", "peer", "peer's"])
+    shown = table(found.assign(ratio=found["ours"] / found["peer's"]), disable_numparse=False, floatfmt=".1f")
+    machine = made_here(f"{args.threads} threads", f"torch {torch.__version__}", f"{NEW_TOKENS} new tokens")
+    text = page("Throughput", [("", machine), ("", shown)])
+    write_text(args.out / "throughput.md", text)
+    print(text)
     return 0
 
 
-def time_sampler(policy: CausalLMPolicy, prompts, arguments: Arguments) -> float:
-    samples = arguments.completions // len(prompts)
+def time_sampler(policy: CausalLMPolicy, prompts, samples: int) -> float:
     policy.sample(prompts, num_samples=1, max_new_tokens=4, seed=0)
     began = time.perf_counter()
     drawn = policy.sample(prompts, num_samples=samples, max_new_tokens=NEW_TOKENS, seed=0)
     return sum(len(c.ids) for some in drawn for c in some) / (time.perf_counter() - began)
 
 
-def time_generate(policy: CausalLMPolicy, prompts, arguments: Arguments) -> float:
+def time_generate(policy: CausalLMPolicy, prompts, samples: int) -> float:
     """Batches of 256 as ours, left-padded, fp32, plain sampling."""
-    rows = [p.ids for p in prompts for _ in range(arguments.completions // len(prompts))]
+    rows = [p.ids for p in prompts for _ in range(samples)]
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(r)) + list(r) for r in rows])
     mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
     tokens, began = 0, time.perf_counter()
-    for at in range(0, len(rows), 256):
+    for some, real in zip(ids.split(256), mask.split(256), strict=True):
         out = policy.model.generate(
-            input_ids=ids[at : at + 256], attention_mask=mask[at : at + 256], do_sample=True, top_k=0,
-            max_new_tokens=NEW_TOKENS, pad_token_id=0,
-        )  # fmt: skip
+            input_ids=some, attention_mask=real, do_sample=True, top_k=0, max_new_tokens=NEW_TOKENS, pad_token_id=0
+        )
         completions = out[:, width:]
         tokens += int((completions != 0).sum()) + int((completions == 0).any(dim=1).sum())
     return tokens / (time.perf_counter() - began)
@@ -116,55 +109,51 @@ def make_pairs(policy: CausalLMPolicy, prompts, count: int) -> list[PreferencePa
     drawn = policy.sample(prompts, num_samples=2 * -(-count // len(prompts)), max_new_tokens=NEW_TOKENS, seed=1)
     sides = [c for some in drawn for c in some]
     logps = policy.log_prob(sides).tolist()
-    pairs = [PreferencePair(sides[i], sides[i + 1], 1.0, 0.0, logps[i], logps[i + 1]) for i in range(0, len(sides), 2)]
-    return pairs[:count]
+    return [PreferencePair(sides[i], sides[i + 1], 1.0, 0.0, logps[i], logps[i + 1]) for i in range(0, 2 * count, 2)]
 
 
-def time_loop(
-    policy: CausalLMPolicy, pairs: list[PreferencePair], arguments: Arguments, precision: Any, method: Any = None,
-    config: Any = DPOConfig,
-) -> float:  # fmt: skip
-    """A whole run of `method` (default: our DPO); `trl_dpo`, the same trainer as a method here, also runs the reference."""
-    optim = OptimConfig(
-        batch_size=arguments.batch_size, micro_batch_size=arguments.batch_size, num_snapshots=1, precision=precision
-    )
+def time_method(method: Any, config: Any, policy: CausalLMPolicy, pairs: list[PreferencePair]) -> float:
+    """A whole run; `trl_dpo`, the same trainer as a method here, also runs the reference."""
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder), RunSpec("train", {"seed": 0})) as run:
         began = time.perf_counter()
-        (method or DPO()).train(TrainingData(pairs=pairs), policy, config(optim=optim), run)
+        method.train(TrainingData(pairs=pairs), policy, config, run)
         return len(pairs) / (time.perf_counter() - began)
 
 
-def time_trl(pairs: list[PreferencePair], arguments: Arguments, precision: str) -> float:
+class Clock(TrainerCallback):
+    """When the first step began and the last one ended."""
+
+    first = last = 0.0
+
+    def on_step_begin(self, *_, **__):
+        self.first = self.first or time.perf_counter()
+
+    def on_step_end(self, *_, **__):
+        self.last = time.perf_counter()
+
+
+def time_trl(pairs: list[PreferencePair], batch_size: int, precision: str) -> float:
     """Optimizer steps only: reference log-probs are computed before the clock starts."""
-    import datasets
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import DPOConfig as TrlConfig
+    from datasets import Dataset
+    from trl import DPOConfig as PeerConfig
     from trl import DPOTrainer
 
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_, **__):
-            self.first = getattr(self, "first", time.perf_counter())
-
-        def on_step_end(self, *_, **__):
-            self.last = time.perf_counter()
-
-    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "imdb-gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
     tokenizer.pad_token = tokenizer.eos_token
     rows = [{"prompt": p.chosen.prompt.text, "chosen": p.chosen.text, "rejected": p.rejected.text} for p in pairs]
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        config = TrlConfig(
-            output_dir=folder, per_device_train_batch_size=arguments.batch_size, num_train_epochs=1, use_cpu=True,
+        config = PeerConfig(
+            output_dir=folder, per_device_train_batch_size=batch_size, num_train_epochs=1, use_cpu=True,
             precompute_ref_log_probs=True, report_to="none", save_strategy="no", logging_steps=10**6, disable_tqdm=True,
             max_length=64, gradient_checkpointing=False, bf16=precision == "bfloat16",
         )  # fmt: skip
-        trainer = DPOTrainer(
-            AutoModelForCausalLM.from_pretrained(ASSETS / "imdb-gpt2", dtype=torch.float32), args=config,
-            train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer, callbacks=[clock],
-        )  # fmt: skip
-        trainer.train()
+        DPOTrainer(
+            AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32), args=config, processing_class=tokenizer,
+            train_dataset=Dataset.from_list(rows), callbacks=[clock],
+        ).train()  # fmt: skip
     return len(pairs) / (clock.last - clock.first)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, Arguments, __doc__)

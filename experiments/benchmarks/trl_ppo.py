@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, set_seed
-from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
+from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer  # type: ignore[attr-defined]  # of 0.11.4
 
 EOS = "<|endoftext|>"
 TEXTS_PER_BATCH = 128

@@ -1,50 +1,41 @@
 """What is wrong with a preference data set, before anything is trained on it: findings with counts, rows and advice."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from suite.data.preference_tables import TextPair
+from suite.data.readers import TextPair
 from suite.maths.statistics import Interval, clustered_share_interval
 
-Level = Literal["error", "warning", "note"]
+Level = Literal["error", "warning"]
+"""An error spoils training or evaluation, a warning may."""
 FEW_PROMPTS = 5
 """With fewer, nothing can be held out."""
+Check = tuple[Level, str, str, Iterable[bool]]
+"""Level, what and advice of a finding, and which of the pairs it concerns."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble.
-
-    Attributes:
-        level: An error spoils training or evaluation, a warning may, a note is worth knowing.
-        what: In words.
-        advice: What to do.
-        rows: "split:row" of every row concerned; None if it is about the data set as a whole.
-    """
+    """One kind of trouble, in words, and what to do."""
 
     level: Level
     what: str
     advice: str
-    rows: tuple[str, ...] | None
+    rows: tuple[str, ...] | None  # every row concerned, as split:row; None if it is about the data set as a whole
 
 
 @dataclass(frozen=True)
 class Report:
     """What `examine` found, and the numbers of the data set."""
 
-    rows: dict[str, int]
-    """Split → rows."""
+    rows: dict[str, int]  # split → rows
     findings: list[Finding]
-    tokens: dict[str, float]
-    """Median and largest number of tokens of prompts and completions."""
-    chosen_longer: Interval | None
-    """Share of pairs whose chosen completion has more tokens, ties ½; 95 % over prompts."""
+    tokens: dict[str, float]  # median and largest number of tokens of prompts and completions
+    chosen_longer: Interval | None  # share of pairs whose chosen completion has more tokens, ties ½; 95 % over prompts
 
     @property
     def ok(self) -> bool:
@@ -70,106 +61,97 @@ def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_prompt_tokens: int
     """Every check on every row.
 
     Args:
-        pairs: See `suite.data.text_parts.text_pairs`.
+        pairs: See `suite.tasks.splits.text_pairs`.
         tokenizer: Of the model to be trained.
         max_prompt_tokens: Longer prompts are left out.
         max_new_tokens: Longer answers, EOS included, are cut.
     """
     usable = [pair for pair in pairs if not pair.fault]
-    ids = _Tokens(usable, tokenizer)
-    findings = [
-        *_faults(pairs), *_texts(usable), *_prompts(usable), *_duplicates(usable), *_leaks(usable), *_scores(usable),
-        *_tokens(usable, ids, max_prompt_tokens, max_new_tokens), *_eos(usable, tokenizer.eos_token),
-    ]  # fmt: skip
-    longer = None
-    if usable:
-        difference = np.array(ids.chosen) - np.array(ids.rejected)
-        share = np.where(difference == 0, 0.5, difference > 0)
-        longer = clustered_share_interval(share, [pair.prompt for pair in usable])
-        if longer.low > 0.5 or longer.high < 0.5:
-            side = "longer" if longer.mean > 0.5 else "shorter"
-            what = (
-                f"length bias: the chosen completion is the {side} one in {max(longer.mean, 1 - longer.mean):.0%} of pairs "
-                f"({difference.mean():+.1f} tokens on average)"
-            )
-            findings.append(Finding("warning", what, "report win rates controlled for length, or balance the pairs", None))
-    sizes = {"prompt": ids.prompt, "chosen": ids.chosen, "rejected": ids.rejected}
-    tokens = {f"{k} {name}": float(f(v)) for k, v in sizes.items() if v for name, f in (("median", np.median), ("max", np.max))}
-    found = sorted((f for f in findings if f.rows != ()), key=lambda finding: get_args(Level).index(finding.level))
-    return Report(dict(Counter(pair.split for pair in pairs)), found, tokens, longer)
-
-
-class _Tokens:
-    """Token counts of each part, and whether prompt and completion merge at their boundary."""
-
-    def __init__(self, pairs: Sequence[TextPair], tokenizer: Any) -> None:
-        def encode(texts: list[str]) -> list[list[int]]:
-            return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-
-        prompts = encode([pair.prompt for pair in pairs])
-        self.prompt = [len(ids) for ids in prompts]
-        self.merged = [False] * len(pairs)
-        self.chosen: list[int] = []
-        self.rejected: list[int] = []
-        for side, counts in (("chosen", self.chosen), ("rejected", self.rejected)):
-            wholes = encode([pair.prompt + getattr(pair, side) for pair in pairs])
-            for k, (prompt, whole) in enumerate(zip(prompts, wholes, strict=True)):
-                counts.append(max(0, len(whole) - len(prompt)))
-                self.merged[k] |= whole[: len(prompt)] != prompt
-
-
-def _where(pairs: Sequence[TextPair], bad: Callable[[TextPair], bool]) -> tuple[str, ...]:
-    return tuple(name(pair) for pair in pairs if bad(pair))
-
-
-def name(pair: TextPair) -> str:
-    """split:row."""
-    return f"{pair.split}:{pair.row}"
-
-
-def _faults(pairs: Sequence[TextPair]) -> list[Finding]:
-    by_fault: dict[str, list[str]] = defaultdict(list)
+    sizes, merged = _token_counts(usable, tokenizer)
+    longest = np.maximum(sizes["chosen"], sizes["rejected"])
+    rows: dict[tuple[Level, str, str], list[str]] = defaultdict(list)
     for pair in pairs:
         if pair.fault:
-            by_fault[pair.fault].append(name(pair))
-    return [Finding("error", fault, "mend or drop these rows", tuple(rows)) for fault, rows in by_fault.items()]
+            rows["error", pair.fault, "mend or drop these rows"].append(f"{pair.split}:{pair.row}")
+    checks: list[Check] = [
+        *_text_checks(usable), *_repetition_checks(usable),
+        ("warning", "prompt and completion merge into one token where they meet",
+         "trainers that tokenise the joined text score a part of the prompt: end the prompt, or begin the completion, at a "
+         "blank or a special token; this suite joins token ids and is not concerned", merged),
+        ("warning", f"the prompt has more than {max_prompt_tokens} tokens: left out",
+         "raise --max-prompt-tokens, or shorten it", sizes["prompt"] > max_prompt_tokens),
+        ("warning", f"an answer with its EOS has more than {max_new_tokens} tokens: cut, and its end is not learned",
+         "raise --max-new-tokens, or drop long answers", longest >= max_new_tokens),
+        *_eos_checks(usable, tokenizer.eos_token),
+    ]  # fmt: skip
+    for level, what, advice, concerned in checks:
+        rows[level, what, advice] += [f"{p.split}:{p.row}" for p, is_bad in zip(usable, concerned, strict=True) if is_bad]
+    findings = [Finding(*kind, tuple(names)) for kind, names in rows.items() if names]
+    longer = None
+    if usable:
+        difference = sizes["chosen"] - sizes["rejected"]
+        longer = clustered_share_interval(np.where(difference == 0, 0.5, difference > 0), [pair.prompt for pair in usable])
+        findings += _of_all(usable, tokenizer.eos_token, longer, difference.mean())
+    findings.sort(key=lambda finding: get_args(Level).index(finding.level))
+    tokens = {
+        f"{part} {name}": float(f(size))
+        for part, size in sizes.items() if usable
+        for name, f in (("median", np.median), ("max", np.max))
+    }  # fmt: skip
+    return Report(dict(Counter(pair.split for pair in pairs)), findings, tokens, longer)
 
 
-def _texts(pairs: Sequence[TextPair]) -> list[Finding]:
+def _token_counts(pairs: Sequence[TextPair], tokenizer: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Part of a pair → its number of tokens in each pair, and whether prompt and completion merge where they meet."""
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+    prompts = encode([pair.prompt for pair in pairs])
+    sizes, merged = {"prompt": np.array([len(ids) for ids in prompts], dtype=int)}, np.zeros(len(pairs), dtype=bool)
+    for side in ("chosen", "rejected"):
+        wholes = encode([pair.prompt + getattr(pair, side) for pair in pairs])
+        sizes[side] = np.maximum(0, np.array([len(ids) for ids in wholes], dtype=int) - sizes["prompt"])
+        merged |= np.array([whole[: len(prompt)] != prompt for prompt, whole in zip(prompts, wholes, strict=True)], dtype=bool)
+    return sizes, merged
+
+
+def _text_checks(pairs: Sequence[TextPair]) -> list[Check]:
+    """What is wrong with a row by itself."""
     return [
-        Finding(
-            "error", "chosen and rejected are identical", "drop them: they teach nothing",
-            _where(pairs, lambda p: p.chosen == p.rejected),
-        ),
-        Finding(
-            "error", "an empty completion", "drop them, or mend the split between prompt and completion",
-            _where(pairs, lambda p: not p.chosen.strip() or not p.rejected.strip()),
-        ),
-        Finding(
-            "warning", "an empty prompt", "expected if the data are whole texts; else chosen and rejected share no beginning",
-            _where(pairs, lambda p: not p.prompt.strip()),
-        ),
+        ("error", "chosen and rejected are identical", "drop them: they teach nothing",
+         [p.chosen == p.rejected for p in pairs]),
+        ("error", "an empty completion", "drop them, or mend the split between prompt and completion",
+         [not p.chosen.strip() or not p.rejected.strip() for p in pairs]),
+        ("warning", "an empty prompt", "expected if the data are whole texts; else chosen and rejected share no beginning",
+         [not p.prompt.strip() for p in pairs]),
+        ("warning", "both completions repeat the prompt", "give what follows it only, or it is trained on as an answer",
+         [bool(p.prompt.strip()) and p.chosen.startswith(p.prompt) and p.rejected.startswith(p.prompt) for p in pairs]),
+        ("warning", "a tie: both scores are equal", "drop them: the label is arbitrary",
+         [p.scores is not None and p.scores[0] == p.scores[1] for p in pairs]),
+        ("error", "the rejected completion has the higher score", "the label contradicts the scores: mend or drop",
+         [p.scores is not None and p.scores[0] < p.scores[1] for p in pairs]),
     ]  # fmt: skip
 
 
-def _prompts(pairs: Sequence[TextPair]) -> list[Finding]:
-    """Whether prompts can be told apart, and answers from them."""
-    different, continued = {pair.prompt for pair in pairs}, _continued(pairs)
-    found = [
-        Finding(
-            "warning", "both completions repeat the prompt", "give what follows it only, or it is trained on as an answer",
-            _where(pairs, lambda p: bool(p.prompt.strip()) and all(t.startswith(p.prompt) for t in (p.chosen, p.rejected))),
-        ),
-        Finding(
-            "warning", "the prompt, found as what two texts share, begins with another row's whole prompt",
-            "several pairs of one prompt, with the first words of the answers in it? Then one prompt is in training and test: "
-            "give a column prompt", _where(pairs, lambda p: p.guessed and p.prompt in continued),
-        ),
+def _repetition_checks(pairs: Sequence[TextPair]) -> list[Check]:
+    """What is wrong with a row beside other rows."""
+    keys = [(pair.split, pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
+    first = {key: number for number, key in reversed(list(enumerate(keys)))}
+    turned = [first.get((split, prompt, rejected, chosen), len(keys)) for split, prompt, chosen, rejected in keys]
+    splits_with = Counter(prompt for prompt, _ in {(pair.prompt, pair.split) for pair in pairs})
+    continued = _continued(pairs)
+    return [
+        ("warning", "the prompt, found as what two texts share, begins with another row's whole prompt",
+         "several pairs of one prompt, with the first words of the answers in it? Then one prompt is in training and test: "
+         "give a column prompt", [p.guessed and p.prompt in continued for p in pairs]),
+        ("warning", "the same pair again in its split", "drop the copies, or they count twice",
+         [first[key] < number for number, key in enumerate(keys)]),
+        ("error", "the same two completions preferred both ways in one split", "decide, or drop both",
+         [turned[number] < number and p.chosen != p.rejected for number, p in enumerate(pairs)]),
+        ("error", "a prompt that another split has too", "drop it from one of them: test prompts must be new",
+         [bool(p.prompt.strip()) and p.split != "train" and splits_with[p.prompt] > 1 for p in pairs]),
     ]  # fmt: skip
-    if len(pairs) >= FEW_PROMPTS * 4 and len(different) < FEW_PROMPTS:
-        what = f"only {len(different)} different prompts among {len(pairs):,} pairs: none can be held out"
-        found.append(Finding("error", what, "mend the split between prompt and completion, or collect more prompts", None))
-    return found
 
 
 def _continued(pairs: Sequence[TextPair]) -> set[str]:
@@ -184,87 +166,39 @@ def _continued(pairs: Sequence[TextPair]) -> set[str]:
     return found
 
 
-def _duplicates(pairs: Sequence[TextPair]) -> list[Finding]:
-    first: dict[tuple[str, ...], str] = {}
-    again, turned = [], []
-    for pair in pairs:
-        key = (pair.split, pair.prompt, pair.chosen, pair.rejected)
-        if pair.chosen != pair.rejected and (pair.split, pair.prompt, pair.rejected, pair.chosen) in first:
-            turned.append(name(pair))
-        if key in first:
-            again.append(name(pair))
-        first.setdefault(key, name(pair))
-    return [
-        Finding("warning", "the same pair again in its split", "drop the copies, or they count twice", tuple(again)),
-        Finding("error", "the same two completions preferred both ways in one split", "decide, or drop both", tuple(turned)),
-    ]
+def _ends(pairs: Sequence[TextPair], eos: str) -> list[list[bool]]:
+    return [[text.rstrip().endswith(eos) for text in (pair.chosen, pair.rejected)] for pair in pairs]
 
 
-def _leaks(pairs: Sequence[TextPair]) -> list[Finding]:
-    splits: dict[str, set[str]] = defaultdict(set)
-    for pair in pairs:
-        if pair.prompt.strip():
-            splits[pair.prompt].add(pair.split)
-    leaked = _where(pairs, lambda p: p.split != "train" and len(splits.get(p.prompt, ())) > 1)
-    return [
-        Finding("error", "a prompt that another split has too", "drop it from one of them: test prompts must be new", leaked)
-    ]
-
-
-def _scores(pairs: Sequence[TextPair]) -> list[Finding]:
-    scored = [pair for pair in pairs if pair.scores is not None]
-    return [
-        Finding(
-            "warning", "a tie: both scores are equal", "drop them: the label is arbitrary",
-            _where(scored, lambda p: p.scores is not None and p.scores[0] == p.scores[1]),
-        ),
-        Finding(
-            "error", "the rejected completion has the higher score", "the label contradicts the scores: mend or drop",
-            _where(scored, lambda p: p.scores is not None and p.scores[0] < p.scores[1]),
-        ),
-    ]  # fmt: skip
-
-
-def _tokens(pairs: Sequence[TextPair], ids: _Tokens, max_prompt_tokens: int, max_new_tokens: int) -> list[Finding]:
-    names = [name(pair) for pair in pairs]
-
-    def rows(bad: Sequence[bool]) -> tuple[str, ...]:
-        return tuple(n for n, b in zip(names, bad, strict=True) if b)
-
-    return [
-        Finding(
-            "warning", "prompt and completion merge into one token where they meet",
-            "trainers that tokenise the joined text score a part of the prompt: end the prompt, or begin the completion, at a "
-            "blank or a special token; this suite joins token ids and is not concerned", rows(ids.merged),
-        ),
-        Finding(
-            "warning", f"the prompt has more than {max_prompt_tokens} tokens: left out",
-            "raise --max-prompt-tokens, or shorten it", rows([p > max_prompt_tokens for p in ids.prompt]),
-        ),
-        Finding(
-            "warning", f"an answer with its EOS has more than {max_new_tokens} tokens: cut, and its end is not learned",
-            "raise --max-new-tokens, or drop long answers",
-            rows([max(c, r) >= max_new_tokens for c, r in zip(ids.chosen, ids.rejected, strict=True)]),
-        ),
-    ]  # fmt: skip
-
-
-def _eos(pairs: Sequence[TextPair], eos: str | None) -> list[Finding]:
+def _eos_checks(pairs: Sequence[TextPair], eos: str | None) -> list[Check]:
     """EOS written as text: trainers append one themselves."""
     if not eos:
         return []
+    ends = _ends(pairs, eos)
+    some = any(map(any, ends))
+    return [
+        ("error", f"EOS {eos!r} in the middle of a completion", "cut there: what follows is never generated",
+         [any(eos in text.rstrip().removesuffix(eos) for text in (pair.chosen, pair.rejected)) for pair in pairs]),
+        ("error", f"some completions end with {eos!r} as text and these do not", "end all of them or none with it",
+         [some and not all(both) for both in ends]),
+    ]  # fmt: skip
 
-    def ends(pair: TextPair) -> list[bool]:
-        return [text.rstrip().endswith(eos) for text in (pair.chosen, pair.rejected)]
 
-    with_end = [pair for pair in pairs if any(ends(pair))]
-    inside = _where(pairs, lambda p: any(eos in text.rstrip().removesuffix(eos) for text in (p.chosen, p.rejected)))
-    advice = "cut there: what follows is never generated"
-    findings = [Finding("error", f"EOS {eos!r} in the middle of a completion", advice, inside)]
-    if with_end and all(all(ends(pair)) for pair in pairs):
+def _of_all(pairs: Sequence[TextPair], eos: str | None, longer: Interval, difference: float) -> list[Finding]:
+    """What is wrong with the data set as a whole; `difference`: tokens of chosen less rejected, on average."""
+    found, prompts = [], len({pair.prompt for pair in pairs})
+    if len(pairs) >= FEW_PROMPTS * 4 and prompts < FEW_PROMPTS:
+        what = f"only {prompts} different prompts among {len(pairs):,} pairs: none can be held out"
+        advice = "mend the split between prompt and completion, or collect more prompts"
+        found.append(Finding("error", what, advice, None))
+    if eos and all(map(all, _ends(pairs, eos))):
         advice = "fine if your trainer appends none, doubled if it does"
-        findings.append(Finding("warning", f"every completion ends with {eos!r} as text", advice, None))
-    elif with_end:
-        what, advice = f"some completions end with {eos!r} as text and these do not", "end all of them or none with it"
-        findings.append(Finding("error", what, advice, _where(pairs, lambda p: not all(ends(p)))))
-    return findings
+        found.append(Finding("warning", f"every completion ends with {eos!r} as text", advice, None))
+    if longer.low > 0.5 or longer.high < 0.5:
+        side = "longer" if longer.mean > 0.5 else "shorter"
+        what = (
+            f"length bias: the chosen completion is the {side} one in {max(longer.mean, 1 - longer.mean):.0%} of pairs "
+            f"({difference:+.1f} tokens on average)"
+        )
+        found.append(Finding("warning", what, "report win rates controlled for length, or balance the pairs", None))
+    return found

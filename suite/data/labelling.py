@@ -1,12 +1,12 @@
 """Completions with gold rewards → preference pairs and rankings."""
 
-from __future__ import annotations
-
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+
+from suite.data.parquet import pair_row
 
 Labels = Literal["hard", "bradley_terry"]
 
@@ -19,21 +19,17 @@ def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed
     Args:
         completions: Columns `prompt_id`, `sample`, `ids`, `text`, `truncated`, `reward`, `reference_logps`.
         labels: `hard`: the higher gold reward wins (the DPO paper). `bradley_terry`: a wins with probability
-            σ(scale·(r_a - r_b)), drawn from `seed`.
-        scale: Of the Bradley-Terry model, in 1 / reward units.
-        seed: Of the Bradley-Terry draws.
+            σ(scale·(r_a - r_b)), drawn from `seed`; the scale is in 1 / reward units.
 
     Returns:
-        The pairs (columns `prompt_id` and, for both sides, `ids`, `text`, `truncated`, `reward` as `chosen_…`, `rejected_…`,
-        `reference_…_logps`), and the counts `pairs`, `dropped_identical`, `dropped_tied`.
+        The pairs (`suite.data.parquet.pair_row`), and the counts `pairs`, `dropped_identical`, `dropped_tied`.
 
     Raises:
         ValueError: Unknown `labels`, or `scale` ≤ 0.
     """
     _check(labels, scale)
     rng = np.random.default_rng(seed)
-    counts = {"pairs": 0, "dropped_identical": 0, "dropped_tied": 0}
-    rows = []
+    counts, rows = {"pairs": 0, "dropped_identical": 0, "dropped_tied": 0}, []
     for prompt_id, group in completions.groupby("prompt_id", sort=False):
         for a, b in combinations(group.itertuples(index=False), 2):
             if list(a.ids) == list(b.ids):
@@ -44,7 +40,7 @@ def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed
                 a_wins = a.reward > b.reward
                 if labels == "bradley_terry":
                     a_wins = rng.random() < 1 / (1 + np.exp(-scale * (a.reward - b.reward)))
-                rows.append(_pair_row(prompt_id, *((a, b) if a_wins else (b, a))))
+                rows.append(pair_row(prompt_id, *((a, b) if a_wins else (b, a))))
     counts["pairs"] = len(rows)
     return pd.DataFrame(rows), counts
 
@@ -57,19 +53,12 @@ def label_rankings(
     Of identical completions one is kept; with hard labels, completions of equal reward are all dropped; rankings of fewer than
     two are dropped. All is counted.
 
-    Args:
-        completions: As in `label_pairs`.
-        labels: `hard`: by reward. `bradley_terry`: drawn from the Plackett-Luce model of scores scale·r, whose pairs are
-            Bradley-Terry.
-        scale: In 1 / reward units.
-        seed: Of the draws.
+    The arguments are those of `label_pairs`; with `bradley_terry` the order is drawn from the Plackett-Luce model of scores
+    scale·r, whose pairs are Bradley-Terry.
 
     Returns:
         One row per ranked completion (`prompt_id`, `rank` from 0, `ids`, `text`, `truncated`, `reward`, `reference_logps`), and
         the counts `rankings`, `ranked_identical`, `ranked_tied`, `rankings_too_short`.
-
-    Raises:
-        ValueError: As `label_pairs`.
     """
     _check(labels, scale)
     rng = np.random.default_rng([seed, 1])
@@ -100,12 +89,3 @@ def _check(labels: str, scale: float) -> None:
         raise ValueError(f"labels: expected 'hard' or 'bradley_terry', got {labels!r}")
     if not scale > 0:
         raise ValueError(f"scale: expected a number > 0, got {scale}")
-
-
-def _pair_row(prompt_id, chosen, rejected) -> dict:
-    row = {"prompt_id": prompt_id}
-    for side, completion in (("chosen", chosen), ("rejected", rejected)):
-        for name in ("ids", "text", "truncated", "reward"):
-            row[f"{side}_{name}"] = getattr(completion, name)
-        row[f"reference_{side}_logps"] = completion.reference_logps
-    return row

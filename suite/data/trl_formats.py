@@ -1,15 +1,13 @@
 """Preference pairs in the formats that TRL's trainers read, and back."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from suite.data.parquet import SIDES
 from suite.data.preference_data import Completion, PreferencePair, Prompt
 
 Form = Literal["preference", "unpaired", "prompts"]
-SIDES = ("chosen", "rejected")
 
 
 def to_trl(pairs: Sequence[PreferencePair], form: Form = "preference") -> list[dict[str, Any]]:
@@ -48,7 +46,7 @@ def from_trl(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> list[Preferen
     """Pairs of rows with `prompt`, `chosen`, `rejected`: exactly those that were exported, if the rows hold their tokens.
 
     Other rows are tokenised, prompt and completions apart, and every completion ends with EOS. Other formats than this one are
-    read by `suite.data.text_tasks` (task own_data).
+    read by the task own_data.
 
     Raises:
         ValueError: A row without one of the three; names it.

@@ -1,7 +1,5 @@
 """Do raters agree? Shares, Cohen's κ and win rates by rater, from tables of verdicts alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -28,10 +26,8 @@ class Agreement(NamedTuple):
 def opinions(verdicts: pd.DataFrame) -> pd.DataFrame:
     """One row per comparison that the rater decided: `prompt_id`, `nth` of the prompt, `choice` (1 policy, 0 opponent).
 
-    Of two orders the mean counts; ties, contradictory orders and verdicts that are not valid are left out.
-
-    Args:
-        verdicts: `prompt_id`, `winner`, and `comparison` where a prompt has several or each was asked in two orders.
+    Verdicts have `prompt_id`, `winner`, and `comparison` where a prompt has several or each was asked in two orders. Of two
+    orders the mean counts; ties, contradictory orders and verdicts that are not valid are left out.
     """
     table = verdicts.assign(value=verdicts["winner"].map(VALUES))
     if "comparison" not in table:
@@ -47,14 +43,8 @@ def opinions(verdicts: pd.DataFrame) -> pd.DataFrame:
 def agreement(a: ArrayLike, b: ArrayLike, prompts: Sequence[Any] | pd.Series, *, seed: int = 0) -> Agreement:
     """Share of equal choices and Cohen's κ = (p_o - p_e)/(1 - p_e), p_e from both raters' own rates (Cohen 1960).
 
-    Args:
-        a: One rater's choices, 0 or 1. Shape (n,).
-        b: The other's, same shape.
-        prompts: The prompt of each.
-        seed: Of the resampling.
-
-    Raises:
-        ValueError: Shapes differ, nothing there, or a choice that is neither 0 nor 1.
+    `a` and `b` are both raters' choices, 0 or 1, of shape (n,); intervals resample the `prompts` that they belong to. Raises
+    ValueError if the shapes differ, there is no choice, or one is neither 0 nor 1.
     """
     x, y = np.asarray(a), np.asarray(b)
     if x.shape != y.shape or x.ndim != 1 or not len(x) or not np.isin([x, y], [0, 1]).all():

@@ -1,7 +1,5 @@
 """Is a policy degenerating? Length, endings, repetition, diversity and plausibility of its completions. Pure functions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 
@@ -27,23 +25,16 @@ def distinct_n(ids: Sequence[Sequence[int]], n: int) -> float:
 
 def repetition(ids: Sequence[int], n: int = REPETITION_ORDER) -> float:
     """Share of a completion's n-grams that occurred in it before: 0 for none, near 1 for a loop. 0 if shorter than n."""
-    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    return 1 - distinct_n([ids], n) if len(ids) >= n else 0.0
 
 
 def generation_health(frame: pd.DataFrame) -> dict[str, float]:
-    """Health of a policy's completions.
-
-    Args:
-        frame: One row per completion: `ids`, `text`, `tokens`, `truncated`, `reference_logps` [nats].
+    """Health of a policy's completions, one row each: `ids`, `text`, `tokens`, `truncated`, `reference_logps` [nats].
 
     Returns:
         `tokens` (mean length, EOS included), `eos_rate`, `distinct_1`, `distinct_2`, `distinct_3` (over token ids),
         `repetition` (mean over completions, 3-grams), `identical` (share of completions whose text another one has),
-        `reference_perplexity` = exp(-Σ log π_ref / Σ tokens).
-
-    Raises:
-        ValueError: No completions.
+        `reference_perplexity` = exp(-Σ log π_ref / Σ tokens). Raises ValueError if there are no completions.
     """
     if frame.empty:
         raise ValueError("frame: no completions")
@@ -65,16 +56,14 @@ def alarms(health: Mapping[str, float], reference: Mapping[str, float]) -> list[
     half of it; perplexity under the reference below a fifth of its own (the policy says what is most likely, over and over)
     or above twenty times it (gibberish).
     """
-    found = []
-    if health["repetition"] > reference["repetition"] + MAX_REPETITION:
-        found.append(f"repeats itself ({health['repetition']:.0%} of 3-grams)")
-    if health["identical"] > reference["identical"] + MAX_IDENTICAL:
-        found.append(f"{health['identical']:.0%} identical completions")
-    if health["distinct_2"] < MIN_DISTINCT * reference["distinct_2"]:
-        found.append(f"distinct-2 {health['distinct_2']:.2f}")
-    if health["tokens"] < MIN_LENGTH * reference["tokens"]:
-        found.append(f"{health['tokens']:.0f} tokens")
-    ratio = health["reference_perplexity"] / reference["reference_perplexity"]
-    if not PERPLEXITY_RANGE[0] <= ratio <= PERPLEXITY_RANGE[1]:
-        found.append(f"perplexity {health['reference_perplexity']:.0f}")
-    return found
+    repeated, identical, tokens = health["repetition"], health["identical"], health["tokens"]
+    perplexity = health["reference_perplexity"]
+    ratio = perplexity / reference["reference_perplexity"]
+    wrong = {
+        f"repeats itself ({repeated:.0%} of 3-grams)": repeated > reference["repetition"] + MAX_REPETITION,
+        f"{identical:.0%} identical completions": identical > reference["identical"] + MAX_IDENTICAL,
+        f"distinct-2 {health['distinct_2']:.2f}": health["distinct_2"] < MIN_DISTINCT * reference["distinct_2"],
+        f"{tokens:.0f} tokens": tokens < MIN_LENGTH * reference["tokens"],
+        f"perplexity {perplexity:.0f}": not PERPLEXITY_RANGE[0] <= ratio <= PERPLEXITY_RANGE[1],
+    }
+    return [words for words, applies in wrong.items() if applies]

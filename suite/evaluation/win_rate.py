@@ -1,10 +1,8 @@
 """Win rates under a judge: ask what is not yet stored, count everything, and say what order and length have to do with it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from suite.judges.judging import Answer, Comparison, Failure, Judge, Order, Question, Verdict, question_key, questions_of
+from suite.data.comparisons import Answer, Comparison, Failure, Order, Question, Verdict
+from suite.interfaces import Judge
+from suite.judges.judging import question_key, questions_of
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.statistics import Interval, clustered_share_interval
 
@@ -20,33 +20,27 @@ POLL_S = 1.0
 SCORES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
 RIDGE = 0.001
 RESAMPLES = 1000
+COUNTS = ("asked", "valid", "tie", "invalid", "failed")
+NUMBERS = ("win", "same_position", "decisive", "longer_wins", "policy_length", "opponent_length", *COUNTS)
+"""What `numbers_of` says of each comparison."""
 
 
 def ask(
-    judge: Judge,
-    comparisons: Sequence[Comparison],
-    store: VerdictStore,
-    *,
-    order: Order = "both",
-    seed: int = 0,
-    on_answer: Callable[[int], Any] | None = None,
-) -> pd.DataFrame:
+    judge: Judge, comparisons: Sequence[Comparison], store: VerdictStore, *, order: Order = "both", seed: int = 0,
+    on_answer: Callable[[int], Any] = lambda settled: None,
+) -> pd.DataFrame:  # fmt: skip
     """Every question's verdict: from the store, or asked now and stored the moment it comes.
 
     Questions that another process asks just now are waited for, and asked here if that process dies.
 
     Args:
-        judge: Who answers.
-        comparisons: What is compared.
-        store: Where verdicts are.
+        judge, comparisons, store: Who answers what, and where verdicts are kept.
         order: "both": each comparison twice, with either answer first; "random": once, by a coin that `seed` decides.
         seed: Of the coin.
         on_answer: Called with the number of questions just settled.
 
     Returns:
-        One row per question: `prompt_id`, `comparison` (its index), `swapped`, `winner` (policy, opponent, tie, invalid,
-        failed), `verdict` (position), `policy_length`, `opponent_length` [characters], `failure` (why), `stored` (not asked
-        now).
+        The columns of `verdict_table`, `failure` (why there is no verdict) and `stored` (not asked now).
 
     Raises:
         UserError: From the judge; what was answered by then is stored.
@@ -55,11 +49,7 @@ def ask(
     keys = {question: question_key(judge, question) for question in questions}
     verdicts = store.verdicts(list(dict.fromkeys(keys.values())))
     before, failures = set(verdicts), dict[str, str]()
-    done = on_answer or (lambda settled: None)
-    done(sum(key in before for key in keys.values()))
-
-    def start(question: Question) -> bool:
-        return store.claim(keys[question])
+    on_answer(sum(key in before for key in keys.values()))
 
     def receive(question: Question, answer: Answer | Failure) -> None:
         key = keys[question]
@@ -69,27 +59,23 @@ def ask(
         else:
             store.put(key, judge.name, judge.identity, question, answer)
             verdicts[key] = answer.verdict
-        done(1)
+        on_answer(1)
 
-    open_questions = {key: question for question, key in keys.items() if key not in verdicts}
-    while open_questions:
-        judge.answer(list(open_questions.values()), receive, start)
-        open_questions = {key: q for key, q in open_questions.items() if key not in verdicts and key not in failures}
-        if open_questions:  # asked by another process
+    while missing := {key: q for q, key in keys.items() if key not in verdicts and key not in failures}:
+        judge.answer(list(missing.values()), receive, lambda question: store.claim(keys[question]))
+        if elsewhere := [key for key in missing if key not in verdicts and key not in failures]:  # asked by another process
             time.sleep(POLL_S)
-            elsewhere = store.verdicts(list(open_questions))
-            verdicts |= elsewhere
-            done(len(elsewhere))
-            open_questions = {key: question for key, question in open_questions.items() if key not in elsewhere}
-    table = verdict_table(questions, [verdicts.get(keys[question]) for question in questions])
+            found = store.verdicts(elsewhere)
+            verdicts |= found
+            on_answer(len(found))
     of_rows = [keys[question] for question in questions]
+    table = verdict_table(questions, [verdicts.get(key) for key in of_rows])
     return table.assign(failure=[failures.get(key, "") for key in of_rows], stored=[key in before for key in of_rows])
 
 
 def verdict_table(questions: Sequence[Question], verdicts: Sequence[Verdict | None]) -> pd.DataFrame:
-    """One row per question: `prompt_id`, `comparison` (its number), `swapped`, `verdict` (position), `winner`, lengths.
-
-    None, no verdict, is a failure.
+    """One row per question: `prompt_id`, `comparison` (its number), `swapped`, `verdict` (position), `winner` (policy,
+    opponent, tie, invalid; failed where the verdict is None), `policy_length` and `opponent_length` [characters].
     """
     numbers: dict[Comparison, int] = {}
     rows = [
@@ -132,58 +118,60 @@ class WinRate:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            name: value._asdict() if isinstance(value := getattr(self, name), Interval) else value
-            for name in self.__dataclass_fields__
-        }
+        return {name: value._asdict() if isinstance(value, Interval) else value for name, value in vars(self).items()}
+
+
+def numbers_of(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """What the table of `ask` says of each comparison.
+
+    Returns:
+        One row per comparison: `prompt_id`; `win` (1, ½, 0, or their mean over the orders; NaN unless every order asked has a
+        valid verdict; so are the next three); `same_position` (1 where both orders name the same position, NaN with one order);
+        `decisive` verdicts on answers of different length, and how many of them the longer wins, `longer_wins`;
+        `policy_length`, `opponent_length` [characters]; and the counts `asked`, `valid`, `tie`, `invalid`, `failed`.
+    """
+    rows = []
+    for _, part in verdicts.groupby("comparison", sort=True):
+        winners, first = part["winner"], part.iloc[0]
+        values, lengths = winners.map(SCORES), (first["policy_length"], first["opponent_length"])
+        whole = bool(values.notna().all())
+        decided = winners[winners.isin(["policy", "opponent"])] if whole and lengths[0] != lengths[1] else winners[:0]
+        longer = "policy" if lengths[0] > lengths[1] else "opponent"
+        same = part["verdict"].nunique() == 1 and part["verdict"].iloc[0] != "tie"
+        rows.append(
+            {"prompt_id": first["prompt_id"], "win": values.mean() if whole else np.nan,
+             "same_position": float(same) if whole and len(part) == 2 else np.nan,
+             "decisive": len(decided) if whole else np.nan, "longer_wins": (decided == longer).sum() if whole else np.nan,
+             "policy_length": lengths[0], "opponent_length": lengths[1], "asked": len(part),
+             "valid": winners.isin(list(SCORES)).sum(), **{name: (winners == name).sum() for name in COUNTS[2:]}}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def win_rate(verdicts: pd.DataFrame, *, seed: int = 0) -> WinRate:
-    """Summarise the table of `ask`.
+    """Summarise the table of `ask`; raises ValueError if no comparison has a valid verdict in every order."""
+    return summary_of(numbers_of(verdicts), seed=seed)
 
-    Raises:
-        ValueError: No comparison has a valid verdict in every order.
-    """
-    whole = scores(verdicts)
+
+def summary_of(numbers: pd.DataFrame, *, seed: int = 0) -> WinRate:
+    """As `win_rate`, from what `numbers_of` says of each comparison."""
+    counts = {f"n_{name}": int(numbers[name].sum()) for name in COUNTS}
+    whole = numbers[numbers["win"].notna()]
     if whole.empty:
-        raise ValueError(f"winner: no comparison has a valid verdict in every order asked; {counts_of(verdicts)}")
-    keep = verdicts[verdicts["comparison"].isin(whole.index)]
-    decisive = keep[keep["winner"].isin(["policy", "opponent"]) & (keep["policy_length"] != keep["opponent_length"])]
-    longer = (decisive["policy_length"] > decisive["opponent_length"]) == (decisive["winner"] == "policy")
-    both = keep.groupby("comparison").filter(lambda rows: len(rows) == 2)
-    flips = both.groupby("comparison").agg(flip=("verdict", _same_position), id=("prompt_id", "first"))
-    winners = verdicts["winner"]
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise ValueError(f"winner: no comparison has a valid verdict in every order asked; {shown}")
+    flips = whole[whole["same_position"].notna()]
+    longer, decided = whole["longer_wins"].astype(int), whole["decisive"].astype(int)
+    each = np.concatenate([[1.0] * won + [0.0] * (all_ - won) for won, all_ in zip(longer, decided, strict=True)])
     return WinRate(
-        win_rate=clustered_share_interval(whole["score"], whole["prompt_id"], seed=seed),
+        win_rate=clustered_share_interval(whole["win"], whole["prompt_id"], seed=seed),
         length_controlled=length_controlled_win_rate(
-            whole["score"], whole["policy_length"] - whole["opponent_length"], whole["prompt_id"], seed=seed
+            whole["win"], whole["policy_length"] - whole["opponent_length"], whole["prompt_id"], seed=seed
         ),
-        flips=clustered_share_interval(flips["flip"].astype(float), flips["id"], seed=seed) if len(flips) else None,
-        longer_wins=clustered_share_interval(longer.astype(float), decisive["prompt_id"], seed=seed) if len(decisive) else None,
-        n_asked=len(verdicts), n_valid=int(winners.isin(list(SCORES)).sum()), n_tie=int((winners == "tie").sum()),
-        n_invalid=int((winners == "invalid").sum()), n_failed=int((winners == "failed").sum()),
-        n_comparisons=len(whole), n_compared=verdicts["comparison"].nunique(),
+        flips=clustered_share_interval(flips["same_position"], flips["prompt_id"], seed=seed) if len(flips) else None,
+        longer_wins=clustered_share_interval(each, np.repeat(whole["prompt_id"], decided), seed=seed) if len(each) else None,
+        n_comparisons=len(whole), n_compared=len(numbers), **counts,
     )  # fmt: skip
-
-
-def counts_of(verdicts: pd.DataFrame) -> str:
-    """The counts of a table of verdicts on one line, whatever became of them."""
-    winners = verdicts["winner"]
-    valid = int(winners.isin(list(SCORES)).sum())
-    others = ", ".join(f"n_{name} {(winners == name).sum():,}" for name in ("tie", "invalid", "failed"))
-    return f"n_asked {len(winners):,}, n_valid {valid:,}, {others}"
-
-
-def _same_position(verdicts: pd.Series) -> bool:
-    return verdicts.nunique() == 1 and verdicts.iloc[0] != "tie"
-
-
-def scores(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """One row per comparison with a valid verdict in every order asked: `score` (1, ½, 0, or their mean), lengths, prompt."""
-    valued = verdicts.assign(score=verdicts["winner"].map(SCORES))
-    whole = valued.groupby("comparison").filter(lambda rows: bool(rows["score"].notna().all()))
-    columns = {"score": "mean", "prompt_id": "first", "policy_length": "first", "opponent_length": "first"}
-    return whole.groupby("comparison").agg(columns)
 
 
 def length_controlled_win_rate(
@@ -194,13 +182,8 @@ def length_controlled_win_rate(
     d = difference in characters over its root mean square. A logistic regression with a ridge of n·`RIDGE`/2·φ² and none on θ;
     the interval is that of refits on resampled prompts (percentiles). After Dubois et al. 2024 (arXiv:2404.04475), whose model
     also has a term for each prompt's difficulty, which needs many policies. If quality itself goes with length, the part of
-    it that does is taken out too.
-
-    Args:
-        scores: 1 won, 0 lost, fractions between. Shape (comparisons,).
-        length_differences: Policy's minus opponent's length. Same shape.
-        prompts: The prompt of each.
-        seed: Of the resampling.
+    it that does is taken out too. Of every comparison it takes the score (1 won, 0 lost, fractions between), the policy's minus
+    the opponent's length, and the prompt; all of shape (comparisons,).
     """
     y, d = np.asarray(scores, dtype=float), np.asarray(length_differences, dtype=float)
     scale = np.sqrt(np.mean(d**2))
@@ -228,20 +211,3 @@ def _fit(y: NDArray[np.float64], d: NDArray[np.float64], weights: NDArray[np.flo
         step = np.stack([h11 * g[0] - h01 * g[1], h00 * g[1] - h01 * g[0]]) / determinant
         theta, phi = np.clip(theta + np.clip(step[0], -2, 2), -15, 15), np.clip(phi + np.clip(step[1], -2, 2), -15, 15)
     return expit(theta)
-
-
-def describe(result: WinRate) -> str:
-    """The counts on one line, then the rates, as Markdown."""
-
-    def show(interval: Interval | None) -> str:
-        return "–" if interval is None else f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-    tied = "" if not result.win_rate.low <= 0.5 <= result.win_rate.high else " statistically tied"
-    counts = ", ".join(f"{name} {value:,}" for name, value in asdict(result).items() if name.startswith("n_"))
-    return (
-        f"{counts}\n\n| | share, 95 % over {result.win_rate.n:,} prompts |\n|:--|--:|\n"
-        f"| **win rate of the policy** | **{show(result.win_rate)}**{tied} |\n"
-        f"| length-controlled win rate | {show(result.length_controlled)} |\n"
-        f"| the two orders name the same position | {show(result.flips)} |\n"
-        f"| the longer answer wins | {show(result.longer_wins)} |\n"
-    )

@@ -1,13 +1,11 @@
 """What a run of an OpenAI judge may use and has used: calls, tokens, money."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from suite.errors import UserError
-from suite.judges.judging import Answer
+from suite.common.errors import UserError
+from suite.data.comparisons import Answer
 
 PRICES = {
     "gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6), "gpt-4.1": (2.0, 8.0), "gpt-4.1-mini": (0.4, 1.6), "gpt-4": (30.0, 60.0),
@@ -17,22 +15,13 @@ PRICES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use.
+    """What a run may use. Raises UserError if a value is out of range."""
 
-    Raises:
-        UserError: A value is out of range.
-    """
-
-    max_calls: int | None = None
-    """Requests, retries included."""
-    max_cost: float | None = None
-    """USD. A request is only sent if the bill stays below this even if it is as long as it can be."""
-    concurrency: int = 8
-    """Requests at once."""
-    attempts: int = 6
-    """Requests per question before it counts as failed."""
-    timeout_s: float = 60.0
-    """For a whole reply, however slowly it drips."""
+    max_calls: int | None = None  # requests, retries included
+    max_cost: float | None = None  # USD; a request is only sent if the bill stays below this even if it is as long as it can be
+    concurrency: int = 8  # requests at once
+    attempts: int = 6  # requests per question before it counts as failed
+    timeout_s: float = 60.0  # for a whole reply, however slowly it drips
     backoff_s: float = 1.0
     """First wait of an exponential backoff with jitter, at most 60 s; a server's Retry-After is honoured, up to ten minutes."""
 
@@ -46,6 +35,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+GO_ON = "verdicts so far are stored, the same command goes on with a new budget"
 
 
 class Stopped(Exception):
@@ -54,23 +44,17 @@ class Stopped(Exception):
 
 @dataclass
 class Bill:
-    """What was used, and what requests in flight may still cost. USD where a price is known, else 0.
-
-    Attributes:
-        calls: Requests sent.
-        cost: Paid for replies; for requests that may have been paid without one, the most they can have cost.
-        maybe_paid: Requests without a usable reply that the server may charge all the same (timeouts, resets, broken replies).
-    """
+    """What was used, and what requests in flight may still cost. USD where a price is known, else 0."""
 
     price: tuple[float, float] | None
     limits: Limits
-    calls: int = 0
+    calls: int = 0  # requests sent
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: float = 0.0
-    maybe_paid: int = 0
+    cost: float = 0.0  # paid for replies; for requests that may have been paid without one, the most they can have cost
+    maybe_paid: int = 0  # requests without a usable reply that the server may charge all the same (timeouts, resets)
+    settled: asyncio.Condition = field(default_factory=asyncio.Condition)  # wakes those who wait for money; of one event loop
     _in_flight: list[float] = field(default_factory=list)
-    _settled: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __str__(self) -> str:
         return (
@@ -80,28 +64,19 @@ class Bill:
         )
 
     async def open(self, most: float, stopped: Callable[[], bool]) -> None:
-        """Reserve `most` USD for a request.
-
-        Raises:
-            UserError: The request could pass a limit.
-            Stopped: The run ends.
-        """
-        limits = self.limits
-        async with self._settled:
+        """Reserve `most` USD for a request; raises UserError if it could pass a limit, and Stopped if the run ends."""
+        async with self.settled:
             while not stopped() and self._in_flight and self._passes(sum(self._in_flight) + most):
-                await self._settled.wait()  # those in flight may turn out cheaper
+                await self.settled.wait()  # those in flight may turn out cheaper
             if stopped():
                 raise Stopped
             if self._passes(most):
                 raise UserError(
-                    f"--max-cost {limits.max_cost:g} of this run would be passed: {self.cost:.4f} USD are spent and the next "
-                    f"request may cost {most:.4f}; verdicts so far are stored, the same command goes on with a new budget"
+                    f"--max-cost {self.limits.max_cost:g} of this run would be passed: {self.cost:.4f} USD are spent and the "
+                    f"next request may cost {most:.4f}; {GO_ON}"
                 )
-            if limits.max_calls is not None and self.calls >= limits.max_calls:
-                raise UserError(
-                    f"--max-calls {limits.max_calls} of this run is reached; verdicts so far are stored, the same command goes "
-                    f"on with a new budget"
-                )
+            if self.limits.max_calls is not None and self.calls >= self.limits.max_calls:
+                raise UserError(f"--max-calls {self.limits.max_calls} of this run is reached; {GO_ON}")
             self.calls += 1
             self._in_flight.append(most)
 
@@ -110,7 +85,7 @@ class Bill:
 
     async def close(self, most: float, answer: Answer | None, *, maybe_paid: bool = False) -> None:
         """Replace the reservation by what was paid."""
-        async with self._settled:
+        async with self.settled:
             self._in_flight.remove(most)
             self.maybe_paid += maybe_paid
             if answer is not None and answer.prompt_tokens:
@@ -119,11 +94,7 @@ class Bill:
                 self.cost += cost_of(answer.prompt_tokens, answer.completion_tokens, self.price)
             elif answer is not None or maybe_paid:
                 self.cost += most
-            self._settled.notify_all()
-
-    def renew(self) -> None:
-        """For another event loop."""
-        self._settled = asyncio.Condition()
+            self.settled.notify_all()
 
 
 def cost_of(prompt_tokens: int, completion_tokens: int, price: tuple[float, float] | None) -> float:

@@ -1,56 +1,36 @@
 """People as judges: a blinded sheet goes out, the filled one comes in."""
 
-from __future__ import annotations
-
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from suite.errors import UserError
-from suite.files import write_atomically
-from suite.judges.judging import Answer, Failure, Question, Verdict
-from suite.judges.templates import Template
-
-COLUMNS = ["id", "question", "prompt", "A", "B", "choice"]
-CHOICES: dict[str, Verdict] = {"a": "A", "b": "B", "tie": "tie"}
+from suite.common.errors import UserError
+from suite.common.files import write_atomically
+from suite.data.comparisons import Answer, Failure, Question, Verdict
+from suite.judges.judging import OnAnswer, OnStart, text_hash
+from suite.judges.templates import CHOICES, Template
 
 
 class HumanJudge:
-    """One rater, one CSV file.
+    """One rater, one CSV file, whose name is the rater's.
 
-    If the file does not exist it is written: rows in random order, which policy is A or B is not to be seen, column `choice`
-    empty. Once it is filled in (A, B or tie) the same command reads it. Empty choices count as failed, so a sheet may be handed
-    in half done and completed later.
-
-    Args:
-        sheet: The file; its name is the rater's.
-        template: Its question stands on every row.
-        seed: Of the order of rows.
+    If the file does not exist it is written: rows in an order that the seed decides, the template's question on each, which
+    policy is A or B is not to be seen, column `choice` empty. Once it is filled in (A, B or tie) the same command reads it.
+    Empty choices count as failed, so a sheet may be handed in half done and completed later.
     """
 
     def __init__(self, sheet: Path, template: Template, *, seed: int = 0) -> None:
         self.name, self.sheet, self.template, self.seed = f"human:{sheet.stem}", sheet, template, seed
         content = sheet.read_bytes() if sheet.is_file() else b""  # the sheet is the record: an edited one is read anew
-        self.identity: Mapping[str, Any] = {
-            "template": template.name, "version": template.version, "template_digest": template.digest,
-            "sheet": str(sheet.resolve()), "content": hashlib.sha256(content).hexdigest()[:16],
-        }  # fmt: skip
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        self.identity: Mapping[str, Any] = {**template.identity, "sheet": str(sheet.resolve()), "content": digest}
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        on_answer: Callable[[Question, Answer | Failure], None],
-        on_start: Callable[[Question], bool],
-    ) -> None:
-        """See `suite.judges.judging.Judge`.
-
-        Raises:
-            UserError: The sheet was written just now, or a row of it cannot be read; says which and why.
-        """
+    def answer(self, questions: Sequence[Question], on_answer: OnAnswer, on_start: OnStart) -> None:
+        """See `suite.interfaces.Judge`; raises UserError if the sheet was written just now, or names the row that is wrong."""
         if not self.sheet.exists():
             self._write(questions)
             raise UserError(
@@ -69,14 +49,13 @@ class HumanJudge:
     def _write(self, questions: Sequence[Question]) -> None:
         rows = [(row_name(q), self.template.question, q.comparison.prompt, q.a, q.b, "") for q in dict.fromkeys(questions)]
         random.Random(self.seed).shuffle(rows)
-        table = pd.DataFrame(rows, columns=COLUMNS)
-        self.sheet.parent.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame(rows, columns=["id", "question", "prompt", "A", "B", "choice"])
         write_atomically(self.sheet, lambda path: table.to_csv(path, index=False, encoding="utf-8-sig"))
 
     def _read(self) -> dict[str, Verdict | None]:
         try:
             table = pd.read_csv(self.sheet, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        except ValueError as error:
             raise UserError(f"{self.sheet}: cannot be read as CSV in UTF-8 ({error})") from error
         if absent := {"id", "choice"} - set(table.columns):
             raise UserError(f"{self.sheet}: column {', '.join(sorted(absent))} is missing")
@@ -97,5 +76,4 @@ class HumanJudge:
 
 def row_name(question: Question) -> str:
     """A name that says nothing: a hash of the texts in their order."""
-    texts = (question.comparison.prompt, question.a, question.b)
-    return "q" + hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:12]  # spreadsheets take 12e345 for a number
+    return "q" + text_hash(question.comparison.prompt, question.a, question.b)[:12]  # spreadsheets take 12e345 for a number

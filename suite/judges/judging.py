@@ -1,109 +1,22 @@
-"""The contract of judges: a question, an answer, and who answers. No torch, no network."""
-
-from __future__ import annotations
+"""What judges share: names of the study's own, keys of questions, orders. No torch, no network."""
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable
 
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.data.comparisons import Answer, Comparison, Failure, Order, Question, Verdict
+from suite.interfaces import Judge
 
-Verdict = Literal["A", "B", "tie", "invalid"]
-Winner = Literal["policy", "opponent", "tie", "invalid", "failed"]
-Order = Literal["both", "random"]
 OWN_JUDGE, LEARNED = "reward model", "learned reward"
 """The judges that need no key: fitted to the half of the pairs that no method sees; and what PPO and Best-of-N optimise."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A policy's answer beside its opponent's, to the same prompt."""
-
-    id: str
-    """Of the prompt: comparisons of one prompt share it, and intervals resample prompts."""
-    prompt: str
-    policy: str
-    opponent: str
-    sample: int = 0
-    """Tells several answers to one prompt apart."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A comparison in one order: what is asked, and paid, once."""
-
-    comparison: Comparison
-    swapped: bool
-    """The opponent's answer stands first."""
-
-    @property
-    def a(self) -> str:
-        return self.comparison.opponent if self.swapped else self.comparison.policy
-
-    @property
-    def b(self) -> str:
-        return self.comparison.policy if self.swapped else self.comparison.opponent
-
-    def winner(self, verdict: Verdict) -> Winner:
-        """Whose answer the position names."""
-        if verdict in ("tie", "invalid"):
-            return verdict
-        return "opponent" if (verdict == "A") == self.swapped else "policy"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a judge said. `invalid`: it replied, and the reply names no choice."""
-
-    verdict: Verdict
-    reply: str
-    """As it came: the text of a language model, the numbers of a reward model."""
-    served_model: str = ""
-    """What the server says answered: the snapshot behind a model's name."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """No answer came, after all retries. Never stored as a verdict; asked again by the next run."""
-
-    reason: str
+OnAnswer = Callable[[Question, Answer | Failure], None]
+OnStart = Callable[[Question], bool]
 
 
 class ContextTooShort(UserError):
     """A request does not fit into the model's context; names the prompt."""
-
-
-class Judge(Protocol):
-    """Who answers questions.
-
-    Attributes:
-        name: "openai:gpt-4o", "local:FOLDER", "reward:FOLDER", "human:FILE".
-        identity: All that could change a verdict: parameters, template's name and hash, seed, address of the server. JSON.
-    """
-
-    name: str
-    identity: Mapping[str, Any]
-
-    def answer(
-        self,
-        questions: Sequence[Question],
-        on_answer: Callable[[Question, Answer | Failure], None],
-        on_start: Callable[[Question], bool],
-    ) -> None:
-        """Answer every question; call `on_answer` the moment an answer is there.
-
-        Before a question is paid for, `on_start` must be called; where it returns False, somebody else asks it just now.
-
-        Raises:
-            UserError: It makes no sense to go on (no credit, no such model, a budget is reached). Answers that were already
-                paid for have been handed over.
-        """
-        ...
 
 
 def of_numbers(a: float, b: float) -> Verdict:
@@ -127,7 +40,15 @@ def questions_of(comparisons: Iterable[Comparison], *, order: Order, seed: int) 
 
 
 def _coin(comparison: Comparison, seed: int) -> bool:
-    texts = "\x00".join(
-        (str(seed), comparison.id, str(comparison.sample), comparison.prompt, comparison.policy, comparison.opponent)
-    )
-    return hashlib.sha256(texts.encode()).digest()[0] % 2 == 1
+    c = comparison
+    return int(text_hash(str(seed), c.id, str(c.sample), c.prompt, c.policy, c.opponent)[:2], 16) % 2 == 1
+
+
+def text_hash(*texts: str) -> str:
+    """64 hexadecimal digits that depend on all texts and their order."""
+    return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
+
+
+def clean(text: str) -> str:
+    """The text without halves of surrogate pairs, which UTF-8 cannot write."""
+    return text.encode("utf-8", "replace").decode()

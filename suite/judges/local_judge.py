@@ -1,12 +1,11 @@
 """A causal language model here as judge: which of the two choices it finds likelier."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from suite.data.comparisons import Answer, Question
 from suite.data.preference_data import Completion, Prompt
-from suite.judges.judging import Answer, ContextTooShort, Failure, Question, of_numbers
+from suite.judges.judging import ContextTooShort, OnAnswer, OnStart, of_numbers
 from suite.judges.templates import Template
 from suite.policies.causal_lm import CausalLMPolicy
 
@@ -15,32 +14,20 @@ class LocalJudge:
     """The verdict is the likelier of " A" and " B" after the request and the label of the reply's last line.
 
     The comparison that the template asks for is not written, so one pass a choice is all it costs. Equal log-probs are a tie.
+    The request is put through the tokenizer's chat template if it has one.
 
     Args:
-        policy: The model.
-        template: What is asked; put through the tokenizer's chat template if it has one.
-        digest: Of the model's files; in every verdict's key.
+        policy, digest: The model, and the hash of its files, which is in every verdict's key.
+        template: What is asked.
         seed: Of the fences.
     """
 
     def __init__(self, name: str, policy: CausalLMPolicy, template: Template, *, digest: str, seed: int = 0) -> None:
         self.name, self.policy, self.template, self.seed = name, policy, template, seed
-        self.identity: Mapping[str, Any] = {
-            "model": digest, "template": template.name, "version": template.version, "template_digest": template.digest,
-            "seed": seed,
-        }  # fmt: skip
+        self.identity: Mapping[str, Any] = {"model": digest, **template.identity, "seed": seed}
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        on_answer: Callable[[Question, Answer | Failure], None],
-        on_start: Callable[[Question], bool],
-    ) -> None:
-        """See `suite.judges.judging.Judge`.
-
-        Raises:
-            ContextTooShort: A request does not fit into the model's context; names the prompt.
-        """
+    def answer(self, questions: Sequence[Question], on_answer: OnAnswer, on_start: OnStart) -> None:
+        """See `suite.interfaces.Judge`; raises ContextTooShort if a request does not fit into the model's context."""
         for question in questions:
             if on_start(question):
                 on_answer(question, self._answer(question))
@@ -49,8 +36,8 @@ class LocalJudge:
         tokenizer = self.policy.tokenizer
         text = self.template.fill(question.comparison.prompt, question.a, question.b, seed=self.seed)
         if tokenizer.chat_template:
-            message = [{"role": "user", "content": text}]
-            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            messages = [{"role": "user", "content": text}]
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = tokenizer(f"{text}\n{self.template.label}:", add_special_tokens=not tokenizer.chat_template)["input_ids"]
         prompt = Prompt(question.comparison.id, tuple(ids), text)
         choices = [

@@ -1,53 +1,79 @@
-"""A judge by its name on the command line: openai:MODEL, local:MODEL, reward:FOLDER, human:FILE."""
-
-from __future__ import annotations
+"""A judge by its name on the command line: openai:MODEL, local:MODEL, reward:FOLDER, human:FILE, or module:Class."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.common.registry import load, targets
+from suite.common.sources import resolve_model
+from suite.interfaces import Judge
 from suite.judges.bill import NO_LIMITS, Limits
-from suite.judges.human_judge import HumanJudge
-from suite.judges.judging import Judge
-from suite.judges.openai_judge import OpenAIJudge
 from suite.judges.templates import Template
 
 PARAMETERS = {"temperature": 0, "max_tokens": 200}
-KINDS = "openai:MODEL, local:FOLDER_OR_HUB_NAME, reward:FOLDER_OR_HUB_NAME or human:FILE.csv"
+KINDS = "openai:MODEL, local:FOLDER_OR_HUB_NAME, reward:FOLDER_OR_HUB_NAME, human:FILE.csv or module:Class"
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What a judge is opened with; each takes of it what it knows."""
+
+    template: Template  # what it is asked
+    parameters: Mapping[str, Any]  # of the request to a server
+    seed: int  # of fences
+    limits: Limits
+    price: tuple[float, float] | None  # USD per million prompt and completion tokens, where it is not known
+    device: str  # of a model
 
 
 def open_judge(
-    name: str,
-    template: Template,
-    *,
-    parameters: Mapping[str, Any] = PARAMETERS,
-    seed: int = 0,
-    limits: Limits = NO_LIMITS,
-    price: tuple[float, float] | None = None,
-    device: str = "cpu",
-) -> Judge:
-    """The judge that `name` stands for; only an OpenAI judge has parameters, limits and a price.
-
-    Raises:
-        UserError: Unknown kind, or what it needs is missing.
+    name: str, template: Template, *, parameters: Mapping[str, Any] = PARAMETERS, seed: int = 0, limits: Limits = NO_LIMITS,
+    price: tuple[float, float] | None = None, device: str = "cpu",
+) -> Judge:  # fmt: skip
+    """The judge that `name` stands for: "kind:what", opened by the registered function of that kind as
+    `function(what, settings)`; or "module:Class", opened as `Class(settings)`. Raises UserError if the kind is unknown or what
+    the judge needs is missing.
     """
+    settings = JudgeSettings(template, parameters, seed, limits, price, device)
     kind, _, what = name.partition(":")
-    if kind == "openai" and what:
-        return OpenAIJudge(what, template, parameters=parameters, seed=seed, limits=limits, price=price)
-    if kind == "human" and what:
-        return HumanJudge(Path(what).expanduser(), template, seed=seed)
-    if kind not in ("local", "reward") or not what:
+    if not what:
         raise UserError(f"judge {name!r} is unknown; use {KINDS}")
-    from suite.sources import resolve_model
+    if kind in targets("judge"):
+        return load(kind, "judge")(what, settings)
+    return load(name, "judge")(settings)
+
+
+def open_openai(what: str, settings: JudgeSettings) -> Judge:
+    """A model behind OPENAI_BASE_URL."""
+    from suite.judges.openai_judge import OpenAIJudge
+
+    known = {name: getattr(settings, name) for name in ("parameters", "seed", "limits", "price")}
+    return OpenAIJudge(what, settings.template, **known)
+
+
+def open_local(what: str, settings: JudgeSettings) -> Judge:
+    """A language model on this machine."""
+    from suite.judges.local_judge import LocalJudge
+    from suite.policies.causal_lm import CausalLMPolicy
 
     folder, digest = resolve_model(what)
-    if kind == "local":
-        from suite.judges.local_judge import LocalJudge
-        from suite.policies.causal_lm import CausalLMPolicy
+    policy = CausalLMPolicy.load(folder, device=settings.device)
+    return LocalJudge(f"local:{what}", policy, settings.template, digest=digest, seed=settings.seed)
 
-        return LocalJudge(name, CausalLMPolicy.load(folder, device=device), template, digest=digest, seed=seed)
+
+def open_reward_judge(what: str, settings: JudgeSettings) -> Judge:
+    """A reward model or classifier."""
     from suite.judges.reward_judge import RewardJudge
     from suite.rewards.open_reward import open_reward
 
-    return RewardJudge(name, open_reward(folder, device=device), digest=digest)
+    folder, digest = resolve_model(what)
+    return RewardJudge(f"reward:{what}", open_reward(folder, device=settings.device), digest=digest)
+
+
+def open_human(what: str, settings: JudgeSettings) -> Judge:
+    """People, who fill in a file."""
+    from suite.judges.human_judge import HumanJudge
+
+    return HumanJudge(Path(what).expanduser(), settings.template, seed=settings.seed)

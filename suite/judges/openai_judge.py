@@ -1,23 +1,21 @@
 """A model behind the OpenAI chat protocol: bounded in calls, cost and concurrency, retried, never paid for twice knowingly."""
 
-from __future__ import annotations
-
 import asyncio
-import inspect
 import json
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.data.comparisons import Answer, Failure, Question
 from suite.judges.bill import NO_LIMITS, PRICES, Bill, Limits, Stopped, cost_of
-from suite.judges.judging import Answer, ContextTooShort, Failure, Question
+from suite.judges.judging import ContextTooShort, OnAnswer, OnStart, clean
 from suite.judges.templates import Template
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -32,9 +30,7 @@ OURS = {"model", "messages", "stream", "n", "timeout", "extra_body", "extra_head
 class Retryable(Exception):
     """No usable reply this time."""
 
-    def __init__(
-        self, reason: str, *, wait_s: float | None = None, maybe_paid: bool = False, unreachable: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, wait_s: float = 0.0, maybe_paid: bool = False, unreachable: bool = False) -> None:
         super().__init__(reason)
         self.wait_s, self.maybe_paid, self.unreachable = wait_s, maybe_paid, unreachable
 
@@ -43,8 +39,7 @@ class OpenAIJudge:
     """Asks `model` at OPENAI_BASE_URL (OpenAI's own if unset) with the key in OPENAI_API_KEY.
 
     Args:
-        model: As the server calls it.
-        template: What is asked.
+        model, template: As the server calls it, and what it is asked.
         parameters: Decoding parameters of the request, as the server knows them; part of every verdict's key.
         seed: Of the fences.
         limits: What the run may use.
@@ -55,23 +50,16 @@ class OpenAIJudge:
     """
 
     def __init__(
-        self,
-        model: str,
-        template: Template,
-        *,
-        parameters: Mapping[str, Any],
-        seed: int = 0,
-        limits: Limits = NO_LIMITS,
+        self, model: str, template: Template, *, parameters: Mapping[str, Any], seed: int = 0, limits: Limits = NO_LIMITS,
         price: tuple[float, float] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if taken := OURS & parameters.keys():
             raise UserError(f"--parameters: {', '.join(sorted(taken))} cannot be set")
         self.name, self.model, self.template = f"openai:{model}", model, template
         self.parameters, self.seed, self.limits = dict(parameters), seed, limits
         self.server = _server()
         self.identity: Mapping[str, Any] = {
-            "parameters": self.parameters, "template": template.name, "version": template.version,
-            "template_digest": template.digest, "seed": seed, "server": self.server,
+            "parameters": self.parameters, **template.identity, "seed": seed, "server": self.server,
         }  # fmt: skip
         self.bill = Bill(price or PRICES.get(model), limits)
         self._stop: BaseException | None = None
@@ -85,39 +73,30 @@ class OpenAIJudge:
 
     def request(self, question: Question) -> str:
         """The text that is sent."""
-        return self.template.fill(question.comparison.prompt, question.a, question.b, seed=self.seed)
+        return clean(self.template.fill(question.comparison.prompt, question.a, question.b, seed=self.seed))
 
     def estimate(self, questions: Sequence[Question]) -> str:
         """Calls, tokens (a fourth of the request's bytes; 60 for a reply) and price, before anything is sent."""
-        prompt = sum(round(len(_bytes(self.request(q))) / BYTES_PER_TOKEN) for q in questions)
+        prompt = sum(round(len(self.request(q).encode()) / BYTES_PER_TOKEN) for q in questions)
         completion = REPLY_TOKENS * len(questions)
         known = self.bill.price
         price = f"about {cost_of(prompt, completion, known):.2f} USD" if known else "price unknown, pass --price IN OUT"
         return f"{len(questions):,} calls, about {prompt:,} prompt and {completion:,} completion tokens: {price}"
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        on_answer: Callable[[Question, Answer | Failure], None],
-        on_start: Callable[[Question], bool],
-    ) -> None:
-        """See `suite.judges.judging.Judge`. A first Ctrl-C waits for the requests in flight, whose replies are paid."""
+    def answer(self, questions: Sequence[Question], on_answer: OnAnswer, on_start: OnStart) -> None:
+        """See `suite.interfaces.Judge`. A first Ctrl-C waits for the requests in flight, whose replies are paid."""
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key or not key.isascii():
             raise UserError("OPENAI_API_KEY is not set, or not a key; export it (for a local server any word will do)")
-        self._stop = None
-        self.bill.renew()
+        self._stop, self._stopped, self.bill.settled = None, asyncio.Event(), asyncio.Condition()  # of the loop that begins
         asyncio.run(self._answer(key, questions, on_answer, on_start))
         if self._stop is not None:
             raise self._stop
 
-    async def _answer(
-        self, key: str, questions: Sequence[Question], on_answer: Callable[..., None], on_start: Callable[..., bool]
-    ) -> None:
+    async def _answer(self, key: str, questions: Sequence[Question], on_answer: OnAnswer, on_start: OnStart) -> None:
         from openai import AsyncOpenAI
 
         waiting = iter(questions)
-        self._stopped = asyncio.Event()
 
         async def work(client: AsyncOpenAI) -> None:
             for question in waiting:
@@ -144,8 +123,8 @@ class OpenAIJudge:
         """Send nothing more; those that wait for money or for their next attempt wake up."""
         self._stop = self._stop or reason
         self._stopped.set()
-        async with self.bill._settled:
-            self.bill._settled.notify_all()
+        async with self.bill.settled:
+            self.bill.settled.notify_all()
 
     async def _ask(self, client: Any, question: Question) -> Answer | Failure:
         from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -153,8 +132,7 @@ class OpenAIJudge:
         backoff = wait_exponential_jitter(multiplier=self.limits.backoff_s, max=60, jitter=self.limits.backoff_s)
 
         def wait(state: Any) -> float:
-            asked: float | None = state.outcome.exception().wait_s
-            return max(backoff(state), asked or 0.0)
+            return max(backoff(state), state.outcome.exception().wait_s)
 
         async def sleep(seconds: float) -> None:
             with suppress(TimeoutError):
@@ -172,31 +150,20 @@ class OpenAIJudge:
         return Failure(f"{self.limits.attempts} attempts: {problem}")
 
     async def _request(self, client: Any, question: Question) -> Answer:
-        """One request.
-
-        Raises:
-            Retryable: It may go better next time.
-            UserError: It will not.
-            Stopped: The run ends.
-        """
+        """One request. Raises Retryable if it may go better next time, UserError if not, and Stopped if the run ends."""
         text = self.request(question)
-        create = client.chat.completions.create
-        known = inspect.signature(create).parameters.keys()
-        named = {name: value for name, value in self.parameters.items() if name in known}
-        more = {name: value for name, value in self.parameters.items() if name not in known}  # of other servers
-        most = cost_of(len(_bytes(text)) + OVERHEAD_TOKENS, self.longest_reply, self.bill.price)
+        most = cost_of(len(text.encode()) + OVERHEAD_TOKENS, self.longest_reply, self.bill.price)
         await self.bill.open(most, lambda: self._stop is not None)
         answer, problem = None, None
         try:
-            messages = [{"role": "user", "content": _clean(text)}]
+            messages = [{"role": "user", "content": text}]
             async with asyncio.timeout(self.limits.timeout_s):
-                reply = await create(model=self.model, messages=messages, extra_body=more or None, **named)
+                reply = await client.chat.completions.create(model=self.model, messages=messages, extra_body=self.parameters)
             answer = self._read(reply)
         except Exception as error:  # kept apart: it holds the request, and with it the key
             problem = self._problem(error, question)
         finally:
-            maybe_paid = isinstance(problem, Retryable) and problem.maybe_paid
-            await self.bill.close(most, answer, maybe_paid=maybe_paid)
+            await self.bill.close(most, answer, maybe_paid=isinstance(problem, Retryable) and problem.maybe_paid)
         if answer is None:
             raise problem or Retryable("no reply")
         return answer
@@ -211,7 +178,7 @@ class OpenAIJudge:
         served = " ".join(filter(None, (reply.model, getattr(reply, "system_fingerprint", None))))
         tokens = [int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")]
         shown = said or getattr(choices[0].message, "refusal", None) or ""
-        return Answer(verdict or "invalid", scrub(_clean(shown)), scrub(_clean(served)), *tokens)
+        return Answer(verdict or "invalid", scrub(clean(shown)), scrub(clean(served)), *tokens)
 
     def _problem(self, error: Exception, question: Question) -> Retryable | UserError:
         """What an exception of the client means for the question."""
@@ -239,7 +206,7 @@ class OpenAIJudge:
         if code == "insufficient_quota":
             return UserError(f"{self.name}: the account has no credit left; verdicts so far are stored")
         if status in (408, 409, 429) or status >= 500:
-            return Retryable(f"status {status}", wait_s=retry_after(error.response.headers))
+            return Retryable(f"status {status}", wait_s=retry_after(error.response.headers) or 0.0)
         if code == "context_length_exceeded" or "context length" in said.lower():
             return ContextTooShort(
                 f"{self.name}: prompt {question.comparison.id!r} is longer than the model's context; shorten or drop it"
@@ -279,13 +246,12 @@ def scrub(text: str) -> str:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds, from `retry-after-ms` or `retry-after` (a number or a date); at most ten minutes. None if it says nothing."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        if name not in headers:
-            continue
+        said = headers.get(name, "")
         try:
-            seconds = float(headers[name]) / unit
+            seconds = float(said) / unit
         except ValueError:
             try:
-                seconds = parsedate_to_datetime(headers[name]).timestamp() - time.time()
+                seconds = parsedate_to_datetime(said).timestamp() - time.time()
             except ValueError:
                 continue
         if math.isfinite(seconds):
@@ -304,12 +270,3 @@ def _server() -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError("OPENAI_BASE_URL: expected an address like http://localhost:8000/v1")
     return f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-
-
-def _clean(text: str) -> str:
-    """Without halves of surrogate pairs, which UTF-8 cannot write."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "replace")

@@ -1,34 +1,22 @@
 """Files of answers → comparisons, joined by prompt. Nothing is dropped silently."""
 
-from __future__ import annotations
-
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
-from suite.data.preference_tables import load_splits
-from suite.errors import UserError, did_you_mean
-from suite.judges.judging import Comparison
+from suite.common.errors import UserError, did_you_mean
+from suite.data.comparisons import Comparison, Winner
+from suite.data.readers import load_splits
+from suite.judges.judging import clean, text_hash
 
 
 def read_answers(source: str, column: str = "completion", *, split: str = "") -> pd.DataFrame:
     """Answers of one policy: JSONL, CSV, parquet, a folder of them or a Hub name, with the columns `prompt` and `column`.
 
     `prompt_id` names a prompt; without it the prompt's text does. Several answers to one prompt are told apart by their order.
-
-    Args:
-        source: Where.
-        column: Which column holds the answers.
-        split: Which split; needed if there are several.
-
-    Returns:
-        `prompt_id`, `sample`, `prompt`, `answer`.
-
-    Raises:
-        UserError: Says which file, row and field is wrong.
+    The table has the columns `prompt_id`, `sample`, `prompt` and `answer`. `split` must be given if there are several. Raises
+    UserError, which says which file, row and field is wrong.
     """
     splits = load_splits(source)
     if not split and len(splits) > 1:
@@ -40,26 +28,19 @@ def read_answers(source: str, column: str = "completion", *, split: str = "") ->
     for name in ("prompt", column):
         if name not in table:
             raise UserError(f"{source}: has no column {name!r}; {did_you_mean(name, map(str, table.columns))}")
-        wrong = [row for row, value in enumerate(table[name]) if not isinstance(value, str)]
-        if wrong:
+        if wrong := [row for row, value in enumerate(table[name]) if not isinstance(value, str)]:
             raise UserError(f"{source}, row {wrong[0]}, {name}: expected text, got {table[name].iloc[wrong[0]]!r}")
-    ids = table["prompt_id"].astype(str) if "prompt_id" in table else table["prompt"].map(_digest)
-    texts = {name: table[source].map(_clean) for name, source in (("prompt", "prompt"), ("answer", column))}
-    found = pd.DataFrame({"prompt_id": ids, **texts})
+    ids = table["prompt_id"].astype(str) if "prompt_id" in table else table["prompt"].map(lambda text: text_hash(text)[:16])
+    found = pd.DataFrame({"prompt_id": ids, "prompt": table["prompt"].map(clean), "answer": table[column].map(clean)})
     found.insert(1, "sample", found.groupby("prompt_id").cumcount())
     return found
 
 
 def join(policy: pd.DataFrame, opponent: pd.DataFrame, *, subset: bool = False) -> list[Comparison]:
-    """Answers to the same prompts side by side, in the policy's order; one reference answer serves all answers to its prompt.
+    """Two tables of `read_answers` side by side, in the policy's order; one reference answer serves all answers to its prompt.
 
-    Args:
-        policy: From `read_answers`.
-        opponent: The same.
-        subset: The opponent may have prompts that the policy has not, such as a whole data set.
-
-    Raises:
-        UserError: A prompt that only one side has, or whose text differs; names it.
+    With `subset` the opponent may have prompts that the policy has not, such as a whole data set. Raises UserError that names a
+    prompt that only one side has, or whose text differs.
     """
     keys = ["prompt_id", "sample"]
     if subset:
@@ -86,9 +67,7 @@ def join(policy: pd.DataFrame, opponent: pd.DataFrame, *, subset: bool = False) 
 
 def read_verdicts(path: Path) -> pd.DataFrame:
     """A table of verdicts (CSV, JSONL or parquet) with the columns `prompt_id` and `winner`, as `suite judge run` writes it.
-
-    Raises:
-        UserError: Unreadable, a column is missing, or a winner has no meaning; says where.
+    Raises UserError if it is unreadable, a column is missing or a winner has no meaning; says where.
     """
     readers: dict[str, Any] = {
         ".csv": lambda file: pd.read_csv(file, dtype=str, keep_default_na=False), ".parquet": pd.read_parquet,
@@ -103,20 +82,10 @@ def read_verdicts(path: Path) -> pd.DataFrame:
     for name in ("prompt_id", "winner"):
         if name not in table:
             raise UserError(f"{path}: has no column {name!r}; {did_you_mean(name, map(str, table.columns))}")
-    known: Sequence[str] = ("policy", "opponent", "tie", "invalid", "failed")
-    wrong = table[~table["winner"].isin(known)]
-    if len(wrong):
+    known = get_args(Winner)
+    if len(wrong := table[~table["winner"].isin(known)]):
         raise UserError(
             f"{path}, row {wrong.index[0]}, winner: expected one of {', '.join(known)}, got {wrong['winner'].iloc[0]!r}"
         )
     names = [name for name in ("prompt_id", "comparison", "judge", "template", "matchup") if name in table]
     return table.assign(**{name: table[name].astype(str) for name in names})
-
-
-def _clean(text: str) -> str:
-    """Without halves of surrogate pairs, which UTF-8 cannot write."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

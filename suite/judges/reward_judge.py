@@ -1,12 +1,11 @@
 """A reward of texts as judge: the answer with more reward wins. Blind to the order, and never asked twice for nothing."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from suite.data.comparisons import Answer, Question
 from suite.interfaces import RewardFunction
-from suite.judges.judging import Answer, Failure, Question, of_numbers
+from suite.judges.judging import OnAnswer, OnStart, of_numbers
 
 QUESTIONS_AT_ONCE = 256
 
@@ -25,13 +24,8 @@ class RewardJudge:
         self._known: dict[tuple[str, str], float] = {}
         self.identity: Mapping[str, Any] = {"model": digest}
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        on_answer: Callable[[Question, Answer | Failure], None],
-        on_start: Callable[[Question], bool],
-    ) -> None:
-        """See `suite.judges.judging.Judge`."""
+    def answer(self, questions: Sequence[Question], on_answer: OnAnswer, on_start: OnStart) -> None:
+        """See `suite.interfaces.Judge`."""
         for at in range(0, len(questions), QUESTIONS_AT_ONCE):
             asked = [question for question in questions[at : at + QUESTIONS_AT_ONCE] if on_start(question)]
             sides = {(q.comparison.prompt, text): None for q in asked for text in (q.a, q.b)}

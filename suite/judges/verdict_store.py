@@ -1,8 +1,5 @@
 """Verdicts in SQLite: written the moment they arrive, never lost, never asked twice, shared by processes."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 import os
 import socket
@@ -14,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
-from suite.errors import UserError
-from suite.judges.judging import Answer, Comparison, Question, Verdict
+from suite.common.errors import UserError
+from suite.data.comparisons import Answer, Comparison, Question, Verdict
+from suite.judges.judging import text_hash
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS verdicts (
@@ -33,9 +32,7 @@ LEASE_S = 900.0
 
 class VerdictStore:
     """One file. Safe against SIGKILL (WAL, one transaction a verdict) and for several processes of one machine at once.
-
-    Raises:
-        UserError: The file cannot be opened or is not a store.
+    Raises UserError if the file cannot be opened or is not a store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,12 +50,8 @@ class VerdictStore:
 
     def verdicts(self, keys: list[str]) -> dict[str, Verdict]:
         """The stored ones among `keys`."""
-        found: dict[str, Verdict] = {}
-        for at in range(0, len(keys), 500):
-            part = keys[at : at + 500]
-            marks = ",".join("?" * len(part))
-            found.update(self._connection.execute(f"SELECT key, verdict FROM verdicts WHERE key IN ({marks})", part))
-        return found
+        asked = "SELECT key, verdict FROM verdicts WHERE key IN (SELECT value FROM json_each(?))"
+        return dict(self._connection.execute(asked, (json.dumps(keys),)))
 
     def claim(self, key: str) -> bool:
         """Say that this process asks `key` now. False if a living one does already, or the verdict is there."""
@@ -82,8 +75,7 @@ class VerdictStore:
         row = (
             key, judge, json.dumps(identity, sort_keys=True), comparison.id, comparison.prompt, question.a, question.b,
             int(question.swapped), answer.verdict, answer.reply, answer.served_model, answer.prompt_tokens,
-            answer.completion_tokens,
-            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            answer.completion_tokens, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )  # fmt: skip
         with self._transaction():
             self._connection.execute(f"INSERT OR IGNORE INTO verdicts VALUES ({','.join('?' * len(row))})", row)
@@ -101,32 +93,17 @@ class VerdictStore:
             policy, opponent = (row.b, row.a) if row.swapped else (row.a, row.b)
             question = Question(Comparison(row.prompt_id, row.prompt, policy, opponent), bool(row.swapped))
             winners.append(question.winner(row.verdict))
-            names.append(hashlib.sha256("\x00".join((row.prompt, policy, opponent)).encode()).hexdigest()[:12])
+            names.append(text_hash(row.prompt, policy, opponent)[:12])
         return table.assign(winner=winners, comparison=names)
 
-    def close(self) -> None:
-        self._connection.close()
-
     def _lives(self, host: str, pid: int, since: float) -> bool:
-        if (host, pid) == self._me:
-            return False
         if host != self._me[0]:
             return time.time() - since < LEASE_S
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        return pid != self._me[1] and psutil.pid_exists(pid)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """BEGIN IMMEDIATE … COMMIT, so that reading and writing are one step for all processes."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._connection:  # commits at the end, rolls back after an exception
+            self._connection.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")

@@ -1,6 +1,4 @@
-"""The reward-KL frontier as a statistic: hull, reward at matched KL, area, bootstrap over prompts and seeds. numpy only."""
-
-from __future__ import annotations
+"""The reward-KL frontier as a statistic: hull, reward at matched KL, area, bootstrap over prompts and seeds. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from suite.maths.statistics import same_prompts
+
 Array = NDArray[np.float64]
+RESAMPLES = 4000
+P_FLOOR = 2 / (1 + RESAMPLES)
+"""The smallest p-value that so many replications can give."""
 
 
 def pareto_indices(kl: ArrayLike, reward: ArrayLike) -> NDArray[np.int64]:
-    """Indices of the points with more reward than every point of equal or smaller KL, by growing KL.
-
-    Args:
-        kl: Nats. Shape (points,).
-        reward: Shape (points,).
+    """Indices of the points with more reward than every point of equal or smaller KL, by growing KL; shapes (points,).
 
     Raises:
         ValueError: Shapes differ.
@@ -24,12 +23,9 @@ def pareto_indices(kl: ArrayLike, reward: ArrayLike) -> NDArray[np.int64]:
     x, y = np.asarray(kl, dtype=float), np.asarray(reward, dtype=float)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"reward: expected shape {x.shape} like kl, got {y.shape}")
-    best, kept = -np.inf, []
-    for index in np.lexsort((-y, x)):
-        if y[index] > best:
-            best = y[index]
-            kept.append(index)
-    return np.array(kept, dtype=np.int64)
+    order = np.lexsort((-y, x))
+    best_before = np.fmax.accumulate(np.append(-np.inf, y[order]))[:-1]
+    return order[y[order] > best_before]
 
 
 def hull_indices(kl: ArrayLike, reward: ArrayLike, *, reference_reward: float) -> NDArray[np.int64]:
@@ -67,28 +63,19 @@ def reward_at_kl(kl: ArrayLike, reward: ArrayLike, at: ArrayLike) -> Array:
     Args:
         kl: Of the reference (0) and the hull's policies, nats. Shape (points,).
         reward: Same shape.
-        at: Shape (budgets,), nats.
-
-    Returns:
-        Shape (budgets,).
+        at: Nats, shape (budgets,), which is the result's too.
     """
     x, y = np.asarray(kl, dtype=float), np.asarray(reward, dtype=float)
     order = np.argsort(x, kind="stable")
-    rewards: Array = np.interp(np.asarray(at, dtype=float), x[order], y[order])
-    return rewards
+    return np.asarray(np.interp(np.asarray(at, dtype=float), x[order], y[order]))
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """A method's frontier on test prompts, one entry per training seed, policy and prompt; the reference comes first.
+    """A method's frontier on test prompts, one entry per training seed, policy and prompt; the reference comes first."""
 
-    Attributes:
-        reward: Shape (seeds, 1 + policies, prompts).
-        kl: KL(π‖π_ref) or its bound, nats; same shape, 0 for the reference.
-    """
-
-    reward: Array
-    kl: Array
+    reward: Array  # shape (seeds, 1 + policies, prompts)
+    kl: Array  # KL(π‖π_ref) or its bound, nats; same shape, 0 for the reference
 
     def __post_init__(self) -> None:
         if self.reward.ndim != 3 or self.reward.shape != self.kl.shape:
@@ -100,8 +87,7 @@ class Frontier:
         Averaging a policy's KL over seeds before interpolating would, the frontier being concave, pull down a method whose KL
         scatters between seeds.
         """
-        mean: Array = self.by_seed(budgets).mean(axis=0)
-        return mean
+        return np.asarray(self.by_seed(budgets).mean(axis=0))
 
     def by_seed(self, budgets: ArrayLike) -> Array:
         """Reward at each KL budget on the frontier of each training seed, prompts averaged. Shape (seeds, budgets)."""
@@ -111,8 +97,7 @@ class Frontier:
     def by_prompt(self, budget: float) -> Array:
         """Each prompt's reward under the mixture of policies that spends `budget` on average in each seed. Shape (prompts,)."""
         mixed = [_mixture(kl.mean(axis=1), reward, budget) for kl, reward in zip(self.kl, self.reward, strict=True)]
-        mean: Array = np.mean(mixed, axis=0)
-        return mean
+        return np.asarray(np.mean(mixed, axis=0))
 
     def area(self, max_kl: float) -> float:
         """Mean reward over KL budgets uniform in [0, max_kl]: the normalised area under the frontier, in reward units."""
@@ -133,11 +118,6 @@ def _mixture(kl: Array, reward: Array, budget: float) -> Array:
 def _area_grid(max_kl: float) -> Array:
     """Midpoints of 200 equal parts of [0, max_kl]."""
     return (np.arange(200) + 0.5) * max_kl / 200
-
-
-RESAMPLES = 4000
-P_FLOOR = 2 / (1 + RESAMPLES)
-"""The smallest p-value that so many replications can give."""
 
 
 def bootstrap(
@@ -180,7 +160,5 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
     Raises:
         ValueError: Shapes differ.
     """
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if x.shape != y.shape:
-        raise ValueError(f"b: expected the same prompts as a, shape {x.shape}, got {y.shape}")
+    x, y = same_prompts(a, b)
     return float(np.mean(np.where(x == y, 0.5, x > y)))

@@ -1,7 +1,5 @@
 """The limit that no policy can pass: reward and KL of π* ∝ π_ref·exp(r/β), from samples of the reference. numpy and scipy."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -23,11 +21,8 @@ def tilted(rewards: ArrayLike, beta: float) -> tuple[Array, Array, Array]:
     2023). KL cannot exceed log N here, and both means are biased downwards as it comes near.
 
     Args:
-        rewards: Of N samples of the reference for each prompt. Shape (prompts, N).
+        rewards: Of N samples of the reference for each prompt. Shape (prompts, N); the three results have (prompts,).
         beta: β > 0.
-
-    Returns:
-        Three arrays of shape (prompts,).
 
     Raises:
         ValueError: Wrong shape, not finite, or β ≤ 0.
@@ -44,24 +39,15 @@ def tilted(rewards: ArrayLike, beta: float) -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True)
 class IdealFrontier:
-    """The largest mean reward for each mean KL, as far as the samples reach.
+    """The largest mean reward for each mean KL, as far as the samples reach. Arrays have shape (points,)."""
 
-    Attributes:
-        kl: Nats, growing from 0. Shape (points,).
-        reward: Shape (points,).
-        low, high: `reward` with the 95 % bootstrap interval over prompts of the gain over the reference. Shape (points,).
-        effective_samples: Mean effective sample size over prompts. Shape (points,).
-        limit: Largest KL up to which this holds, nats; beyond it the ideal lies between the last reward and `maximum`.
-        maximum: The largest reward there is.
-    """
-
-    kl: Array
+    kl: Array  # nats, growing from 0
     reward: Array
-    low: Array
+    low: Array  # `reward` with the 95 % bootstrap interval over prompts of the gain over the reference
     high: Array
-    effective_samples: Array
-    limit: float
-    maximum: float
+    effective_samples: Array  # mean effective sample size over prompts
+    limit: float  # largest KL up to which this holds, nats; beyond it the ideal lies between the last reward and `maximum`
+    maximum: float  # the largest reward there is
 
     def at(self, kl: float) -> tuple[float, float]:
         """Bracket of the ideal reward at `kl`: one value twice within the limit, beyond it the last one and the maximum."""
@@ -72,20 +58,14 @@ class IdealFrontier:
 
 
 def ideal_frontier(
-    rewards: ArrayLike,
-    *,
-    maximum: float,
-    start: float | None = None,
-    points: int = 40,
-    resamples: int = 500,
-    seed: int = 0,
+    rewards: ArrayLike, *, maximum: float, start: float | None = None, points: int = 40, resamples: int = 500, seed: int = 0
 ) -> IdealFrontier:
     """The ideal frontier up to KL ≤ log N - 2 nats, as long as the mean effective sample size is at least 5.
 
     For each KL the β that spends it on average is found; prompts are resampled for the interval, and β found anew.
 
     Args:
-        rewards: Of N samples of the reference for each prompt. Shape (prompts, N).
+        rewards: As in `tilted`.
         maximum: The largest possible reward.
         start: The reference's mean reward on the prompts that methods are measured on, if those are more. What is estimated
             is then the share of the way from the reference to `maximum`, or the gain itself if `maximum` is infinite; it is
@@ -101,9 +81,7 @@ def ideal_frontier(
     tilted(r, 1.0)
     largest = math.log(r.shape[1]) - NATS_BELOW_LOG_N
     if largest <= 0 or np.ptp(r, axis=1).max() == 0:
-        raise ValueError(
-            f"rewards: {r.shape[1]} samples per prompt, or equal rewards, give no frontier; use at least 16 samples"
-        )
+        raise ValueError(f"rewards: {r.shape[1]} samples per prompt, or equal rewards, give no frontier; use 16 or more")
     # one table of (β, prompt) serves every replication
     spread = float(np.ptp(r))
     betas = np.geomspace(spread * 1e-3, spread * 1e3, 400)[::-1]
@@ -126,21 +104,15 @@ def ideal_frontier(
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(r.shape[0], everyone, size=resamples) / r.shape[0]
     low, high = np.quantile([curve(weights) for weights in draws], [0.025, 0.975], axis=0)
-    middle = curve(everyone)
     sizes = np.interp(grid, kl @ everyone, samples @ everyone)
-    return IdealFrontier(grid, middle, low, high, sizes, limit, maximum)
+    return IdealFrontier(grid, curve(everyone), low, high, sizes, limit, maximum)
 
 
 def optimality(reward: float, start: float, ideal: tuple[float, float]) -> tuple[float, float]:
-    """How much of the possible gain a policy has made: (reward - start)/(ideal - start), a bracket where the ideal is one.
+    """How much of the possible gain a policy has made: the smallest and largest (reward - start)/(ideal - start).
 
-    Args:
-        reward: The policy's mean reward.
-        start: The reference's.
-        ideal: Bracket of the ideal at the policy's KL (`IdealFrontier.at`).
-
-    Returns:
-        Smallest and largest value, NaN where there is nothing to gain.
+    `reward` is the policy's mean, `start` the reference's, and `ideal` brackets the ideal at the policy's KL
+    (`IdealFrontier.at`). NaN where there is nothing to gain.
     """
     if not ideal[0] > start:
         return float("nan"), float("nan")

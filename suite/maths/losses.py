@@ -1,10 +1,9 @@
 """Losses of the offline methods: pure functions, one value per example, never reduced.
 
-Log-probabilities are in nats. Whether they are summed or averaged over completion tokens is the caller's choice and is said
-where it matters; no loss here knows a length. Losses of PPO: `suite.maths.policy_gradient`.
+Log-probabilities are in nats, of shape (batch,) unless another is named. Whether they are summed or averaged over completion
+tokens is the caller's choice and is said where it matters; no loss here knows a length. Every function raises ValueError where
+shapes differ or a number is out of its range; the message names the argument. Losses of PPO: `suite.maths.policy_gradient`.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -31,46 +30,35 @@ def _check_label_smoothing(label_smoothing: float) -> None:
 
 
 def _margin(
-    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor, reference_chosen_logps: Tensor, reference_rejected_logps: Tensor
-) -> Tensor:
+    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor, reference_rejected_logps: Tensor,
+) -> Tensor:  # fmt: skip
     """The h of every pairwise loss: log[π(y_w|x)/π_ref(y_w|x)] - log[π(y_l|x)/π_ref(y_l|x)]."""
     _check_same_shape(
-        policy_chosen_logps=policy_chosen_logps,
-        policy_rejected_logps=policy_rejected_logps,
-        reference_chosen_logps=reference_chosen_logps,
-        reference_rejected_logps=reference_rejected_logps,
-    )
+        policy_chosen_logps=policy_chosen_logps, policy_rejected_logps=policy_rejected_logps,
+        reference_chosen_logps=reference_chosen_logps, reference_rejected_logps=reference_rejected_logps,
+    )  # fmt: skip
     return (policy_chosen_logps - reference_chosen_logps) - (policy_rejected_logps - reference_rejected_logps)
 
 
 def dpo_loss(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    *,
-    beta: float,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Direct Preference Optimization loss, one value per pair.
+    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor, reference_rejected_logps: Tensor,
+    *, beta: float, label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Direct Preference Optimization loss in nats, one value per pair: log 2 when policy equals reference.
 
     L = -(1 - ε)·log σ(β·h) - ε·log σ(-β·h),   h = log[π(y_w|x)/π_ref(y_w|x)] - log[π(y_l|x)/π_ref(y_l|x)]
     ε = 0: Eq. 7 of Rafailov et al. 2023 (arXiv:2305.18290). ε > 0: conservative DPO, Mitchell 2023 (ericmitchell.ai/cdpo.pdf),
     whose minimum on one pair is finite: β·h = log[(1 - ε)/ε].
 
     Args:
-        policy_chosen_logps: log π(y_w|x) in nats, summed over completion tokens. Shape (batch,). The other three likewise.
+        policy_chosen_logps: log π(y_w|x), summed over completion tokens like the other three.
         policy_rejected_logps: log π(y_l|x).
         reference_chosen_logps: log π_ref(y_w|x).
         reference_rejected_logps: log π_ref(y_l|x).
         beta: Weight of the KL constraint, > 0. Larger keeps the policy closer to the reference.
         label_smoothing: ε, the assumed probability that a pair is mislabelled, in [0, 0.5).
-
-    Returns:
-        Loss in nats, shape (batch,); log 2 when policy equals reference. Not reduced: the caller averages.
-
-    Raises:
-        ValueError: Shapes differ, `beta` ≤ 0, or `label_smoothing` is out of range; the message names the argument.
     """
     _check_positive(beta)
     _check_label_smoothing(label_smoothing)
@@ -81,36 +69,22 @@ def dpo_loss(
 
 
 def robust_dpo_loss(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    *,
-    beta: float,
-    label_smoothing: float,
-    max_margin: float = 10.0,
-) -> Tensor:
+    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor, reference_rejected_logps: Tensor,
+    *, beta: float, label_smoothing: float, max_margin: float = 10.0,
+) -> Tensor:  # fmt: skip
     """Robust DPO: from labels flipped with probability ε, an estimate of the DPO loss that clean labels would give.
 
     L = [-(1 - ε)·log σ(z) + ε·log σ(-z)] / (1 - 2ε),   z = min(β·h, max_margin)
     Chowdhury et al. 2024 (arXiv:2403.00409), who have z = β·h: unbiased, but unbounded below. On a pair whose label is never
     contradicted, z → ∞ lowers it without end, by ε/(1 - 2ε) per nat. Hence the guard: above `max_margin` the loss is constant
-    and a pair pushes no further (there DPO's own gradient is below 5e-5·β). It is unbiased while |β·h| ≤ `max_margin`.
+    and a pair pushes no further (there DPO's own gradient is below 5e-5·β). It is unbiased while |β·h| ≤ `max_margin`. The
+    loss, in nats, is negative for well separated pairs.
 
     Args:
-        policy_chosen_logps: As in `dpo_loss`, like the other three.
-        policy_rejected_logps: log π(y_l|x).
-        reference_chosen_logps: log π_ref(y_w|x).
-        reference_rejected_logps: log π_ref(y_l|x).
-        beta: Weight of the KL constraint, > 0.
+        policy_chosen_logps: As in `dpo_loss`, like the other three and `beta`.
         label_smoothing: ε, the probability that a label was flipped, in [0, 0.5).
         max_margin: The guard > 0, in nats of implicit reward; infinity for the published form.
-
-    Returns:
-        Loss in nats, shape (batch,); negative for well separated pairs.
-
-    Raises:
-        ValueError: As `dpo_loss`, or `max_margin` ≤ 0.
     """
     _check_positive(beta)
     _check_label_smoothing(label_smoothing)
@@ -123,14 +97,11 @@ def robust_dpo_loss(
 
 
 def ipo_loss(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    *,
-    beta: float,
-) -> Tensor:
-    """Identity Preference Optimization, one value per pair.
+    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor, reference_rejected_logps: Tensor,
+    *, beta: float,
+) -> Tensor:  # fmt: skip
+    """Identity Preference Optimization, one value in nats² per pair: 1/(4β²) when policy equals reference.
 
     L = (h - 1/(2β))²,   Eq. 17 of Azar et al. 2023 (arXiv:2310.12036), whose τ is `beta`
 
@@ -139,17 +110,8 @@ def ipo_loss(
     one β means different things in them.
 
     Args:
-        policy_chosen_logps: log π(y_w|x) in nats, all four summed or all four averaged over tokens. Shape (batch,).
-        policy_rejected_logps: log π(y_l|x).
-        reference_chosen_logps: log π_ref(y_w|x).
-        reference_rejected_logps: log π_ref(y_l|x).
+        policy_chosen_logps: As in `dpo_loss`, like the other three: all four summed or all four averaged over tokens.
         beta: The τ of the paper, > 0.
-
-    Returns:
-        Loss in nats², shape (batch,); 1/(4β²) when policy equals reference.
-
-    Raises:
-        ValueError: Shapes differ or `beta` ≤ 0.
     """
     _check_positive(beta)
     h = _margin(policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps)
@@ -157,20 +119,14 @@ def ipo_loss(
 
 
 def hinge_loss(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    *,
-    beta: float,
-) -> Tensor:
+    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor, reference_rejected_logps: Tensor,
+    *, beta: float,
+) -> Tensor:  # fmt: skip
     """Hinge loss on the implicit reward margin, one value per pair; arguments as in `dpo_loss`.
 
     L = max(0, 1 - β·h),   the "hinge-norm" of Liu et al. 2023 (RSO, arXiv:2309.06657); SLiC's loss (Zhao et al. 2023,
     arXiv:2305.10425) has no reference. Pairs with β·h ≥ 1 have no gradient.
-
-    Raises:
-        ValueError: Shapes differ or `beta` ≤ 0.
     """
     _check_positive(beta)
     h = _margin(policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps)
@@ -178,22 +134,16 @@ def hinge_loss(
 
 
 def plackett_luce_dpo_loss(policy_logps: Tensor, reference_logps: Tensor, mask: Tensor, *, beta: float) -> Tensor:
-    """DPO for rankings, one value per ranking. With K = 2 it equals `dpo_loss`.
+    """DPO for rankings: the negative log-likelihood of each in nats, log k! for k completions when policy equals reference.
 
     L = -Σ_k log[exp(r̂_k) / Σ_{j ≥ k} exp(r̂_j)],   r̂_k = β·log[π(y_k|x)/π_ref(y_k|x)],   y_1 the best
-    Eq. 20 (App. A.3) of Rafailov et al. 2023 (arXiv:2305.18290).
+    Eq. 20 (App. A.3) of Rafailov et al. 2023 (arXiv:2305.18290). With K = 2 it equals `dpo_loss`.
 
     Args:
         policy_logps: log π(y_k|x) in nats, summed over completion tokens, best completion first. Shape (batch, K).
         reference_logps: log π_ref(y_k|x), likewise.
         mask: True where a completion exists: at least the first two of each ranking, without gaps. Shape (batch, K), bool.
         beta: Weight of the KL constraint, > 0.
-
-    Returns:
-        Negative log-likelihood of each ranking in nats, shape (batch,); log k! for a ranking of k when policy equals reference.
-
-    Raises:
-        ValueError: Shapes differ, a ranking has gaps or fewer than two completions, or `beta` ≤ 0.
     """
     _check_positive(beta)
     if policy_logps.ndim != 2 or not policy_logps.shape == reference_logps.shape == mask.shape:
@@ -216,15 +166,9 @@ def bradley_terry_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, marg
     (Llama 2, arXiv:2307.09288), where m grows with how much better y_w was judged.
 
     Args:
-        chosen_rewards: r(x, y_w). Shape (batch,).
+        chosen_rewards: r(x, y_w). Shape (batch,), like the loss in nats.
         rejected_rewards: r(x, y_l), likewise.
         margin: m per pair, in reward units; None for 0.
-
-    Returns:
-        Loss in nats, shape (batch,).
-
-    Raises:
-        ValueError: Shapes differ.
     """
     margins = {} if margin is None else {"margin": margin}
     _check_same_shape(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, **margins)
@@ -247,15 +191,9 @@ def unlikelihood_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor
     bounded per-token form is `welleck_unlikelihood_loss`.
 
     Args:
-        policy_chosen_logps: log π(y_w|x) in nats, summed over completion tokens. Shape (batch,).
+        policy_chosen_logps: log π(y_w|x), summed over completion tokens. Shape (batch,), like the loss in nats.
         policy_rejected_logps: log π(y_l|x), likewise.
         alpha: Weight of the rejected completion, in [0, 1]. 0 is Preferred-FT.
-
-    Returns:
-        Loss in nats, shape (batch,). Not reduced.
-
-    Raises:
-        ValueError: Shapes differ or `alpha` is outside [0, 1]; the message names the argument.
     """
     _check_same_shape(policy_chosen_logps=policy_chosen_logps, policy_rejected_logps=policy_rejected_logps)
     if not 0 <= alpha <= 1:
@@ -266,22 +204,17 @@ def unlikelihood_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor
 def welleck_unlikelihood_loss(
     policy_chosen_logps: Tensor, policy_rejected_token_logps: Tensor, mask: Tensor, *, alpha: float
 ) -> Tensor:
-    """Per-token unlikelihood: bounded below by 0, unlike `unlikelihood_loss`.
+    """Per-token unlikelihood in nats, one value per pair: bounded below by 0, unlike `unlikelihood_loss`.
 
     L = -log π(y_w|x) - α·Σ_t log[1 - π(y_l,t|x, y_l,<t)],   the loss of Welleck et al. 2019 (arXiv:1908.04319) for negative
-    tokens. Theirs are repeated tokens; here every token of the rejected completion is one.
+    tokens. Theirs are repeated tokens; here every token of the rejected completion is one. Where π(y_l,t) is 1 to the float
+    type's precision, its term is cut and has no gradient.
 
     Args:
         policy_chosen_logps: log π(y_w|x) in nats, summed over completion tokens. Shape (batch,).
         policy_rejected_token_logps: log π(y_l,t|x, y_l,<t) of every token. Shape (batch, time).
         mask: True on the rejected completion's tokens. Shape (batch, time), bool.
         alpha: Weight of the rejected completion, ≥ 0.
-
-    Returns:
-        Loss in nats, shape (batch,). Where π(y_l,t) is 1 to the float type's precision, its term is cut and has no gradient.
-
-    Raises:
-        ValueError: Shapes differ or `alpha` < 0.
     """
     _check_same_shape(policy_chosen_logps=policy_chosen_logps)
     if not alpha >= 0:
@@ -298,13 +231,10 @@ def welleck_unlikelihood_loss(
 
 
 def implicit_reward_metrics(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    *,
-    beta: float = 1.0,
-) -> dict[str, Tensor]:
+    policy_chosen_logps: Tensor, policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor, reference_rejected_logps: Tensor,
+    *, beta: float = 1.0,
+) -> dict[str, Tensor]:  # fmt: skip
     """What every pairwise method logs, per pair, under the names of the DPO authors' code. All shapes (batch,).
 
     `rewards/chosen` = β·log[π(y_w|x)/π_ref(y_w|x)] [nats], `rewards/rejected` likewise, `rewards/margins` their difference,
@@ -316,11 +246,7 @@ def implicit_reward_metrics(
         chosen = beta * (policy_chosen_logps - reference_chosen_logps)
         rejected = beta * (policy_rejected_logps - reference_rejected_logps)
         return {
-            "rewards/chosen": chosen,
-            "rewards/rejected": rejected,
-            "rewards/margins": chosen - rejected,
-            "rewards/accuracies": (chosen > rejected).float(),
-            "gradient_weight": torch.sigmoid(rejected - chosen),
-            "logps/chosen": policy_chosen_logps.detach(),
-            "logps/rejected": policy_rejected_logps.detach(),
-        }
+            "rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": chosen - rejected,
+            "rewards/accuracies": (chosen > rejected).float(), "gradient_weight": torch.sigmoid(rejected - chosen),
+            "logps/chosen": policy_chosen_logps.detach(), "logps/rejected": policy_rejected_logps.detach(),
+        }  # fmt: skip

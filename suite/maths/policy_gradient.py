@@ -1,6 +1,8 @@
-"""The pure parts of PPO: advantages, whitening and the two clipped losses. One value per token, never reduced."""
+"""The pure parts of PPO: advantages, whitening and the two clipped losses. One value per token, never reduced.
 
-from __future__ import annotations
+Tensors have shape (batch, time) and are given without gradient unless another thing is said. Every function raises ValueError
+where shapes or types differ or a number is out of its range; the message names the argument.
+"""
 
 import torch
 from torch import Tensor
@@ -16,23 +18,25 @@ def _check_shapes(**tensors: Tensor) -> None:
             raise ValueError(f"{name}: expected {'bool' if name == 'mask' else 'floating point'}, got {tensor.dtype}")
 
 
+def _check_clip_range(clip_range: float) -> None:
+    if not clip_range > 0:
+        raise ValueError(f"clip_range: expected a number > 0, got {clip_range}")
+
+
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Generalized advantage estimation over completion tokens (Schulman et al. 2015, arXiv:1506.02438, Eqs. 11, 16).
 
     δ_t = r_t + γ·V_{t+1} - V_t,   A_t = δ_t + γλ·A_{t+1},   V and A = 0 after the last token; returns R_t = A_t + V_t
 
     Args:
-        rewards: r_t, the reward for the token at t. Shape (batch, time).
-        values: V_t, the value before the token at t is drawn. Same shape.
-        mask: True on completion tokens: a prefix of each row. Same shape, bool.
+        rewards: r_t, the reward for the token at t.
+        values: V_t, the value before the token at t is drawn.
+        mask: True on completion tokens: a prefix of each row, without gaps. Bool.
         gamma: Discount γ in [0, 1].
         lam: λ in [0, 1]; 1 sums all rewards to come, 0 looks one step ahead.
 
     Returns:
-        Advantages and returns, same shape, 0 outside the mask, without gradient.
-
-    Raises:
-        ValueError: Shapes or types differ, a mask has gaps, or γ or λ is out of range.
+        Advantages and returns, 0 outside the mask.
     """
     for name, value in (("gamma", gamma), ("lam", lam)):
         if not 0 <= value <= 1:
@@ -51,11 +55,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the True entries of `mask`, all rows together. A scalar.
-
-    Raises:
-        ValueError: Shapes differ or nothing is True.
-    """
+    """Mean over the True entries of `mask`, of which there must be some, all rows together. A scalar."""
     _check_shapes(values=values, mask=mask)
     if not mask.any():
         raise ValueError("mask: nothing to average over")
@@ -63,11 +63,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Shift and scale to mean 0 and variance 1 over the True entries (variance with n, not n - 1); 0 elsewhere.
-
-    Raises:
-        ValueError: As `masked_mean`.
-    """
+    """Shift and scale to mean 0 and variance 1 over the True entries (variance with n, not n - 1); 0 elsewhere."""
     centred = torch.where(mask, values - masked_mean(values, mask), 0.0)
     return centred * torch.rsqrt(masked_mean(centred.square(), mask) + 1e-8)
 
@@ -79,17 +75,13 @@ def ppo_clip_loss(policy_logps: Tensor, old_logps: Tensor, advantages: Tensor, *
     (arXiv:1707.06347)
 
     Args:
-        policy_logps: log π(y_t|x, y_<t) in nats, with gradient. Shape (batch, time).
-        old_logps: The same under the policy that drew y. Same shape, no gradient.
-        advantages: A_t. Same shape, no gradient.
+        policy_logps: log π(y_t|x, y_<t) in nats, with gradient.
+        old_logps: The same under the policy that drew y.
+        advantages: A_t.
         clip_range: ε > 0.
-
-    Raises:
-        ValueError: Shapes differ or `clip_range` ≤ 0.
     """
     _check_shapes(policy_logps=policy_logps, old_logps=old_logps, advantages=advantages)
-    if not clip_range > 0:
-        raise ValueError(f"clip_range: expected a number > 0, got {clip_range}")
+    _check_clip_range(clip_range)
     ratio = (policy_logps - old_logps).exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages)
 
@@ -100,16 +92,12 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, c
     L_t = ½·max[(V_t - R_t)², (V_old,t + clip(V_t - V_old,t, -ε, ε) - R_t)²]   (as in the PPO of OpenAI Baselines)
 
     Args:
-        values: V_t, with gradient. Shape (batch, time).
-        old_values: V_t when y was drawn. Same shape, no gradient.
-        returns: R_t from `gae`. Same shape, no gradient.
+        values: V_t, with gradient.
+        old_values: V_t when y was drawn.
+        returns: R_t from `gae`.
         clip_range: ε > 0, in reward units.
-
-    Raises:
-        ValueError: Shapes differ or `clip_range` ≤ 0.
     """
     _check_shapes(values=values, old_values=old_values, returns=returns)
-    if not clip_range > 0:
-        raise ValueError(f"clip_range: expected a number > 0, got {clip_range}")
+    _check_clip_range(clip_range)
     clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
     return 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())

@@ -1,7 +1,5 @@
 """Logits, or what the output layer reads → log-probabilities of the tokens that followed. The one place where they are made."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,17 +12,14 @@ ROWS_AT_ONCE = 128
 
 
 def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """Log π(y_t|x, y_<t) at every completion token, 0 elsewhere.
+    """Log π(y_t|x, y_<t) in nats at every completion token, 0 elsewhere: float32, shape (batch, length - 1).
 
-    The logits at position t - 1 predict the token at t, so position 0 is never scored.
+    The logits at position t - 1 predict the token at t, so position 0 is never scored, and entry t belongs to token t + 1.
 
     Args:
         logits: Raw model outputs at temperature 1. Shape (batch, length, vocabulary).
         input_ids: Prompt and completion tokens. Shape (batch, length).
         completion_mask: True on completion tokens. Shape (batch, length), bool.
-
-    Returns:
-        Nats, float32, shape (batch, length - 1); entry t belongs to token t + 1.
 
     Raises:
         ValueError: Shapes disagree, a row has no completion token, or its first token is marked as completion.

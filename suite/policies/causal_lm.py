@@ -1,10 +1,8 @@
 """The policy everyone trains: a Hugging Face causal language model with its tokenizer."""
 
-from __future__ import annotations
-
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -12,10 +10,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from suite.data.preference_data import Completion, Prompt, TokenBatch, collate
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.data.batching import collate, length_batches
+from suite.data.preference_data import Completion, Prompt
 from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
+from suite.policies.adapters import add_adapters
 from suite.policies.sampling import sample_completions
+from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, load_pretrained
 
 TOKENS_PER_BATCH = 4096
 
@@ -44,17 +45,12 @@ class CausalLMPolicy:
         self.tokenizer = tokenizer
         self.sampler_dtype, self.lora_rank = sampler_dtype, lora_rank
         self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
+        self.tokens_sampled = self.tokens_scored = 0  # by methods that draw samples
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        num_samples: int,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        seed: int,
+        self, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float = 1.0, seed: int,
         on_batch: Callable[[int], Any] | None = None,
-    ) -> list[list[Completion]]:
+    ) -> list[list[Completion]]:  # fmt: skip
         """Draw completions; see `suite.policies.sampling.sample_completions`."""
         lower = self.sampler_dtype is not None and self.sampler_dtype != self.dtype
         with torch.autocast(self.device.type, self.sampler_dtype, enabled=lower):
@@ -71,18 +67,14 @@ class CausalLMPolicy:
     def log_prob(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32."""
         values = torch.empty(len(completions), dtype=torch.float32)
-        order = sorted(range(len(completions)), key=lambda i: len(completions[i].prompt.ids) + len(completions[i].ids))
-        while order:
-            longest = len(completions[order[-1]].prompt.ids) + len(completions[order[-1]].ids)
-            size = max(1, TOKENS_PER_BATCH // longest)
-            batch, order = order[-size:], order[:-size]
+        lengths = [len(completion.prompt.ids) + len(completion.ids) for completion in completions]
+        for batch in length_batches(lengths, lambda longest: TOKENS_PER_BATCH // longest):
             values[batch] = self.completion_log_probs([completions[i] for i in batch]).cpu()
         return values
 
     def completion_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """As `log_prob`, in one batch and with gradient: what the training losses are made of."""
-        of_next, _ = self._of_next(self._batch(completions))
-        return of_next.sum(-1)
+        return self._of_next(completions)[0].sum(-1)
 
     def completion_token_log_probs(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log π(y_t|x, y_<t) of every completion token, with gradient, and the mask that tells which entries are real.
@@ -93,12 +85,11 @@ class CausalLMPolicy:
         return logps, mask
 
     def completion_states(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor, Tensor]:
-        """As `completion_token_log_probs`, with the last hidden state before each token: what a value head reads.
+        """As `completion_token_log_probs`, with the last hidden state before each token between the two.
 
-        Returns:
-            Log-probs (completions, longest), states (completions, longest, hidden size), mask (completions, longest).
+        A value head reads these states; their shape is (len(completions), longest completion, hidden size).
         """
-        of_next, states = self._of_next(self._batch(completions))
+        of_next, states = self._of_next(completions)
         index, mask = _completion_positions(completions, of_next.shape[1], self.device)
         return of_next.gather(1, index) * mask, states.gather(1, index[..., None].expand(-1, -1, states.shape[-1])), mask
 
@@ -110,17 +101,14 @@ class CausalLMPolicy:
         index, _ = _completion_positions(completions, logits.shape[1], self.device)
         return logits.gather(1, index[..., None].expand(-1, -1, logits.shape[-1])).float().log_softmax(-1)
 
-    def _batch(self, completions: Sequence[Completion]) -> TokenBatch:
-        batch = collate(completions).to(self.device)
-        if torch.is_grad_enabled():
-            self.tokens_trained += int(batch.attention_mask.sum())
-        return batch
-
-    def _of_next(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    def _of_next(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log-probs of completion tokens at the positions that predict them, and the last hidden state at every position.
 
         No attention mask is needed, since padding on the right comes after all that is scored.
         """
+        batch = collate(completions).to(self.device)
+        if torch.is_grad_enabled():
+            self.tokens_trained += int(batch.attention_mask.sum())
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
         if type(self.model.get_output_embeddings()) is nn.Linear and self._head_is_linear:
             head, states = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
@@ -155,35 +143,25 @@ class CausalLMPolicy:
 
     @classmethod
     def load(
-        cls,
-        directory: Path | str,
-        *,
-        dtype: torch.dtype = torch.float32,
-        sampler_dtype: torch.dtype | None = None,
-        device: str = "cpu",
-        lora_rank: int = 0,
-    ) -> Self:
+        cls, directory: Path | str, *, dtype: torch.dtype = torch.float32, sampler_dtype: torch.dtype | None = None,
+        device: str = "cpu", lora_rank: int = 0,
+    ) -> Self:  # fmt: skip
         """Read a `save_pretrained` folder; adapters are merged into the weights of their base.
 
         Raises:
             UserError: The folder holds no causal language model with a tokenizer, or the base of its adapters is gone.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         directory = Path(directory).resolve()  # adapters of copies will name it
         adapters = directory / "adapter_config.json"
         weights = json.loads(adapters.read_text())["base_model_name_or_path"] if adapters.exists() else directory
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                weights, dtype=dtype, local_files_only=True, output_loading_info=True
-            )
-            model, loading = loaded
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{weights}: not a causal language model with a tokenizer ({error})") from error
-        refuse_missing_weights(weights, loading)
+        what = "a causal language model"
+        model, tokenizer = load_pretrained(AutoModelForCausalLM, weights, what, dtype=dtype, tokenizer=directory)
         if adapters.exists():
-            model = merged(model, directory)
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
         return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, lora_rank=lora_rank)
 
 
@@ -193,87 +171,3 @@ def _completion_positions(completions: Sequence[Completion], width: int, device:
     first = torch.tensor([len(c.prompt.ids) - 1 for c in completions], device=device)  # predicts the first token
     lengths = torch.tensor([len(c.ids) for c in completions], device=device)
     return (first[:, None] + time).clamp_max(width - 1), time < lengths[:, None]
-
-
-def add_adapters(model: Any, rank: int) -> None:
-    """Freeze `model` and put low-rank adapters, which change nothing yet, on its linear layers; the same ones every time."""
-    from peft import LoraConfig
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-
-
-def merged(model: Any, adapters: Path | str) -> Any:
-    """`model` with the adapters of a folder added to its weights, as a plain model."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()
-
-
-@torch.no_grad()
-def head_is_linear(model: Any) -> bool:
-    """Whether logits are weight · last hidden state + bias and nothing after it (no soft cap, no scaling, no adapter).
-
-    Tried, not guessed: the output layer is made to answer -100 … 100, which the model must return unchanged.
-    """
-    seen: list[Tensor] = []
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return False
-
-    def answer(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        seen.extend((inputs[0], torch.linspace(-100, 100, output.numel(), dtype=output.dtype).view_as(output).to(output)))
-        return seen[1]
-
-    ids = torch.zeros(1, 2, dtype=torch.long, device=head.weight.device)
-    hook = head.register_forward_hook(answer)
-    try:
-        logits = model(input_ids=ids, use_cache=False).logits
-        states = getattr(model.base_model(input_ids=ids, use_cache=False), "last_hidden_state", None)
-    finally:
-        hook.remove()
-    return bool(seen) and states is not None and torch.equal(logits, seen[1]) and torch.allclose(states, seen[0])
-
-
-def disable_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout probability to 0, in modules and in the configuration (attention kernels read it there)."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("dropout", "attention_dropout", "attn_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-    config = getattr(model, "config", None)
-    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout", "dropout"):
-        if isinstance(getattr(config, name, None), float):
-            setattr(config, name, 0.0)
-    return model
-
-
-def fuse_gelu(model: nn.Module) -> nn.Module:
-    """GPT-2's GELU (tanh approximation) in one kernel instead of eight: the same function, a sixth of a training pass less."""
-    from transformers.activations import NewGELUActivation
-
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
-    return model
-
-
-def refuse_missing_weights(directory: Path | str, loading: Mapping[str, Any]) -> None:
-    """Stop where transformers would go on with random weights, other ones at each load.
-
-    Raises:
-        UserError: Weights are missing or have another shape.
-    """
-    if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:
-        raise UserError(f"{directory}: weights are missing or misshapen ({', '.join(map(str, sorted(absent)[:3]))}, …)")
-
-
-def bfloat16_is_native(device: str = "cpu") -> bool:
-    """Whether bf16 arithmetic is done by the hardware; where it is emulated it is slower than fp32."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.mkldnn.is_available() and bool(torch.cpu._is_avx512_bf16_supported())

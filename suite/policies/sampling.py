@@ -1,7 +1,5 @@
 """The batched sampler: the one way to draw completions from a causal language model."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from suite.data.batching import length_batches
 from suite.data.preference_data import Completion, Prompt
 
 ROWS_PER_BATCH = 256
@@ -31,17 +30,9 @@ def uniforms(prompt: Prompt, *, num_samples: int, max_new_tokens: int, seed: int
 
 @torch.inference_mode()
 def sample_completions(
-    model: Any,
-    prompts: Sequence[Prompt],
-    *,
-    num_samples: int,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    eos_token_id: int,
-    decode: Callable[[Sequence[int]], str],
-    on_batch: Callable[[int], Any] | None = None,
-) -> list[list[Completion]]:
+    model: Any, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float, seed: int,
+    eos_token_id: int, decode: Callable[[Sequence[int]], str], on_batch: Callable[[int], Any] | None = None,
+) -> list[list[Completion]]:  # fmt: skip
     """Draw completions by inverting each next-token distribution's cumulative sum at a given uniform number.
 
     Args:
@@ -51,8 +42,7 @@ def sample_completions(
         max_new_tokens: Length limit in tokens, EOS included; a completion that reaches it without EOS is `truncated`.
         temperature: 1 samples the model's own distribution; 0 takes the most likely token. No top-k or top-p.
         seed: See `uniforms`.
-        eos_token_id: The token that ends a completion.
-        decode: Token ids → text.
+        eos_token_id, decode: Of the tokenizer.
         on_batch: Called with the number of completions just finished.
 
     Raises:
@@ -60,14 +50,12 @@ def sample_completions(
     """
     _check_lengths(model, prompts, num_samples, max_new_tokens, temperature)
     rows = [(i, k) for i in range(len(prompts)) for k in range(num_samples)]
-    rows.sort(key=lambda row: len(prompts[row[0]].ids))  # equal lengths together: little padding
     noise = [uniforms(p, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed) for p in prompts]
     completions: list[list[Completion]] = [[None] * num_samples for _ in prompts]  # type: ignore[list-item]
     tokens = TOKENS_PER_BATCH * (4 if model.get_input_embeddings().weight.is_cuda else 1)
-    while rows:
-        longest = len(prompts[rows[-1][0]].ids) + max_new_tokens
-        size = max(1, min(ROWS_PER_BATCH, tokens // longest))
-        batch, rows = rows[-size:], rows[:-size]
+    lengths = [len(prompts[i].ids) + max_new_tokens for i, _ in rows]
+    for index in length_batches(lengths, lambda longest: min(ROWS_PER_BATCH, tokens // longest)):
+        batch = [rows[place] for place in index]
         batch_noise = torch.from_numpy(np.stack([noise[i][k] for i, k in batch]))
         drawn, log_probs = _decode_batch(model, [prompts[i].ids for i, _ in batch], batch_noise, temperature, eos_token_id)
         for (i, k), ids, values in zip(batch, drawn.tolist(), log_probs, strict=True):
@@ -118,8 +106,7 @@ def _decode_batch(
     output = model(
         input_ids=ids, attention_mask=mask[:, :width], position_ids=positions[:, :width], use_cache=True, logits_to_keep=1
     )
-    cache_name = "cache" if "cache" in output.keys() else "past_key_values"  # noqa: SIM118 - renamed by transformers 5
-    logits, cache = output.logits[:, -1], output[cache_name]
+    logits, cache = output.logits[:, -1], output.past_key_values
     if len(different) < len(prompts):
         rows = torch.tensor([different[tuple(prompt)] for prompt in prompts], device=device)
         logits, mask, positions = logits[rows], mask[rows], positions[rows]
@@ -137,17 +124,16 @@ def _decode_batch(
         end = width + step + 1
         output = model(
             input_ids=tokens[:, step, None], attention_mask=mask[:, :end], position_ids=positions[:, end - 1 : end],
-            **{cache_name: cache}, use_cache=True, logits_to_keep=1,
+            past_key_values=cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
-        logits, cache = output.logits[:, -1], output[cache_name]
+        logits, cache = output.logits[:, -1], output.past_key_values
     return tokens.cpu(), log_probs.cpu()
 
 
 def _draw(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Token at which the cumulative probability passes `noise`, and its log-probability. Shapes (batch,)."""
     if temperature == 0:
-        token = logits.argmax(-1)
-        return token, torch.zeros_like(noise, dtype=torch.float32)
+        return logits.argmax(-1), torch.zeros_like(noise, dtype=torch.float32)
     p = (logits if temperature == 1 else logits / temperature).softmax(-1)
     cumulative = p.cumsum(-1)
     token = torch.searchsorted(cumulative, (noise.float() * cumulative[:, -1])[:, None], right=True)

@@ -1,24 +1,20 @@
 """A reward by its name on the command line: a folder, a Hub name resolved to one, or module:function."""
 
-from __future__ import annotations
-
 import json
-import pkgutil
+import math
 from pathlib import Path
 from typing import Any
 
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.common.registry import imported, search_current_folder
 from suite.interfaces import RewardFunction
-from suite.registry import search_current_folder
 
 
 def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
     """A two-class text classifier (P(positive)), a one-label reward model, or a function of your own.
 
-    Args:
-        name: Folder of a `save_pretrained` model; or module:function, called as `function(prompts, completions)` with two lists
-            of texts, which returns one number each. The module may lie in the current folder.
-        device: Of a model.
+    `name` is the folder of a `save_pretrained` model; or module:function, called as `function(prompts, completions)` with two
+    lists of texts, which returns one number each. The module may lie in the current folder.
 
     Raises:
         UserError: There is no such model or function, or it is none.
@@ -41,10 +37,7 @@ def is_function(name: str) -> bool:
 
 def _function(name: str) -> RewardFunction:
     search_current_folder()
-    try:
-        function: Any = pkgutil.resolve_name(name)
-    except Exception as error:  # an outside module may raise anything while it is imported
-        raise UserError(f"reward {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    function = imported(name, f"reward {name!r}")
     if not callable(function):
         raise UserError(f"reward {name!r} is a {type(function).__name__}; expected a function of (prompts, completions)")
 
@@ -55,7 +48,7 @@ def _function(name: str) -> RewardFunction:
                 f"reward {name!r} returned {len(values)} values for {len(completions)} completions; one each is needed"
             )
         for place, value in enumerate(values):
-            if value != value or value in (float("inf"), float("-inf")):
+            if not math.isfinite(value):
                 raise UserError(f"reward {name!r} returned {value} for {completions[place]!r}; finite numbers are needed")
         return values
 

@@ -1,11 +1,9 @@
 """The learned reward of RLHF: a scalar head on the reference model, fitted to preferences by the Bradley-Terry loss."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from suite.common.errors import UserError
+from suite.data.batching import length_batches
 from suite.data.preference_data import PreferencePair
-from suite.errors import UserError
-from suite.policies.causal_lm import disable_dropout, fuse_gelu, refuse_missing_weights
+from suite.policies.surgery import disable_dropout, fuse_gelu, load_pretrained
 
 TOKENS_PER_BATCH = 8192
 SCALE_FILE = "reward_scale.json"
@@ -33,12 +32,8 @@ class RewardScale:
 class RewardModel:
     """A `RewardFunction` of texts: prompt and completion are joined, tokenised and read at the last token.
 
-    It is trained through the same text, so that it never sees tokens that it was not trained on.
-
-    Args:
-        model: A Hugging Face sequence classification model with one label (head `score`).
-        tokenizer: Its tokenizer.
-        scale: What raw rewards are centred and scaled by.
+    It is trained through the same text, so that it never sees tokens that it was not trained on. The model is a Hugging Face
+    sequence classification model with one label (head `score`).
     """
 
     def __init__(self, model: Any, tokenizer: Any, scale: RewardScale | None = None) -> None:
@@ -64,9 +59,12 @@ class RewardModel:
 
     def raw(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
         """Raw rewards in one batch, with gradient, before centring and scaling. Shape (len(prompts),), float32."""
-        rows = self._encode(prompts, completions)
+        texts = [p + c for p, c in zip(prompts, completions, strict=True)]
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
+        rows = [torch.tensor(ids or [self.tokenizer.eos_token_id]) for ids in encoded]
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(self.device)
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
         if torch.is_grad_enabled():
             self.tokens_trained += int(lengths.sum())
         # padding on the right comes after all that is read: no attention mask is needed
@@ -78,43 +76,23 @@ class RewardModel:
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """Rewards in standard deviations from the mean of reference samples."""
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-        order = np.argsort(lengths, kind="stable")
-        values = np.empty(len(order))
-        for index in np.array_split(order, max(1, -(-sum(lengths) // TOKENS_PER_BATCH))):
-            if len(index):
-                values[index] = self.raw([prompts[i] for i in index], [completions[i] for i in index]).cpu()
+        values = np.empty(len(lengths))
+        for index in length_batches(lengths, lambda longest: TOKENS_PER_BATCH // max(1, longest)):
+            values[index] = self.raw([prompts[i] for i in index], [completions[i] for i in index]).cpu()
         return list((values - self.scale.mean) / self.scale.std)
-
-    def _encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
-        texts = [p + c for p, c in zip(prompts, completions, strict=True)]
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
-        return [ids or [self.tokenizer.eos_token_id] for ids in encoded]
 
     def save(self, directory: Path) -> None:
         """Write a `save_pretrained` folder and the scale."""
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
-        (Path(directory) / SCALE_FILE).write_text(json.dumps({"mean": self.scale.mean, "std": self.scale.std}))
+        (Path(directory) / SCALE_FILE).write_text(json.dumps(asdict(self.scale)))
 
     @classmethod
     def load(cls, directory: Path | str, *, device: str = "cpu") -> Self:
-        """Read what `save` wrote, or any one-label sequence classification model (scale 0, 1).
+        """Read what `save` wrote, or any one-label sequence classification model (scale 0, 1); else a `UserError`."""
+        from transformers import AutoModelForSequenceClassification
 
-        Raises:
-            UserError: The folder holds no such model.
-        """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        try:
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-            model, loading = loaded
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{directory}: not a reward model with a tokenizer ({error})") from error
-        refuse_missing_weights(directory, loading)
+        model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a reward model")
         if model.config.num_labels != 1 or not hasattr(model, "score"):
             raise UserError(f"{directory}: expected a model with one label and a head called score")
         path = Path(directory) / SCALE_FILE
@@ -136,11 +114,6 @@ def ranked(model: RewardModel, pairs: Sequence[PreferencePair]) -> pd.DataFrame:
     """
     prompts, chosen, rejected = texts_of(pairs)
     difference = (np.array(model(prompts, chosen)) - np.array(model(prompts, rejected))) * model.scale.std
-    return pd.DataFrame(
-        {
-            "prompt_id": [p.chosen.prompt.id for p in pairs],
-            "gold_gap": np.abs([p.chosen_reward - p.rejected_reward for p in pairs]),
-            "difference": difference,
-            "right": np.where(difference == 0, 0.5, difference > 0),
-        }
-    )
+    gaps = np.abs([p.chosen_reward - p.rejected_reward for p in pairs])
+    table = pd.DataFrame({"prompt_id": [p.chosen.prompt.id for p in pairs], "gold_gap": gaps, "difference": difference})
+    return table.assign(right=np.where(difference == 0, 0.5, difference > 0))

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from suite.errors import UserError
-from suite.policies.causal_lm import refuse_missing_weights
+from suite.common.errors import UserError
+from suite.data.batching import length_batches
+from suite.policies.surgery import load_pretrained
 
 TEXTS_PER_BATCH = 128
 
@@ -35,11 +36,9 @@ class ClassifierReward:
     def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
         """Log P(positive)/P(negative) in nats, float64. Shape (len(prompts),). Text beyond the classifier's context is cut."""
         texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         values = np.empty(len(texts))
         device = next(self.model.parameters()).device
-        for at in range(0, len(texts), TEXTS_PER_BATCH):
-            index = order[at : at + TEXTS_PER_BATCH]
+        for index in length_batches([len(text) for text in texts], lambda longest: TEXTS_PER_BATCH):
             batch = self.tokenizer(
                 [texts[i] for i in index], padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
             ).to(device)
@@ -62,19 +61,8 @@ class ClassifierReward:
 
     @classmethod
     def load(cls, directory: Path | str, *, device: str = "cpu") -> ClassifierReward:
-        """Read a `save_pretrained` folder; always in fp32.
+        """Read a `save_pretrained` folder, always in fp32; one that holds no two-class text classifier is a `UserError`."""
+        from transformers import AutoModelForSequenceClassification
 
-        Raises:
-            UserError: The folder holds no two-class text classifier.
-        """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{directory}: not a text classifier with a tokenizer ({error})") from error
-        refuse_missing_weights(directory, loading)
+        model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a text classifier")
         return cls(model.to(device), tokenizer)

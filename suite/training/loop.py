@@ -1,67 +1,20 @@
 """fit(): the one loop of all offline methods, and the optimizer settings they share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from suite.interfaces import Run
+from suite.training.settings import OptimConfig, snapshot_steps, total_steps, warmup_of
 
 LossFn = Callable[[Any, Sequence[Any]], tuple[Tensor, dict[str, Tensor]]]
 
 
 class NonFiniteLoss(Exception):
     """The loss or its gradient became NaN or infinite; names the step. The last checkpoint is kept."""
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """RMSprop with linear warm-up, then a constant rate (App. B of Rafailov et al. 2023; their values are the defaults)."""
-
-    lr: float = 1e-6
-    """Peak learning rate."""
-    batch_size: int = 64
-    """Examples per optimizer step."""
-    micro_batch_size: int = 64
-    """Examples per forward pass; changes memory, not the result (beyond rounding)."""
-    num_epochs: int = 1
-    """Passes over the examples."""
-    warmup_steps: int = 150
-    """Steps of linear warm-up from 0."""
-    warmup_share: float = 1.0
-    """Warm-up takes at most this share of the steps, so that little data are not spent on it."""
-    max_grad_norm: float = 10.0
-    """Gradients are clipped to this norm."""
-    num_snapshots: int = 4
-    """Policies kept for evaluation, evenly spaced over the steps, the last step included."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass (autocast); weights and log-probability sums are float32."""
-
-
-def snapshot_steps(total_steps: int, num_snapshots: int) -> list[int]:
-    """The optimizer steps after which a policy is kept, evenly spaced, the last step included.
-
-    Raises:
-        ValueError: Fewer steps than snapshots.
-    """
-    if total_steps < num_snapshots:
-        raise ValueError(f"{total_steps} optimizer steps are too few for {num_snapshots} snapshots; use more data or epochs")
-    return [round(total_steps * k / num_snapshots) for k in range(1, num_snapshots + 1)]
-
-
-def total_steps(num_examples: int, config: OptimConfig) -> int:
-    """Optimizer steps of a whole run; the last batch of an epoch may be short."""
-    return config.num_epochs * -(-num_examples // config.batch_size)
-
-
-def warmup_of(steps: int, config: OptimConfig) -> int:
-    """Steps of linear warm-up in a run of so many; 1 is none."""
-    return max(1, min(config.warmup_steps, int(config.warmup_share * steps)))
 
 
 def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConfig, run: Run) -> Any:
@@ -93,9 +46,8 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
     with run.progress(steps, "step", step) as bar:
         while step < steps:
             epoch, at = divmod(step, per_epoch)
-            batch = [
-                examples[i] for i in epoch_order(len(examples), run.seed, epoch)[at * config.batch_size :][: config.batch_size]
-            ]
+            order = epoch_order(len(examples), run.seed, epoch)
+            batch = [examples[i] for i in order[at * config.batch_size :][: config.batch_size]]
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * min(1.0, (step + 1) / warmup_of(steps, config))
             metrics = _accumulate_gradients(policy, batch, loss_fn, config)
@@ -108,9 +60,8 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            run.log(
-                step, {**metrics, "grad_norm": float(grad_norm), "lr": group["lr"], "tokens": float(policy.tokens_trained)}
-            )  # fmt: skip
+            tokens = float(policy.tokens_trained)
+            run.log(step, {**metrics, "grad_norm": float(grad_norm), "lr": group["lr"], "tokens": tokens})
             bar.update(1)
             if step in snapshots:
                 run.snapshot(policy, step)

@@ -1,9 +1,6 @@
 """Fit the learned reward of RLHF to preference pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,18 +11,8 @@ from suite.data.preference_data import PreferencePair
 from suite.interfaces import Run
 from suite.maths.losses import bradley_terry_loss
 from suite.rewards.reward_model import RewardModel, RewardScale, ranked, texts_of
-from suite.training.loop import OptimConfig, fit
-
-
-@dataclass(frozen=True)
-class RewardModelConfig:
-    """Settings of reward modelling."""
-
-    validation_share: float = 0.1
-    """Share of the prompts whose pairs choose the checkpoint and are not trained on."""
-    margin: float = 0.0
-    """m of the Bradley-Terry loss per unit of gold reward difference; 0 for none."""
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(num_epochs=3))
+from suite.training.loop import fit
+from suite.training.settings import RewardModelConfig
 
 
 def fit_reward_model(
@@ -53,16 +40,16 @@ def fit_reward_model(
         return bradley_terry_loss(good, bad, margin=margin), {"accuracies": (good > bad).float().detach()}
 
     fit(RewardModel.from_policy(reference), training, loss_fn, config.optim, run)
-    candidates = sorted((run.directory / "snapshots").glob("step-*"))
-    found = [(ranked(RewardModel.load(folder, device=str(reference.device)), held_out), folder) for folder in candidates]
-    best, folder = max(found, key=lambda pair: pair[0]["right"].mean())
-    model = RewardModel.load(folder, device=str(reference.device))
+    device = str(reference.device)
+    kept = {int(f.name.removeprefix("step-")): f for f in sorted((run.directory / "snapshots").glob("step-*"))}
+    tables = {step: ranked(RewardModel.load(folder, device=device), held_out) for step, folder in kept.items()}
+    by_step = {step: float(table["right"].mean()) for step, table in tables.items()}
+    step = max(by_step, key=by_step.__getitem__)
+    model = RewardModel.load(kept[step], device=device)
     samples = {(c.prompt.text, c.text) for p in pairs for c in (p.chosen, p.rejected)}
     raw = np.array(model(*zip(*sorted(samples), strict=True)))
     model.scale = RewardScale(float(raw.mean()), float(raw.std()))
-    by_step = {int(f.name.removeprefix("step-")): float(table["right"].mean()) for table, f in found}
-    step = int(folder.name.removeprefix("step-"))
-    return model, best, {"accuracy": by_step[step], "step": step, "accuracy_by_step": by_step}
+    return model, tables[step], {"accuracy": by_step[step], "step": step, "accuracy_by_step": by_step}
 
 
 def split_by_prompt(

@@ -4,7 +4,7 @@ from conftest import completion
 
 from baselines.best_of_n import BestOfNPolicy
 from suite.interfaces import LogProbUnavailable
-from suite.maths.statistics import expected_best_of_n
+from suite.maths.best_of_n import expected_best_of_n
 
 
 class CountGood:

@@ -9,8 +9,7 @@ import torch
 
 from baselines.ppo import PPO, PPOGT, KLExplosion, PPOConfig, next_beta, penalty
 from baselines.ppo_rollout import RunningScale, draw_rollout, prompts_of_step, shaped_rewards
-from suite.data.preference_data import Prompt
-from suite.data.tasks.exact_world import (
+from suite.check.exact_world import (
     MAX_NEW_TOKENS,
     ExactWorld,
     TableReward,
@@ -20,12 +19,14 @@ from suite.data.tasks.exact_world import (
     tiny_language_model,
     word_tokenizer,
 )
+from suite.check.trial import QuietRun
+from suite.data.preference_data import Prompt
+from suite.engine.store import RunSpec
 from suite.interfaces import TrainingData
 from suite.maths.kl import sequence_kl
 from suite.policies.causal_lm import CausalLMPolicy
-from suite.runs.run_store import RunSpec
-from suite.training.loop import NonFiniteLoss, OptimConfig
-from suite.trial import QuietRun
+from suite.training.loop import NonFiniteLoss
+from suite.training.settings import OptimConfig
 
 WORLD = ExactWorld()
 REWARDS = WORLD.word_rewards()
@@ -50,7 +51,6 @@ def train(root, reference, reward=None, method=PPO, seed=0, **settings):
     reward = reward or TableReward.of(WORLD, REWARDS)
     data = TrainingData(prompts=WORLD.prompts, reward=reward, gold_reward=reward, max_new_tokens=MAX_NEW_TOKENS)
     policy = method().train(data, reference, config, run)
-    run._write_metrics()
     return policy, [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
 
 

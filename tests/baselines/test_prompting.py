@@ -6,7 +6,7 @@ from baselines.prompting import PromptedPolicy, chosen_examples
 from suite.data.preference_data import Completion, PreferencePair, Prompt
 from suite.interfaces import LogProbUnavailable
 from suite.policies.causal_lm import CausalLMPolicy
-from suite.runs.study import ASSETS
+from suite.study.profiles import ASSETS
 
 
 @pytest.fixture(scope="module")

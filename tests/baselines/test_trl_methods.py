@@ -12,14 +12,14 @@ pytest.importorskip("trl")
 from baselines import trl_methods
 from baselines.trl_adapter import id_tokenizer, import_trl, in_our_order, positions_from_mask
 from baselines.trl_methods import TRLDPO, TRLGRPO, TRLKTO, TRLDPOConfig, TRLKTOConfig
-from suite.data.tasks.exact_world import ExactWorld, tiny_language_model, word_tokenizer
-from suite.errors import UserError
+from suite.check.exact_world import ExactWorld, tiny_language_model, word_tokenizer
+from suite.check.trial import QuietRun, Trial
+from suite.common.errors import UserError
+from suite.engine.store import RunSpec
 from suite.interfaces import TrainingData
+from suite.methods.dpo import DPO, DPOConfig
 from suite.policies.causal_lm import CausalLMPolicy
-from suite.runs.run_store import RunSpec
-from suite.training.dpo import DPO, DPOConfig
-from suite.training.loop import OptimConfig
-from suite.trial import QuietRun, Trial
+from suite.training.settings import OptimConfig
 
 WORLD = ExactWorld()
 OPTIM = OptimConfig(lr=5e-4, batch_size=24, micro_batch_size=8, warmup_steps=3, num_snapshots=2)
@@ -46,7 +46,7 @@ def run_in(folder, seed=0):
 def seen_by(method, config, pairs, reference, folder, monkeypatch):
     """The rows a trainer is about to train on."""
     found = []
-    monkeypatch.setattr(trl_methods, "train_and_follow", lambda trainer, *rest: found.append(trainer.train_dataset))
+    monkeypatch.setattr(trl_methods.trl_adapter, "train_and_follow", lambda trainer, *rest: found.append(trainer.train_dataset))
     method().train(TrainingData(pairs=pairs, max_new_tokens=3), reference, config, run_in(folder))
     return found[0].to_list()
 
@@ -165,8 +165,6 @@ def test_a_killed_run_leaves_no_rows_behind(pairs, reference, tmp_path):
     """It starts again, and its log is that of one run."""
     run = run_in(tmp_path)
     run.log(77, {"loss": 1.0})
-    run._write_metrics()
     TRLDPO().train(TrainingData(pairs=pairs, max_new_tokens=3), reference, TRLDPOConfig(optim=OPTIM), run)
-    run._write_metrics()
     steps = [json.loads(line)["step"] for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5]

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
-from suite import cli
+from suite.cli import main
+from suite.common.errors import UserError
+from suite.common.sources import data_digest
 from suite.data.doctor import examine
-from suite.data.preference_tables import split_shared_prompt
-from suite.data.text_parts import pairs_of, read_rows
-from suite.data.text_tasks import load_task
-from suite.errors import UserError
-from suite.runs.study import ASSETS
-from suite.sources import data_digest
+from suite.data.readers import split_shared_prompt
+from suite.study.profiles import ASSETS
+from suite.tasks.own_data import TASK
+from suite.tasks.splits import pairs_of, read_rows
 
 HH = Path(__file__).parents[3] / "shared" / "data" / "hh" / "harmless-base-test.jsonl.gz"
 TEMPLATE = (
@@ -44,7 +44,7 @@ def write(path, rows):
 
 
 def read(source, tokenizer):
-    return pairs_of(str(source), read_rows(load_task("own_data"), str(source)), tokenizer)
+    return pairs_of(TASK.form, str(source), read_rows(TASK.form, str(source)), tokenizer)
 
 
 def report(rows, tokenizer, folder, **lengths):
@@ -272,7 +272,7 @@ def test_none_is_a_word_in_csv(tmp_path):
 @pytest.mark.parametrize(("rows", "code", "word"), [(GOOD, 0, "no errors"), ([{**GOOD[0], "chosen": ""}], 1, "errors found")])
 def test_the_command_exits_with_1_on_errors(tmp_path, capsys, monkeypatch, rows, code, word):
     monkeypatch.setattr("sys.argv", ["suite", "doctor", write(tmp_path / "pairs.jsonl", rows)])
-    assert cli.main() == code
+    assert main.main() == code
     assert word in capsys.readouterr().out
 
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from suite.data.labelling import label_pairs, label_rankings
+from suite.data.parquet import rankings_from_table
 from suite.data.preference_data import Prompt
-from suite.data.tables import rankings_from_table
 
 
 def completions(rewards, ids=None, prompt="p"):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from conftest import completion
 
-from suite.data.preference_data import Completion, collate
+from suite.data.batching import collate
+from suite.data.preference_data import Completion
 
 
 def test_rows_by_hand(prompts):
@@ -11,13 +12,6 @@ def test_rows_by_hand(prompts):
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
     assert batch.completion_mask.tolist() == [[False, False, True, True, False], [False, False, False, False, True]]
-
-
-def test_left_padding_moves_tokens_and_keeps_positions(prompts):
-    batch = collate([completion(prompts[0], 2, 0), completion(prompts[1], 5)], padding="left")
-    assert batch.input_ids[0].tolist() == [0, 3, 1, 2, 0]
-    assert batch.position_ids[0].tolist() == [0, 0, 1, 2, 3]
-    assert batch.completion_mask[0].tolist() == [False, False, False, True, True]
 
 
 def test_masks_go_by_length_not_by_token_id(prompts):

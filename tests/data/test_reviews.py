@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 from conftest import SHARED, needs_reviews
 
+from suite.common.errors import UserError
 from suite.data.reviews import clean, load_reviews
-from suite.errors import UserError
 
 
 def write(folder, **columns):

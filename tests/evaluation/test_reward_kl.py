@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import EOS, completion, make_pairs, tiny_model
 
+from suite.common.errors import UserError
 from suite.data.preference_data import Prompt
-from suite.errors import UserError
-from suite.evaluation.reward_kl import check_sampler, check_step_0, evaluate_reward_kl, kl_columns, sampler_kl
+from suite.evaluation.reward_kl import check_sampler, evaluate_reward_kl, kl_columns, sampler_kl
+from suite.evaluation.self_test import check_step_0
 from suite.policies.causal_lm import CausalLMPolicy
 
 

@@ -1,17 +1,44 @@
 """Simulated judges of known bias: which rate recovers the truth."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-import run_judge_simulation as simulation
+from suite.data.comparisons import Comparison, Question
+from suite.evaluation.win_rate import (
+    RIDGE,
+    length_controlled_win_rate,
+    numbers_of,
+    summary_of,
+    verdict_table,
+    win_rate,
+)
+from suite.report.texts import judged_page
 
-from suite.evaluation.win_rate import RIDGE, describe, length_controlled_win_rate, win_rate
+TRUTH = 0.6
+ORDERS = {"policy always first": [False], "both orders": [False, True]}
+
+
+def long_answers(count, rng):
+    """Comparisons in which the policy's answers are the longer ones, by 80 ± 100 characters."""
+    lengths = np.maximum(1, np.round(300 + rng.normal(80, 100, count))).astype(int)
+    return [Comparison(str(i), "", "x" * length, "y" * 300) for i, length in enumerate(lengths)]
+
+
+def judged(asked, orders, rng, *, position=0.0, length=0.0):
+    """Verdicts of a judge that names the policy with probability σ(logit(truth) + length·d), d = difference / 100 characters.
+
+    `position` is added to the probability of whoever stands first.
+    """
+    questions = [Question(comparison, swap) for comparison in asked for swap in ORDERS[orders]]
+    verdicts = []
+    for question in questions:
+        difference = (len(question.comparison.policy) - len(question.comparison.opponent)) / 100
+        wins = expit(logit(TRUTH) + length * difference)
+        first = (1 - wins if question.swapped else wins) + position
+        verdicts.append("A" if rng.random() < first else "B")
+    return verdict_table(questions, verdicts)
 
 
 def table(rows):
@@ -19,24 +46,54 @@ def table(rows):
     return pd.DataFrame(rows, columns=names)
 
 
+FIVE = table([
+    ("a", 0, False, "A", "policy", 9, 3), ("a", 0, True, "B", "policy", 9, 3),  # won in both orders
+    ("b", 1, False, "A", "policy", 2, 3), ("b", 1, True, "A", "opponent", 2, 3),  # a flip
+    ("c", 2, False, "tie", "tie", 5, 5), ("c", 2, True, "A", "opponent", 5, 5),  # a tie, then lost
+    ("d", 3, False, "invalid", "invalid", 1, 9), ("d", 3, True, "A", "opponent", 1, 9),  # does not count
+    ("e", 4, False, "", "failed", 1, 9), ("e", 4, True, "A", "opponent", 1, 9),
+])  # fmt: skip
+
+
 def test_the_counts_and_rates_by_hand():
-    verdicts = table([
-        ("a", 0, False, "A", "policy", 9, 3), ("a", 0, True, "B", "policy", 9, 3),  # won in both orders
-        ("b", 1, False, "A", "policy", 2, 3), ("b", 1, True, "A", "opponent", 2, 3),  # a flip
-        ("c", 2, False, "tie", "tie", 5, 5), ("c", 2, True, "A", "opponent", 5, 5),  # a tie, then lost
-        ("d", 3, False, "invalid", "invalid", 1, 9), ("d", 3, True, "A", "opponent", 1, 9),  # does not count
-        ("e", 4, False, "", "failed", 1, 9), ("e", 4, True, "A", "opponent", 1, 9),
-    ])  # fmt: skip
-    result = win_rate(verdicts)
+    result = win_rate(FIVE)
     counts = (result.n_asked, result.n_valid, result.n_tie, result.n_invalid, result.n_failed)
     assert counts == (10, 8, 1, 1, 1)
     assert (result.n_comparisons, result.n_compared) == (3, 5)
     assert result.win_rate.mean == pytest.approx((1 + 0.5 + 0.25) / 3)
     assert result.flips.mean == pytest.approx(1 / 3)
     assert result.longer_wins.mean == pytest.approx(3 / 4)
-    page = describe(result)
+    page = judged_page({"matchup": "a against b", "judge": "j", "template": "t", "order": "both"}, result)
     assert "n_asked 10, n_valid 8, n_tie 1, n_invalid 1, n_failed 1" in page
-    assert "statistically tied" in page
+    assert "], not resolved from a draw |" in page
+
+
+def test_what_each_comparison_says_by_hand():
+    numbers = numbers_of(FIVE).set_index("prompt_id")
+    nan = np.nan
+    expected = {
+        "win": [1, 0.5, 0.25, nan, nan], "same_position": [0, 1, 0, nan, nan], "decisive": [2, 2, 0, nan, nan],
+        "longer_wins": [2, 1, 0, nan, nan], "policy_length": [9, 2, 5, 1, 1], "opponent_length": [3, 3, 5, 9, 9],
+        "asked": [2] * 5, "valid": [2, 2, 2, 1, 1], "tie": [0, 0, 1, 0, 0], "invalid": [0, 0, 0, 1, 0],
+        "failed": [0, 0, 0, 0, 1],
+    }  # fmt: skip
+    assert list(numbers.index) == list("abcde")
+    assert list(numbers.columns) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(numbers[name].to_numpy(dtype=float), values, err_msg=name)
+
+
+def test_numbers_kept_for_later_give_the_same_summary():
+    """However they were stored: as numbers of one kind, in any order of columns."""
+    rng = np.random.default_rng(2)
+    for verdicts in (FIVE, judged(long_answers(30, rng), "both orders", rng)):
+        numbers = numbers_of(verdicts)
+        stored = numbers.melt("prompt_id", var_name="metric").astype({"value": float})
+        stored = stored.pivot(index="prompt_id", columns="metric", values="value").reindex(numbers["prompt_id"]).reset_index()
+        for found in (summary_of(numbers, seed=3), summary_of(stored, seed=3)):
+            assert str(found.as_dict()) == str(win_rate(verdicts, seed=3).as_dict())  # bounds may be NaN
+    with pytest.raises(ValueError, match="no comparison has a valid verdict in every order asked; n_asked 4"):
+        summary_of(numbers_of(FIVE.iloc[6:]))
 
 
 def test_without_length_differences_the_controlled_rate_is_the_plain_one():
@@ -76,12 +133,12 @@ def test_intervals_resample_prompts():
 def test_what_mends_which_bias(bias, size):
     """A position bias is mended by both orders, and missed with the policy always first; a length bias only by the control."""
     rng = np.random.default_rng(0)
-    asked = simulation.comparisons(400, rng)
+    asked = long_answers(400, rng)
     orders = ("policy always first", "both orders")
-    one, both = (win_rate(simulation.judged(asked, order, rng, **{bias: size})) for order in orders)
+    one, both = (win_rate(judged(asked, order, rng, **{bias: size})) for order in orders)
 
     def holds(interval):
-        return interval.low <= simulation.TRUTH <= interval.high
+        return interval.low <= TRUTH <= interval.high
 
     if bias == "position":
         assert holds(both.win_rate)

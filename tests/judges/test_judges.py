@@ -7,10 +7,11 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.data.comparisons import Answer, Comparison, Question
 from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.human_judge import HumanJudge
-from suite.judges.judging import Answer, Comparison, Question, of_numbers, questions_of
+from suite.judges.judging import of_numbers, questions_of
 from suite.judges.local_judge import LocalJudge
 from suite.judges.open_judge import open_judge
 from suite.judges.outputs import join, read_answers, read_verdicts
@@ -152,7 +153,7 @@ def test_unknown_judges_are_named(tmp_path):
 
 
 def test_a_saved_reward_model_and_a_classifier_open(tmp_path, tokenizer, store):
-    from suite.runs.study import ASSETS
+    from suite.study.profiles import ASSETS
 
     judge = open_judge(f"reward:{ASSETS / 'imdb-sentiment'}", TEMPLATE)
     table = ask(judge, [Comparison("p", "This film is", " wonderful, moving and fun.", " awful, boring and dull.")], store)
@@ -160,6 +161,34 @@ def test_a_saved_reward_model_and_a_classifier_open(tmp_path, tokenizer, store):
     tiny_model().save_pretrained(tmp_path / "lm")
     tokenizer.save_pretrained(tmp_path / "lm")
     assert open_judge(f"local:{tmp_path / 'lm'}", TEMPLATE).identity["model"]
+
+
+MY_JUDGE = """
+from suite.data.comparisons import Answer
+
+class Shortest:
+    def __init__(self, settings):
+        self.name, self.identity = "shortest", {"template": settings.template.name, "seed": settings.seed}
+
+    def answer(self, questions, on_answer, on_start):
+        for question in questions:
+            if on_start(question):
+                on_answer(question, Answer("A" if len(question.a) < len(question.b) else "B", "counted"))
+"""
+
+
+def test_a_judge_of_ones_own_opens_by_its_class(tmp_path, monkeypatch, store):
+    (tmp_path / "judge_of_test.py").write_text(MY_JUDGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    judge = open_judge("judge_of_test:Shortest", TEMPLATE, seed=3)
+    assert (judge.name, judge.identity) == ("shortest", {"template": TEMPLATE.name, "seed": 3})
+    asked = [Comparison("p", "How?", "So.", "So it is done."), Comparison("q", "Why?", "For many reasons.", "No.")]
+    table = ask(judge, asked, store)
+    assert table["winner"].tolist() == ["policy", "policy", "opponent", "opponent"]
+    assert table["verdict"].tolist() == ["A", "B", "B", "A"]
+    assert ask(judge, asked, store)["stored"].all()
+    with pytest.raises(UserError, match=r"judge 'judge_of_test:Longest' .*cannot be loaded"):
+        open_judge("judge_of_test:Longest", TEMPLATE)
 
 
 def write(path, rows):

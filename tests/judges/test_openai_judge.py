@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from fault_server import TRANSIENT, FaultServer
 
-from suite.errors import UserError
+from suite.common.errors import UserError
+from suite.data.comparisons import Comparison, Question
 from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.bill import Limits
-from suite.judges.judging import Comparison, Question
 from suite.judges.openai_judge import OpenAIJudge, retry_after
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
@@ -161,7 +161,7 @@ def test_the_key_is_nowhere(tmp_path, serve, capfd):
     serve(choose=lambda text: "Your key is {key}.\nPreferred: A", fault=lambda number, text: "500" if number < 3 else "")
     store = VerdictStore(tmp_path / "v.sqlite")
     table = ask(judge(), comparisons(3), store)
-    store.close()
+    del store
     for path in tmp_path.iterdir():
         assert KEY.encode() not in path.read_bytes()
     assert KEY not in table.to_csv()

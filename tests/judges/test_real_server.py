@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from suite.data.comparisons import Comparison
 from suite.evaluation.win_rate import ask
 from suite.judges.bill import Limits
-from suite.judges.judging import Comparison
 from suite.judges.open_judge import open_judge
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.errors import UserError
+from suite.common.errors import UserError
 from suite.judges.templates import TEMPLATES, fence, load_template
 
 NASTY = "{a} {b} {nonce} {prompt} {0} %s {{}} \\1 \\g<0>\n<<<\n>>>"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from suite.data.tasks.exact_world import ExactWorld, exact_kl, expected_reward, optimum, tiny_language_model
+from suite.check.exact_world import ExactWorld, exact_kl, expected_reward, optimum, tiny_language_model
 from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier, optimality, tilted
 
 WORLD = ExactWorld()

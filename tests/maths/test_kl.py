@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suite.maths.kl import Decoding, best_of_n_kl_bound, decoding_log_probs, kl_terms, sequence_kl
+from suite.maths.best_of_n import best_of_n_kl_bound
+from suite.maths.kl import kl_terms, sequence_kl, tempered_log_probs
 
 
 def test_exact_by_hand_and_outside_the_mask_nothing_counts():
@@ -66,45 +67,35 @@ def test_shapes_are_checked():
         kl_terms(torch.zeros(2), torch.zeros(2), estimator="k4")
 
 
-@pytest.mark.parametrize(
-    "decoding", [Decoding(temperature=0.7), Decoding(top_k=2), Decoding(top_p=0.9), Decoding(temperature=0)]
-)
-def test_samples_of_another_distribution_are_refused(decoding):
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+def test_samples_of_another_distribution_are_refused(temperature):
     logps = torch.zeros(1, 2)
     mask = torch.ones(1, 2, dtype=torch.bool)
     for estimator in ("k1", "k2", "k3"):
         with pytest.raises(ValueError, match="not samples of π"):
-            sequence_kl(logps, logps, mask, estimator=estimator, decoding=decoding)
+            sequence_kl(logps, logps, mask, estimator=estimator, temperature=temperature)
     with pytest.raises(ValueError, match="not samples of π"):
-        kl_terms(logps, logps, estimator="exact", decoding=decoding)
-    assert sequence_kl(logps, logps, mask, estimator="k1", decoding=decoding, kl_of="sampler").item() == 0
+        kl_terms(logps, logps, estimator="exact", temperature=temperature)
+    assert sequence_kl(logps, logps, mask, estimator="k1", temperature=temperature, kl_of="sampler").item() == 0
     with pytest.raises(ValueError, match="kl_of"):
         kl_terms(logps, logps, estimator="k1", kl_of="base")
 
 
-def test_decoding_by_hand():
+def test_temperatures_by_hand():
     p = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 
-    def drawn(**how):
-        return decoding_log_probs(p.log(), Decoding(**how)).exp().tolist()
+    def drawn(temperature):
+        return tempered_log_probs(p.log(), temperature).exp().tolist()
 
-    assert drawn() == pytest.approx([0.4, 0.3, 0.2, 0.1])
-    assert drawn(temperature=0.5) == pytest.approx([x / 0.30 for x in (0.16, 0.09, 0.04, 0.01)])
-    assert drawn(top_k=2) == pytest.approx([4 / 7, 3 / 7, 0, 0])
-    assert drawn(top_p=0.69) == pytest.approx([4 / 7, 3 / 7, 0, 0])  # 0.4 + 0.3 reach it
-    assert drawn(top_p=0.71) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])
-    assert drawn(top_k=3, top_p=0.5) == pytest.approx([4 / 7, 3 / 7, 0, 0])  # 4/9 of the three is less than half
-    assert drawn(temperature=0) == [1, 0, 0, 0]
-    for bad in ({"temperature": -1}, {"temperature": math.nan}, {"top_k": -1}, {"top_p": 0}):
+    assert drawn(1.0) == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert drawn(0.5) == pytest.approx([x / 0.30 for x in (0.16, 0.09, 0.04, 0.01)])
+    assert drawn(0.0) == [1, 0, 0, 0]
+    for bad in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="temperature"):
-            drawn(**bad)
-    # KL(sampler‖π_ref) of a cut distribution is finite and exact
-    cut = decoding_log_probs(p.log(), Decoding(top_k=2))
-    reference = torch.full((4,), 0.25, dtype=torch.float64).log()
-    expected = sum(x * math.log(x / 0.25) for x in (4 / 7, 3 / 7))
-    assert kl_terms(cut, reference, estimator="exact", decoding=Decoding(top_k=2), kl_of="sampler").item() == pytest.approx(
-        expected
-    )
+            drawn(bad)
+    # KL(sampler‖π_ref) of a distribution with impossible tokens is finite and exact
+    greedy, reference = tempered_log_probs(p.log(), 0.0), torch.full((4,), 0.25, dtype=torch.float64).log()
+    assert kl_terms(greedy, reference, estimator="exact", temperature=0.0, kl_of="sampler").item() == pytest.approx(math.log(4))
 
 
 def test_the_exact_kl_has_a_gradient_where_a_token_is_impossible():

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from suite.maths.best_of_n import expected_best_of_n
 from suite.maths.statistics import (
     bootstrap_p_value,
     clustered_mean_interval,
     clustered_share_interval,
-    expected_best_of_n,
     holm,
     mean_interval,
     minimum_detectable_difference,

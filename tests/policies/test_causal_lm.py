@@ -8,12 +8,12 @@ from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.activations import NewGELUActivation
 
-from suite.data.preference_data import Prompt, collate
-from suite.errors import UserError
-from suite.maths.sequence_log_probs import token_log_probs
+from suite.common.errors import UserError
+from suite.data.preference_data import Prompt
 from suite.policies import sampling
-from suite.policies.causal_lm import CausalLMPolicy, disable_dropout, fuse_gelu, head_is_linear
+from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.sampling import uniforms
+from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear
 
 
 def some_completions(prompts):
@@ -35,28 +35,10 @@ def test_log_prob_is_the_sum_over_completion_tokens_only(policy, prompts):
         assert policy.log_prob([c]).item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_batch_and_padding_side_do_not_matter(policy, prompts):
+def test_the_batch_does_not_matter(policy, prompts):
     completions = some_completions(prompts)
     alone = torch.cat([policy.log_prob([c]) for c in completions])
     assert torch.allclose(policy.log_prob(completions), alone, atol=1e-4)
-    batch = collate(completions, padding="left")
-    logits = policy.model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids
-    ).logits
-    left = token_log_probs(logits, batch.input_ids, batch.completion_mask).sum(-1)
-    assert torch.allclose(left, alone, atol=1e-4)
-
-
-def test_left_padding_without_positions_would_change_the_numbers(gpt2, prompts):
-    """Why positions are explicit: GPT-2's are absolute."""
-    completions = some_completions(prompts)
-    batch = collate(completions, padding="left")
-    logits = gpt2.model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask,
-        position_ids=torch.arange(batch.input_ids.shape[1]).expand_as(batch.input_ids),
-    ).logits  # fmt: skip
-    wrong = token_log_probs(logits, batch.input_ids, batch.completion_mask).sum(-1)
-    assert (wrong - gpt2.log_prob(completions)).abs().max() > 0.1
 
 
 def test_next_token_log_probs_agree_with_log_prob(policy, prompts):

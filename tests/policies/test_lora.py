@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from suite.data.tasks.imdb_sentiment import prompts_from_model
 from suite.policies.causal_lm import CausalLMPolicy
-from suite.runs.study import ASSETS
+from suite.study.profiles import ASSETS
+from suite.tasks.imdb_sentiment import prompts_from_model
 
 
 @pytest.fixture(scope="module")

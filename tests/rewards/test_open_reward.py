@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from suite.errors import UserError
+from suite.common.errors import UserError
 from suite.rewards.open_reward import is_function, open_reward
 from suite.rewards.text_rewards import ClassifierReward
-from suite.runs.answer_study import resolve_reward
-from suite.runs.study import ASSETS
+from suite.study.profiles import ASSETS
+from suite.study.specs import resolve_reward
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_classifier_folder():
 def test_a_changed_function_is_another_reward(module):
     _, before = resolve_reward("my_rewards:length")
     module.write_text(module.read_text().replace("len(c)", "2 * len(c)"))
-    from suite.runs import code_hash
+    from suite.engine import code_hash
 
     code_hash._digest_and_imports.cache_clear()
     assert resolve_reward("my_rewards:length")[1] != before
@@ -70,7 +70,7 @@ def test_so_is_one_whose_neighbour_changed(module):
     """What a reward imports from beside it decides its result too."""
     (module.parent / "lexicon_of_mine.py").write_text("WORDS = ['good']\n")
     module.write_text("import lexicon_of_mine\n" + module.read_text())
-    from suite.runs import code_hash
+    from suite.engine import code_hash
 
     _, before = resolve_reward("my_rewards:length")
     (module.parent / "lexicon_of_mine.py").write_text("WORDS = ['bad']\n")

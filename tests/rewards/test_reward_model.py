@@ -5,13 +5,13 @@ import pytest
 import torch
 from conftest import completion, make_pairs
 
+from suite.check.trial import QuietRun
+from suite.common.errors import UserError
 from suite.data.preference_data import PreferencePair, Prompt
-from suite.errors import UserError
+from suite.engine.store import RunSpec
 from suite.rewards.reward_model import RewardModel, RewardScale, ranked
-from suite.runs.run_store import RunSpec
-from suite.training.loop import OptimConfig
-from suite.training.reward_modeling import RewardModelConfig, fit_reward_model, split_by_prompt
-from suite.trial import QuietRun
+from suite.training.reward_modeling import fit_reward_model, split_by_prompt
+from suite.training.settings import OptimConfig, RewardModelConfig
 
 PROMPTS = ["film ", "plot bad ", "good "]
 TEXTS = ["good good", "bad", "fine film plot good"]
@@ -85,7 +85,6 @@ def test_it_learns_what_the_pairs_say(gpt2, tmp_path):
         validation_share=0.25, optim=OptimConfig(lr=1e-3, batch_size=16, num_epochs=10, warmup_steps=2, num_snapshots=4)
     )
     model, held_out, found = fit_reward_model(pairs, gpt2, config, run)
-    run._write_metrics()
     rows = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
     assert found["accuracy"] == held_out["right"].mean() > 0.8

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from suite.errors import UserError
+from suite.common.errors import UserError
 from suite.rewards.text_rewards import ClassifierReward
-from suite.runs.study import ASSETS
+from suite.study.profiles import ASSETS
 
 
 @pytest.fixture(scope="module")

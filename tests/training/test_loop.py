@@ -4,11 +4,12 @@ import pytest
 import torch
 from conftest import make_pairs
 
+from suite.engine.store import RunSpec, open_run
 from suite.interfaces import TrainingData
 from suite.maths.losses import dpo_loss, implicit_reward_metrics
-from suite.runs.run_store import RunSpec, open_run
-from suite.training.dpo import DPO, DPOConfig, pair_log_probs
-from suite.training.loop import NonFiniteLoss, OptimConfig, _accumulate_gradients, epoch_order, fit, snapshot_steps, warmup_of
+from suite.methods.dpo import DPO, DPOConfig, pair_log_probs
+from suite.training.loop import NonFiniteLoss, _accumulate_gradients, epoch_order, fit
+from suite.training.settings import OptimConfig, snapshot_steps, warmup_of
 
 
 def spec(**config):
@@ -60,14 +61,13 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path, gpt2, prompts, monkeypat
     class Killed(Exception):
         pass
 
-    import suite.runs.run_store as store
+    import suite.engine.store as store
 
     monkeypatch.setattr(store, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     original = store.Run.log
 
     def log_and_die(self, step, metrics):
         original(self, step, metrics)
-        self._write_metrics()
         if step == 4:
             raise Killed
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from suite.interfaces import Policy, Promise, Run, TrainingData
-from suite.training.loop import OptimConfig, fit
+from suite.training.loop import fit
+from suite.training.settings import OptimConfig
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""The search of learning rates on validation prompts: the same candidates, data and snapshots for every method."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from suite.analysis.gather import gather
+from suite.analysis.records import PLACE, POINT, wide
+from suite.engine.store import RunSpec
+from suite.engine.sweep import closure, run_all
+from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
+from suite.interfaces import Contender
+from suite.maths.frontier import Frontier, hull_indices
+from suite.study.plan import REFERENCE, Plan, plan_study
+from suite.study.run import Finished, Options
+from suite.study.study import Study
+
+RATES = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
+MAX_KL = 10.0
+TIED = 0.02
+"""Scores of a method that is steered to a target KL that count as equal."""
+
+Candidates = Mapping[tuple[str, float], Plan]
+"""(method, rate) → the plan that tries the rate."""
+
+
+def plans_of(base: Study, method: str, setting: Mapping[str, Any], rates: Sequence[float]) -> dict[tuple[str, float], Plan]:
+    """A plan on validation prompts for every rate; no test prompt is touched."""
+    evaluator = RewardKLEvaluator(splits=("validation",), pool=False)
+    plans = {}
+    for rate in rates:
+        study = replace(base, learning_rates={**base.learning_rates, method: rate})
+        plans[method, rate] = plan_study(study, {method: [setting]}, evaluator, reference=Contender(REFERENCE))
+    return plans
+
+
+def targets_of(plans: Candidates) -> list[RunSpec]:
+    """The runs that a search asks for."""
+    return [spec for plan in plans.values() for spec in plan.targets]
+
+
+def run_search(plans: Candidates, options: Options, *, workers: int) -> tuple[list[pd.DataFrame], bool]:
+    """Make what is missing; the records of every plan, a row without a metric for one that failed, and whether any did."""
+    outcomes = run_all(options.runs, targets_of(plans), workers=workers, tracker=options.tracker)
+    failed, tables = {outcome.spec.key for outcome in outcomes}, []
+    for (method, rate), plan in plans.items():
+        if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
+            tables.append(pd.DataFrame([{"searched": method, "lr": rate, "metric": None}]))
+            continue
+        records = gather(Finished(plan, options), "learning_rates").records
+        tables.append(records.assign(searched=method, lr=rate, train_prompts=plan.study.train_size))
+    return tables, bool(failed)
+
+
+def score_table(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per method and rate: `method`, `lr`, `score` (area under the hull; NaN where it diverged), `reference` reward,
+    `reward` and `kl` of the best policy with `…_low` and `…_high`, and `n` prompts.
+    """
+    rows = []
+    for (method, rate), part in records.groupby(["searched", "lr"], sort=False):
+        if part["metric"].isna().all():
+            rows.append({"method": method, "lr": float(rate), "score": float("nan")})
+            continue
+        places = [name for name in PLACE if name in part]
+        table = wide(part[[*POINT, *places, "split", "metric", "value", "ci_low", "ci_high", "n"]], "validation")
+        reference = float(table[table["method"] == REFERENCE].iloc[0]["reward"])
+        points = table[table["method"] != REFERENCE]
+        best = points.loc[points["reward"].idxmax()]
+        kept = hull_indices(points["kl"], points["reward"], reference_reward=reference)
+        hull = (np.append(zero, points[name].iloc[kept])[None, :, None] for name, zero in (("reward", reference), ("kl", 0.0)))
+        bounds = {f"{name}{end}": best[f"{name}{end}"] for name in ("reward", "kl") for end in ("", "_low", "_high")}
+        rows.append({"method": method, "lr": float(rate), "score": Frontier(*hull).area(MAX_KL), "reference": reference,
+                     **bounds, "n": int(best["reward_n"])})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def choose(scores: pd.DataFrame, steered: Container[str]) -> dict[str, float]:
+    """The rate of the best score; of a method that is `steered` to a target KL, the largest of those tied with it."""
+    chosen = {}
+    for method, rows in scores.dropna(subset="score").groupby("method", sort=False):
+        good = rows[rows["score"] >= rows["score"].max() - (TIED if method in steered else 0.0)]
+        chosen[str(method)] = float(good["lr"].max() if method in steered else good.iloc[0]["lr"])
+    return chosen

@@ -1,0 +1,186 @@
+"""The one schema of results: numbers per prompt, records with intervals, tables beside them; read, written and looked at.
+
+A policy is named by `POLICY` and its training seed, and stands in a figure at `PLACE`. pandas alone, no torch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.common.errors import UserError
+from suite.common.files import write_atomically
+from suite.maths.frontier import hull_indices
+from suite.maths.ideal_frontier import IdealFrontier
+from suite.maths.statistics import mean_interval
+from suite.study.plan import REFERENCE
+
+SCHEMA = 3
+POINT = ["method", "setting", "seed", "step"]
+POLICY = ["method", "setting", "step"]
+PLACE = ["panel", "x", "temperature"]
+ABOUT = ("privileged", "kl_is_bound", "compute")
+IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")
+TABLES = {"training": "training.parquet", "health": "health.csv", "ideal": "ideal.csv", "verdicts": "verdicts.csv"}
+
+NOT_JUDGED = "not judged: no reference at this temperature"
+
+
+def sick(health: pd.DataFrame) -> pd.DataFrame:
+    """Policies with an alarm."""
+    return health[~health["alarms"].isin(["", NOT_JUDGED])]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a results folder holds but texts: what figures and pages are made from.
+
+    Attributes:
+        about: `study.json`: profile, sizes, settings, data, command, date.
+        measurements: One row per policy, prompt and metric: `POINT`, `PLACE`, `split`, `prompt_id`, `sample` (-1: expected over
+            a pool), `metric`, `value`.
+        records: One row per policy, split and metric: `POINT`, `PLACE`, `split`, `metric`, `value`, `unit`, `n` prompts,
+            `ci_low`, `ci_high` (95 % over prompts), `estimator`; what the policy cost; the run, its commit and date.
+        training: What runs logged, one row per run and step (`suite.analysis.costs.training_metrics`).
+        health: Generation health, one row per policy and place (`suite.analysis.gather.health_table`).
+        ideal: Points of the ideal frontier, if there is one.
+        verdicts: Every verdict of a judge, if there was one.
+        runs: `runs.json`: the specification of every run behind the numbers (`suite.analysis.reuse`).
+    """
+
+    about: dict[str, Any]
+    measurements: pd.DataFrame
+    records: pd.DataFrame
+    training: pd.DataFrame
+    health: pd.DataFrame
+    ideal: pd.DataFrame | None = None
+    verdicts: pd.DataFrame | None = None
+    runs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ideal_frontier(self) -> IdealFrontier | None:
+        """The limit that no policy can pass."""
+        if self.ideal is None:
+            return None
+        columns = {name: self.ideal[name].to_numpy() for name in IDEAL_COLUMNS}
+        return IdealFrontier(**columns, limit=float(self.ideal["kl"].iloc[-1]), maximum=self.about.get("reward_maximum", 1.0))
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Every table of a results folder, each replaced in one step."""
+    write_text(folder / "study.json", json.dumps(results.about, indent=1) + "\n")
+    names = [name for name in ("method", "setting", "panel", "split", "metric") if name in results.measurements]
+    compact = results.measurements.astype(dict.fromkeys(names, "category"))
+    write_atomically(folder / "measurements.parquet", lambda path: compact.to_parquet(path, index=False))
+    write_table(folder / "records.csv", results.records)
+    for name, file in TABLES.items():
+        table = getattr(results, name)
+        if table is None:
+            (folder / file).unlink(missing_ok=True)  # of another run in the same folder
+        elif file.endswith(".csv"):
+            write_table(folder / file, table)
+        else:
+            write_atomically(folder / file, partial(table.to_parquet, index=False))
+    if results.runs:
+        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(run)}" for key, run in results.runs["runs"].items())
+        head = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in results.runs.items() if key != "runs")
+        write_text(folder / "runs.json", f'{{{head}, "runs": {{\n{lines}\n}}}}\n')
+
+
+def read_results(folder: Path) -> Results:
+    """What `write_results` wrote. Raises UserError if it is no results folder, or one of an older layout."""
+    path = folder / "study.json"
+    needed = [path, folder / "measurements.parquet", folder / "records.csv"]
+    if absent := [file.name for file in needed if not file.exists()]:
+        raise UserError(f"{folder}: no {', '.join(absent)} there; give the results folder of a finished study of this version")
+    about = json.loads(path.read_text())
+    if about.get("schema") != SCHEMA:
+        raise UserError(f"{path}: schema {about.get('schema')}, this version reads {SCHEMA}; make these results again")
+    tables = {name: _read(folder / file) for name, file in TABLES.items() if (folder / file).exists()}
+    measurements = pd.read_parquet(needed[1])
+    names = measurements.select_dtypes("category").columns
+    runs = folder / "runs.json"
+    return Results(
+        about, measurements.astype(dict.fromkeys(names, str)), _read(needed[2]),
+        runs=json.loads(runs.read_text()) if runs.exists() else {},
+        **{"training": pd.DataFrame(columns=POINT), "health": pd.DataFrame(columns=[*POINT, "alarms"]), **tables},
+    )  # fmt: skip
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    texts = [name for name in ("setting", "alarms", "failure") if name in table]
+    return table.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """CSV with six significant digits, replaced in one step."""
+    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, replaced in one step."""
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over training seeds of `kl`, `reward` and `compute`: one row per (method, setting, step)."""
+    columns = [name for name in ("kl", "reward", *ABOUT) if name in table]
+    return table.groupby(POLICY, sort=False, as_index=False)[columns].mean()
+
+
+def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
+    """One row per policy and place on `split`: its metrics as columns, with `_low`, `_high` and `_n`."""
+    rows = records[records["split"] == split]
+    keys = [*POINT, *(name for name in (*PLACE, *ABOUT, "selected") if name in rows)]
+    table = rows.pivot_table(
+        index=keys, columns="metric", values=["value", "ci_low", "ci_high", "n"], sort=False, observed=True
+    )
+    suffix = {"value": "", "ci_low": "_low", "ci_high": "_high", "n": "_n"}
+    table.columns = [f"{metric}{suffix[kind]}" for kind, metric in table.columns]
+    return table.reset_index()
+
+
+def chosen_policies(records: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
+    """(setting, step) of each method's policies on its hull, by growing KL, as validation prompts see it, seeds averaged.
+
+    Of methods without validation points (Best-of-N) every policy counts: none is picked by its test reward.
+    """
+    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
+    chosen = {}
+    for method in dict.fromkeys(test["method"]):
+        start, rows = (validation[validation["method"] == name] for name in (REFERENCE, method))
+        if method == REFERENCE:
+            continue
+        if len(rows) and len(start):
+            kept = hull_indices(rows["kl"], rows["reward"], reference_reward=float(start["reward"].iloc[0]))
+            rows = rows.iloc[kept]
+        else:
+            rows = test[test["method"] == method].sort_values("kl")
+        chosen[method] = [(row["setting"], int(row["step"])) for _, row in rows.iterrows()]
+    return chosen
+
+
+def on_hull(records: pd.DataFrame) -> pd.Series:
+    """True on every row of the reference and of a policy on its method's hull."""
+    chosen = {(method, *policy) for method, policies in chosen_policies(records).items() for policy in policies}
+    return records[POLICY].apply(tuple, axis=1).isin(chosen) | (records["method"] == REFERENCE)
+
+
+def per_prompt(measurements: pd.DataFrame, keys: list[str] = POINT) -> pd.DataFrame:
+    """Metrics of test prompts as columns, mean over the samples of a prompt: indexed by `keys` and `prompt_id`."""
+    rows = measurements[measurements["split"] == "test"]
+    return rows.pivot_table(index=[*keys, "prompt_id"], columns="metric", values="value", sort=False)
+
+
+def with_reward_intervals(test: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
+    """`reward_low`, `reward_high` of each row of `over_seeds`: 95 % over test prompts of the mean over seeds."""
+    rewards = per_prompt(measurements, keys=POLICY)["reward"]
+    intervals = [mean_interval(rewards.loc[tuple(row[POLICY])]) for _, row in test.iterrows()]
+    return test.assign(reward_low=[i.low for i in intervals], reward_high=[i.high for i in intervals])

@@ -1,0 +1,143 @@
+"""Baselines from the records of an earlier study: what was measured before, where it is exactly what would be measured now."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.analysis.records import POINT, Results, on_hull, read_results
+from suite.common.errors import UserError
+from suite.engine.store import RunSpec
+from suite.engine.sweep import closure
+from suite.study.plan import REFERENCE, Plan
+from suite.study.study import Study
+
+RUN = POINT[:3]
+OPTIMS = ("optim", "reward_model")
+"""Of a study: their arithmetic is chosen by the machine."""
+
+
+def recorded_runs(root: Path, plan: Plan) -> dict[str, Any]:
+    """`runs.json`: the specification of every run behind the records, the arithmetic, and digests of what was drawn, so that
+    others can tell whether their runs are comparable.
+    """
+    runs = {
+        spec.key[:16]: {
+            "stage": spec.stage, "title": spec.title, "code": spec.code, "config": spec.config,
+            "inputs": {name: needed.key[:16] for name, needed in spec.inputs.items()},
+        }
+        for spec in closure(plan.targets)
+    }  # fmt: skip
+    precision = {name: getattr(plan.study, name).precision for name in OPTIMS}
+    precision["sampler_dtype"] = plan.study.sampler_dtype
+    return {"drawn": drawn_digests(root, plan), "precision": precision, "runs": runs}
+
+
+def read_reusable(folder: Path) -> Results:
+    """The results of a folder that can be reused. Raises UserError if it is of an older version, or of no finished study."""
+    try:
+        results = read_results(folder)
+    except UserError as error:
+        raise UserError(f"--reuse-records: {error}") from error
+    if absent := {"drawn", "precision", "runs"} - results.runs.keys():
+        raise UserError(f"--reuse-records {folder}: runs.json has no {', '.join(sorted(absent))}; make these results again")
+    return results
+
+
+def in_recorded_precision(study: Study, recorded: Results) -> Study:
+    """`study` in the arithmetic of the records, whatever suits this machine."""
+    used = recorded.runs["precision"]
+    optims = {name: replace(getattr(study, name), precision=used[name]) for name in OPTIMS}
+    return replace(study, sampler_dtype=used["sampler_dtype"], **optims)
+
+
+def drawn_digests(root: Path, plan: Plan) -> dict[str, str]:
+    """Hashes of what is sampled and may therefore differ between machines of one key: evaluation prompts, training pairs."""
+    pairs = pd.read_parquet(plan.pairs.directory(root) / "pairs.parquet", columns=["prompt_id", "chosen_ids", "rejected_ids"])
+    digests = {"pairs": _digest([[row[0], list(map(int, row[1])), list(map(int, row[2]))] for row in pairs.to_numpy()])}
+    for split, spec in plan.prompts.items():
+        frame = pd.read_parquet(spec.directory(root) / "prompts.parquet")
+        digests[split] = _digest([[row.prompt_id, list(map(int, row.prompt_ids))] for row in frame.itertuples()])
+    return digests
+
+
+def _digest(rows: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def reusable(folder: Path, recorded: Results, plan: Plan) -> Results:
+    """The results that `folder` holds of `plan`'s methods, if they are of the very runs that `plan` would make now.
+    Raises UserError if a run differs, and names the first difference.
+    """
+    runs: dict[str, Any] = recorded.runs["runs"]
+    pool = [spec for shard in plan.pool for spec in (shard.samples, shard.gold)]
+    for spec in (*(s for p in plan.points for s in p.needs), *pool, *plan.pool_scores):
+        if spec.key[:16] not in runs:
+            reason = next(differences(spec, runs), "it was made by other settings or code")
+            raise UserError(
+                f"--reuse-records {folder}: cannot be compared: {reason}. Leave the option out to run the baselines here"
+            )
+    wanted = {(REFERENCE, "", 0)} | {(p.contender.method, p.contender.setting, p.contender.seed) for p in plan.points}
+    tables = {name: getattr(recorded, name) for name in ("measurements", "records", "training", "health")}
+    kept = {name: table[pd.MultiIndex.from_frame(table[RUN]).isin(wanted)] for name, table in tables.items()}
+    return replace(recorded, **kept)
+
+
+def same_pairs(root: Path, plan: Plan, folder: Path, recorded: Results) -> bool:
+    """Whether the training pairs here are the very ones of the records; another machine rounds, and draws, a little otherwise.
+    Raises UserError if the evaluation prompts differ: nothing could be paired.
+    """
+    drawn, here = recorded.runs["drawn"], drawn_digests(root, plan)
+    for split in ("validation", "test"):
+        if drawn[split] != here[split]:
+            raise UserError(
+                f"--reuse-records {folder}: the {split} prompts drawn on this machine are not those of the records (another "
+                "rounding); leave the option out to run the baselines here"
+            )
+    return bool(drawn["pairs"] == here["pairs"])
+
+
+def differences(spec: RunSpec, runs: Mapping[str, Any]) -> Iterator[str]:
+    """Why a run is not among the recorded ones, the earliest stage first."""
+    if spec.key[:16] in runs:
+        return
+    twins = [run for run in runs.values() if (run["stage"], run["title"]) == (spec.stage, spec.title)]
+    for needed in spec.inputs.values():
+        yield from differences(needed, runs)
+    what = f"{spec.stage} {spec.title!r}"
+    if not twins:
+        yield f"{what} is not among the recorded runs"
+        return
+    here = json.loads(json.dumps(spec.config))
+    for path, ours, theirs in _unequal(here, twins[0]["config"]):
+        yield f"{what}: {path} is {ours} here, {theirs} in the records"
+    if spec.code != twins[0]["code"]:
+        yield f"{what}: the code has changed since the records were made"
+
+
+def _unequal(ours: Any, theirs: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in {**theirs, **ours}:
+            yield from _unequal(ours.get(name), theirs.get(name), f"{path}.{name}".lstrip("."))
+    elif ours != theirs:
+        yield path, ours, theirs
+
+
+def together(new: Results, recorded: Results) -> Results:
+    """One set of results; of what both have, the reference above all, the recorded rows count."""
+
+    def joined(name: str, by: Sequence[str] = RUN) -> pd.DataFrame:
+        mine, theirs = getattr(new, name), getattr(recorded, name)
+        known = pd.MultiIndex.from_frame(theirs[list(by)])
+        fresh = mine[~pd.MultiIndex.from_frame(mine[list(by)]).isin(known)]
+        return pd.concat([theirs, fresh], ignore_index=True) if len(fresh) else theirs.reset_index(drop=True)
+
+    records = joined("records")
+    records["selected"] = on_hull(records)
+    about = {**new.about, "seeds": sorted({*new.about["seeds"], *recorded.about["seeds"]})}
+    others = {name: joined(name) for name in ("measurements", "training", "health")}
+    return replace(new, about=about, records=records, ideal=recorded.ideal, **others)

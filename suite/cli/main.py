@@ -1,0 +1,184 @@
+"""The `suite` command: what serves other people's classes and files. The paper's own studies are started from experiments/."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import pandas as pd
+import tyro
+
+from suite.cli import compare, judge, own_data
+from suite.cli.options import write_rows
+from suite.common.errors import UserError, one_line_errors
+from suite.common.machine import quiet_libraries, usable_device
+from suite.data.doctor import examine, lines_of
+from suite.data.preference_data import Prompt
+from suite.data.trl_formats import to_trl
+from suite.study.profiles import EMBEDDED
+from suite.tasks.own_data import TASK
+from suite.tasks.splits import pairs_of, read_rows
+from suite.tasks.text_format import prompt_ids
+
+
+def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
+    """Try a method on the exact world and print what it keeps and what it breaks. Under 30 seconds, on the CPU.
+
+    Examples:
+      suite check-method dpo                  a registered method
+      suite check-method my_pkg.kto:KTO       a class of your own, importable from here
+
+    Args:
+        name: A registered method or module:Class.
+    """
+    results = compare.run_checks(name)
+    failed = sum(not result.ok for result in results)
+    print(f"\n{name}: {failed} of {len(results)} checks failed" if failed else f"\n{name}: all {len(results)} checks passed")
+    return 1 if failed else 0
+
+
+def doctor(
+    source: Annotated[str, tyro.conf.Positional],
+    tokenizer: str = EMBEDDED,
+    max_prompt_tokens: int = 256,
+    max_new_tokens: int = 256,
+) -> int:
+    """Say what is wrong with preference data before anything is trained on them. Exit code 1 if there are errors.
+
+    Reads every format that TRL documents: chosen and rejected, with or without prompt, as text or as conversations.
+
+    Examples:
+      suite doctor pairs.jsonl
+      suite doctor my_data/ --tokenizer gpt2               a folder with train.jsonl and test.jsonl: leaks are found too
+      suite doctor trl-lib/ultrafeedback_binarized --tokenizer Qwen/Qwen3-0.6B
+
+    Args:
+        source: JSONL, CSV or parquet file, folder of them or of save_to_disk, or Hub name.
+        tokenizer: Folder or Hub name of the model that will be trained; default: the embedded model's.
+        max_prompt_tokens: Longer prompts are left out.
+        max_new_tokens: Longer answers, EOS included, are cut.
+    """
+    from transformers import AutoTokenizer
+
+    quiet_libraries()
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).partition(chr(10))[0]})") from error
+    pairs = pairs_of(TASK.form, source, read_rows(TASK.form, source), loaded)
+    report = examine(pairs, loaded, max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens)
+    print(f"{source}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
+    print("\n".join(lines_of(report)))
+    return 0 if report.ok else 1
+
+
+def sample(
+    policy: Annotated[str, tyro.conf.Positional], prompt: Annotated[str, tyro.conf.Positional], samples: int = 4,
+    max_new_tokens: int = 64, temperature: float = 1.0, chat: bool = False, seed: int = 0, runs: Path = Path("results/runs"),
+    device: str = "cpu",
+) -> int:  # fmt: skip
+    """Say what a trained policy answers to a prompt.
+
+    Examples:
+      suite sample suite/assets/imdb-gpt2 "This film was"
+      suite sample 1f0c59b0 "This film was" --temperature 0       the last policy of a run, by the first letters of its key
+      suite sample results/runs/policy/1f0c59b0a1b2c3d4 "Hello" --chat
+
+    Args:
+        policy: Run (folder or key, as the plan shows it), folder of a model, or Hub name.
+        prompt: What it is to continue, or with --chat to answer.
+        samples: How many answers.
+        max_new_tokens: Length limit, EOS included.
+        temperature: 0 is greedy.
+        chat: Put the prompt through the tokenizer's chat template.
+        seed: Of the sampling.
+        runs: Where runs are kept.
+        device: cpu or cuda.
+    """
+    from suite.study.artefacts import open_policy
+
+    quiet_libraries()
+    opened = open_policy(policy, runs, device=usable_device(device))
+    base = getattr(opened, "base", opened)
+    tokenizer, text = base.tokenizer, prompt
+    if chat:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(f"--chat: the tokenizer of {policy} has no chat template; leave --chat out")
+        turns = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    if not (ids := prompt_ids(text, tokenizer)):
+        raise UserError("the prompt is empty; give it at least one word")
+    try:
+        (drawn,) = opened.sample(
+            [Prompt("prompt", tuple(ids), text)], num_samples=1 if temperature == 0 else samples,
+            max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
+    except ValueError as error:  # a length or temperature out of range, in words
+        raise UserError(str(error)) from error
+    for number, completion in enumerate(drawn, 1):
+        end = "cut" if completion.truncated else "ended"
+        print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{text}{completion.text}\n")
+    return 0
+
+
+def export(
+    run: Annotated[str, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional],
+    form: Literal["preference", "unpaired", "prompts"] = "preference",
+    runs: Path = Path("results/runs"),
+) -> int:
+    """Write the preference pairs of a run for TRL's trainers.
+
+    Examples:
+      suite export 5d0a1c2b pairs.jsonl                   chosen and rejected, with tokens, rewards and log-probs beside
+      suite export 5d0a1c2b labelled.parquet --form unpaired
+
+    Args:
+        run: Of the stage pairs or reference_log_probs: folder, or first letters of its key, as the plan shows it.
+        out: JSONL or parquet file.
+        form: preference, unpaired (KTO) or prompts.
+        runs: Where runs are kept.
+    """
+    from suite.study import artefacts
+
+    table = write_rows(out, lambda: pd.DataFrame(to_trl(artefacts.pairs_of(run, runs), form)))
+    print(f"{len(table):,} rows written to {out}: {', '.join(table.columns)}")
+    return 0
+
+
+Command = Callable[..., int] | Mapping[str, Any]
+COMMANDS: Mapping[str, Command] = {
+    "compare": compare.compare, "own-data": own_data.own_data, "check-method": check_method, "doctor": doctor,
+    "judge": judge.COMMANDS, "sample": sample, "export": export,
+}  # fmt: skip
+
+
+def run(of: Command, prog: str, description: str, args: Sequence[str]) -> int:
+    """Run the command that `args` begin with, of several; or the one that there is. With --help alone, name them."""
+    if callable(of):
+        return tyro.cli(of, prog=prog, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,))
+    if args and args[0] in of:
+        return run(of[args[0]], f"{prog} {args[0]}", help_of(of[args[0]]), args[1:])
+    kinds = [
+        Annotated[Any, tyro.conf.subcommand(name, description=help_of(command).partition("\n")[0], constructor=lambda: 0)]
+        for name, command in of.items()
+    ]
+    any_of_them: Any = Union[tuple(kinds)]  # noqa: UP007 - of a tuple made here
+    return tyro.cli(any_of_them, prog=prog, description=description, args=args)
+
+
+def help_of(command: Command) -> str:
+    """What a command does, with examples: its docstring without the arguments, which stand below."""
+    known = {compare.compare: compare.__doc__, own_data.own_data: own_data.__doc__}
+    text = known.get(command, command.__doc__) if callable(command) else judge.__doc__
+    return inspect.cleandoc(text or "").partition("\n\nArgs:")[0]
+
+
+@one_line_errors
+def main() -> int:
+    return run(COMMANDS, "suite", str(__doc__), sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The machine at hand: cores, devices, bf16, and libraries that would talk in between. torch is imported when asked for."""
+
+import logging
+import os
+
+from suite.common.errors import UserError
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_for(asked: int, device: str) -> int:
+    """Processes that share the machine: as many as asked for (a negative number is a `UserError`); of 0 one per core up to 8,
+    and one on a GPU.
+    """
+    if asked < 0:
+        raise UserError(f"--workers {asked}: expected 0 (choose for me) or more")
+    return asked or (min(8, available_cores()) if device == "cpu" else 1)
+
+
+def usable_device(name: str) -> str:
+    """The device of that name; of "auto" the GPU if there is one. One that cannot be used here is a `UserError`."""
+    import torch
+
+    device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def quiet_libraries() -> None:
+    """No weight-loading bars and no advice from transformers in the middle of ours; errors still come through."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def bfloat16_is_native(device: str = "cpu") -> bool:
+    """Whether bf16 arithmetic is done by the hardware; where it is emulated it is slower than fp32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,134 @@
+"""Will it fit? Memory of each run, estimated before it starts from the model's configuration alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import psutil
+
+from suite.engine.store import RunSpec
+from suite.policies.sampling import ROWS_PER_BATCH, TOKENS_PER_BATCH
+
+GIB = 2**30
+LOGITS = 0.7 * GIB
+"""Arrays over the vocabulary while scoring (`suite.evaluation.reward_kl.LOGITS_PER_BATCH`)."""
+PROCESS = 0.6 * GIB
+"""Python with torch and transformers."""
+CUDA_HOST = 2 * GIB
+"""CUDA's own on the host; not measured."""
+SAVED = 2.2
+"""Activations beyond the formula's: norms, rotary embeddings and softmax are computed in float32."""
+FRAGMENTS = {"cpu": 1.5, "cuda": 1.1}
+"""What the allocator holds beyond what is in use; with both, fine-tuning SmolLM2-135M on a CPU (6.3 GiB measured) comes to 6.
+That of CUDA was not measured."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What memory depends on."""
+
+    parameters: int
+    in_linear: int  # Σ (inputs + outputs) over all linear layers but the last: adapters of rank r have r times as many weights
+    layers: int
+    hidden: int
+    heads: int
+    key_values: int  # width of keys and values together, of one layer
+    vocabulary: int
+
+
+@lru_cache(maxsize=8)
+def shape_of(folder: str) -> Shape | None:
+    """Of a causal language model's folder, without its weights; None if it is none that transformers knows."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, AttributeError):
+        return None
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
+    heads = getattr(config, "num_attention_heads", None)
+    if not heads or not getattr(config, "hidden_size", None):
+        return None
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Shape(
+        parameters=sum(p.numel() for p in model.parameters()), in_linear=sum(sum(m.weight.shape) for m in linear),
+        layers=config.num_hidden_layers, hidden=config.hidden_size, heads=heads,
+        key_values=2 * (getattr(config, "num_key_value_heads", None) or heads) * width, vocabulary=config.vocab_size,
+    )  # fmt: skip
+
+
+def memory_of(spec: RunSpec) -> float | None:
+    """Bytes that a run needs at its peak, on the device that holds the model; None where nothing is known or no model is used.
+
+    Weights, gradients, the optimizer's state, and the larger of activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
+    twice in float32; the attention scores on a CPU alone, a GPU does not keep them) with one array of logits of the completion,
+    and the cache of keys and values while sampling.
+    """
+    work = spec.work
+    shape = shape_of(spec.where["model"]) if work.models else None
+    if shape is None:
+        return None
+    on_cpu = not spec.where.get("device", "cpu").startswith("cuda")
+    fragments = FRAGMENTS["cpu" if on_cpu else "cuda"]
+    length = work.prompt + work.new
+    weights = 4 * shape.parameters * work.models
+    most = min(ROWS_PER_BATCH, TOKENS_PER_BATCH * (1 if on_cpu else 4) // length + 1)
+    cache = min(most, work.drawn) * (4 * shape.layers * shape.key_values * length + 8 * shape.vocabulary)
+    if not work.trained:
+        return PROCESS + fragments * (weights + cache + LOGITS)
+    trained = work.adapters * shape.in_linear if work.adapters else shape.parameters
+    whole = weights + trained * (4 + work.state) + (4 * trained if work.adapters else 0)
+    of_numbers = 1 if work.bfloat16 else 2
+    scores = 5 * shape.heads * length / shape.hidden if on_cpu else 0.0
+    per_layer = length * shape.hidden * (34 + scores) * of_numbers * SAVED
+    passes = work.batch * (per_layer * shape.layers + 4 * of_numbers * work.new * shape.vocabulary)
+    return PROCESS + fragments * (whole + max(passes, cache))
+
+
+def host_memory_of(spec: RunSpec) -> float | None:
+    """Bytes that a run needs on the host, if known: on a CPU all of it, with a GPU one model at a time, read in float32."""
+    needed = memory_of(spec)
+    if needed is None or not spec.where.get("device", "cpu").startswith("cuda"):
+        return needed
+    shape = shape_of(spec.where["model"])
+    return None if shape is None else PROCESS + CUDA_HOST + 4 * shape.parameters
+
+
+def available_memory(device: str) -> float:
+    """Bytes that are free on the device."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
+
+
+def what_cannot_fit(specs: Sequence[RunSpec], *, workers: int) -> str | None:
+    """Which run will run out of memory, `workers` of them at a time, and what to do; None if all fit."""
+    for kind, size_of in (("device", memory_of), ("host", host_memory_of)):
+        sizes = [(size, spec) for spec in specs if (size := size_of(spec)) is not None]
+        if not sizes:
+            continue
+        size, spec = max(sizes, key=lambda pair: pair[0])
+        device = spec.where.get("device", "cpu") if kind == "device" else "cpu"
+        free, needed = available_memory(device), size * max(1, workers)
+        if needed <= free:
+            continue
+        advice = []
+        if kind == "device" and "optim" in spec.config.get("config", {}):
+            advice.append("a smaller micro-batch (--micro-batch-size)")
+        if kind == "device" and spec.config.get("lora_rank") == 0:
+            advice.append("adapters (--lora-rank 16)")
+        if workers > 1:
+            advice.append("fewer processes (--workers 1)")
+        return (
+            f"{spec.stage} {spec.title!r} needs about {needed / GIB:.1f} GiB ({workers} at a time) and {free / GIB:.1f} GiB of "
+            f"{device} memory are free. Try {'; '.join([*advice, 'a smaller model'])}"
+        )
+    return None

@@ -1,0 +1,232 @@
+"""Content-addressed run directories: equal specifications share one, whoever asks and whenever.
+
+<root>/<stage>/<key[:16]>/
+    spec.json        what produced it         lock         the pid of the process that holds it
+    metrics.jsonl    one row per step         checkpoint.pt   to resume from; gone when done
+    snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from suite.common.errors import UserError
+from suite.common.files import remove, write_atomically
+from suite.engine.progress import bar
+from suite.engine.tracking import Tracker, open_tracker
+from suite.engine.workload import Workload
+
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """What a run is. The key is a hash of `stage`, `config`, `code` and the inputs' keys, and of nothing else."""
+
+    stage: str  # what kind of run it is; names its folder
+    config: Mapping[str, Any]  # everything that decides the result; JSON
+    inputs: Mapping[str, RunSpec] = field(default_factory=dict)  # the runs whose results it reads
+    code: str = ""  # hash of the code that makes it (`suite.engine.code_hash`)
+    where: Mapping[str, Any] = field(default_factory=dict)  # what does not decide the result: paths, device
+    title: str = ""  # for people
+    work: Workload = field(default_factory=Workload)  # what it asks of the machine
+    function: str = ""  # "module:function" that makes it, called with the open `Run`; its code is in `code`
+
+    @cached_property
+    def key(self) -> str:
+        return _sha256({**self._common(), "code": self.code, "inputs": {k: v.key for k, v in self.inputs.items()}})
+
+    @cached_property
+    def intent(self) -> str:
+        """As `key`, whatever the code: two runs of one intent differ in code only."""
+        return _sha256({**self._common(), "inputs": {k: v.intent for k, v in self.inputs.items()}})
+
+    def _common(self) -> dict[str, Any]:
+        return {"stage": self.stage, "config": self.config}
+
+    def as_json(self) -> dict[str, Any]:
+        inputs = {name: f"{spec.stage}/{spec.key[:16]}" for name, spec in self.inputs.items()}
+        return {**self._common(), "code": self.code, "inputs": inputs, "key": self.key, "intent": self.intent}
+
+    @property
+    def cost(self) -> float:
+        """Work in forward tokens, at least 1: for progress and ordering."""
+        return max(1.0, self.work.tokens)
+
+    def directory(self, root: Path) -> Path:
+        return root / self.stage / self.key[:16]
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+class Run:
+    """An open run directory: what a stage works with, and the `Run` that methods receive (`suite.interfaces.Run`)."""
+
+    def __init__(self, root: Path, spec: RunSpec, tracker: Tracker = "none") -> None:
+        self.root, self.spec, self.directory = root, spec, spec.directory(root)
+        self.tracker_kind: Tracker = tracker
+        self.tracker: Any = None
+        self.seed: int = spec.config.get("seed", 0)
+        self._began = self._last_checkpoint = time.monotonic()
+        self._checkpoint_took = 0.0
+        self.costs: dict[str, float] = {}
+
+    @property
+    def done(self) -> bool:
+        return (self.directory / "DONE").exists()
+
+    def input(self, name: str) -> Path:
+        """Directory of a finished input run."""
+        return self.spec.inputs[name].directory(self.root)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        spec = self.spec
+        self.tracker = self.tracker or open_tracker(
+            self.tracker_kind, self.root, stage=spec.stage, title=spec.title, key=spec.key, config=spec.config, step=step
+        )
+        if self.tracker:
+            self.tracker.log(metrics, step=step)
+        with (self.directory / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **{k: round(v, 8) for k, v in metrics.items()}}) + "\n")
+
+    def snapshot(self, policy: Any, step: int) -> None:
+        def save(folder: Path) -> None:
+            policy.save(folder)
+            (folder / "policy_class").write_text(f"{type(policy).__module__}:{type(policy).__qualname__}")
+
+        write_atomically(self.directory / "snapshots" / f"step-{step:06d}", save)
+
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self._last_checkpoint > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took)
+
+    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        import torch
+
+        started = time.monotonic()
+        state = {**state, "step": step, "seconds": started - self._began}
+        write_atomically(self.directory / "checkpoint.pt", lambda path: torch.save(state, path))
+        self._last_checkpoint = time.monotonic()
+        self._checkpoint_took = self._last_checkpoint - started  # writing takes at most a twentieth of the time
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        import torch
+
+        path, metrics = self.directory / "checkpoint.pt", self.directory / "metrics.jsonl"
+        state = torch.load(path, weights_only=True) if path.exists() else None
+        step = state["step"] if state else 0
+        if metrics.exists():  # rows after the checkpoint will be made again; a torn last line is one of them
+            kept = [line for line in metrics.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+            write_atomically(metrics, lambda temporary: temporary.write_text("".join(kept)))
+        if state:
+            self._began -= state["seconds"]
+        return state
+
+    def progress(self, total: int, unit: str, done: int = 0) -> Any:
+        return bar(total, unit, self.spec.title, done)
+
+    def write_table(self, name: str, frame: Any) -> None:
+        """Store a pandas table as parquet."""
+        write_atomically(self.directory / name, lambda path: frame.to_parquet(path, index=False))
+
+    def finish(self) -> None:
+        """Mark the run as done, with what it cost and what made it."""
+        facts = {
+            "seconds": round(time.monotonic() - self._began, 2),
+            "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            **self.costs,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance(),
+        }
+        write_atomically(self.directory / "DONE", lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
+        (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else float("inf")
+    except ValueError:
+        return float("inf")
+
+
+def facts(root: Path, spec: RunSpec) -> dict[str, Any]:
+    """What `DONE` says of a finished run."""
+    return json.loads((spec.directory(root) / "DONE").read_text())
+
+
+@contextlib.contextmanager
+def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[Run]:
+    """Open, resume or find finished the run of `spec`, held by a file lock until closed; its metrics also go to `tracker`.
+    Raises UserError if another live process holds it, or if `spec.json` on disk differs (hand edit or hash collision).
+    """
+    run = Run(root, spec, tracker)
+    if run.done:
+        yield run
+        return
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with (run.directory / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = (run.directory / "lock").read_text().strip() or "unknown"
+            raise UserError(
+                f"{run.directory}: held by the live process {pid}; wait for it, stop it, or use another --runs folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        for rubbish in run.directory.rglob(".*.tmp"):  # half-written by a process that was killed
+            remove(rubbish)
+        path, wanted = run.directory / "spec.json", spec.as_json()
+        if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
+            raise UserError(f"{path}: does not match the run that leads to it; remove {run.directory} to make it anew")
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
+        try:
+            yield run
+        finally:
+            if run.tracker:
+                run.tracker.finish()
+
+
+def status(root: Path, spec: RunSpec) -> str:
+    """How the plan shows a run: `cached`, `resumes`, `code changed` (done before by other code) or `to run`."""
+    directory = spec.directory(root)
+    if (directory / "DONE").exists():
+        return "cached"
+    if (directory / "checkpoint.pt").exists():
+        return "resumes"
+    for other in directory.parent.glob("*/spec.json"):
+        if (other.parent / "DONE").exists() and json.loads(other.read_text()).get("intent") == spec.intent:
+            return "code changed"
+    return "to run"
+
+
+@lru_cache(maxsize=1)
+def provenance() -> dict[str, str]:
+    """Git revision, package versions and machine: recorded with every run, never part of its key."""
+    try:
+        git = ["git", "-C", str(Path(sys.argv[0]).resolve().parent)]  # the checkout of the script, installed or not
+        sha = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+        sha += "+changes" if dirty.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        sha = "not a git checkout"
+    packages = " ".join(f"{name}={version(name)}" for name in ("torch", "transformers", "numpy"))
+    return {"git_sha": sha, "packages": packages, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}

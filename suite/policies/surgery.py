@@ -1,0 +1,75 @@
+"""What is done to every loaded model: no missing weights, no dropout, one kernel for GELU, a known output layer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite.common.errors import UserError
+
+
+def load_pretrained(
+    loader: Any, folder: Path | str, what: str, *, dtype: torch.dtype = torch.float32, tokenizer: Path | str | None = None
+) -> tuple[Any, Any]:
+    """A model by a class of transformers and its tokenizer, which may lie in a folder of its own.
+
+    Raises:
+        UserError: The folder is not `what`, or weights are missing or misshapen: transformers would go on with random ones.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        model, loading = loader.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+        found = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not {what} with a tokenizer ({error})") from error
+    if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:
+        raise UserError(f"{folder}: weights are missing or misshapen ({', '.join(map(str, sorted(absent)[:3]))}, …)")
+    return model, found
+
+
+@torch.no_grad()
+def head_is_linear(model: Any) -> bool:
+    """Whether logits are weight · last hidden state + bias and nothing after it (no soft cap, no scaling, no adapter).
+
+    Tried, not guessed: the output layer is made to answer -100 … 100, which the model must return unchanged.
+    """
+    seen: list[Tensor] = []
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+
+    def answer(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        seen.extend((inputs[0], torch.linspace(-100, 100, output.numel(), dtype=output.dtype).view_as(output).to(output)))
+        return seen[1]
+
+    ids = torch.zeros(1, 2, dtype=torch.long, device=head.weight.device)
+    hook = head.register_forward_hook(answer)
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+        states = getattr(model.base_model(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    finally:
+        hook.remove()
+    return bool(seen) and states is not None and torch.equal(logits, seen[1]) and torch.allclose(states, seen[0])
+
+
+def disable_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout probability to 0, in modules and in the configuration (attention kernels read it there)."""
+    names = ("dropout", "attention_dropout", "attn_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop")
+    for owner in (*model.modules(), getattr(model, "config", None)):
+        for name in ("p", *names) if isinstance(owner, nn.Dropout) else names:
+            if isinstance(getattr(owner, name, None), float):
+                setattr(owner, name, 0.0)
+    return model
+
+
+def fuse_gelu(model: nn.Module) -> nn.Module:
+    """GPT-2's GELU (tanh approximation) in one kernel instead of eight: the same function, a sixth of a training pass less."""
+    from transformers.activations import NewGELUActivation
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+    return model

@@ -1,0 +1,23 @@
+"""A results folder, whatever study wrote it: its figures drawn again from its tables alone. No torch."""
+
+from pathlib import Path
+
+from suite.analysis.records import read_results
+from suite.report import curves, exact_world, frontier, judge_simulation
+
+OF_ONE_TABLE = {"kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw}
+"""Table → what draws it, of experiments that are no studies."""
+
+
+def redraw(folder: Path, out: Path | None = None) -> list[Path]:
+    """Every figure of a results folder, into `out` or the folder itself; returns what was written.
+
+    Raises:
+        UserError: It holds nothing that could be drawn, or is of an older layout.
+    """
+    out = out or folder
+    for table, draw_table in OF_ONE_TABLE.items():
+        if (folder / table).exists():
+            return draw_table(folder, out)
+    results = read_results(folder)
+    return frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)

@@ -1,0 +1,147 @@
+"""The results folder of a frontier study: tables, figures, samples and the page, from its results alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from suite.analysis.equal_compute import compare_within, compute_budgets
+from suite.analysis.equal_kl import compare, frontiers
+from suite.analysis.gather import gather
+from suite.analysis.records import Results, over_seeds, sick, wide, with_reward_intervals
+from suite.analysis.reuse import together
+from suite.report import figures, tables
+from suite.report.files import captioned, figure_file
+from suite.report.page import Section, Verdict, bullets, origin, said_in, write_folder
+from suite.report.samples import write_samples
+from suite.study.plan import REFERENCE
+from suite.study.run import Finished
+from suite.study.study import rates_note
+
+
+def write_frontier(
+    finished: Finished, out: Path, *, title: str, data: Sequence[str], against: str = "DPO", recorded: Results | None = None,
+    paper: str = "", verdict: Verdict | None = None, prompts: int = 4,
+) -> str:  # fmt: skip
+    """Write a finished study to `out`, and return the page to be read first.
+
+    Args:
+        finished, out: From `suite.study.run`, and the folder of results.
+        title, data: Of the page, and its lines on models and data.
+        against: The method that the others are compared with.
+        recorded: Of other methods, measured before on the same prompts (`suite.analysis.reuse`).
+        paper: What the paper has, in words.
+        verdict: Makes a page of its own, which is then the first to be read.
+        prompts: Test prompts of `samples.md`.
+    """
+    results = gather(finished, out.name)
+    if recorded is not None:
+        results = together(results, recorded)
+    note = rates_note(finished.plan.study)
+    results.about.update(title=title, lines=[*data, *([note] if note else [])], against=against, paper=paper)
+    comparison = compare(frontiers(results.records, results.measurements), against=against, ideal=results.ideal_frontier)
+    write_samples(out, finished, results, prompts=prompts)
+    return write_folder(out, results, comparison, frontier_sections(results, comparison), draw=draw, verdict=verdict)
+
+
+def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Section]:
+    """The page of a frontier study."""
+    about, records, against = results.about, results.records, results.about["against"]
+    sampler = max(records.loc[records["metric"] == "sampler_kl", "value"].max(), about["sampler_kl"])
+    ill = sick(results.health)
+    lines = [
+        *about["lines"],
+        f"self-test at step 0 (fp32): KL = 0 and DPO loss = log 2 to 1e-4, passed by all {about['trained_runs']} training runs",
+        f"KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (training data and pool drawn in "
+        f"{about['sampler_dtype']}, evaluation in float32)",
+        *(f"**alarm**: {r.method} {r.setting} seed {r.seed} step {r.step}: {r.alarms}" for r in ill.itertuples()),
+    ]
+    within = compare_within(records, results.measurements, compute_budgets(records, against=against), against=against)
+    targets = {(method, setting): target for method, setting, target in about["targets"]}
+    words, tested = said_in("words")["frontier"], comparison["p"].notna().sum() if "p" in comparison else 0
+    return [
+        ("", origin(about)), ("", bullets(lines)), ("", "![frontier](frontier.svg)"),
+        ("Reward at equal KL", words["equal_kl"].format(comparisons=tested)),
+        ("", tables.matched_kl_table(comparison, against=against)),
+        ("", about["paper"]),
+        ("Reward within a compute budget", words["equal_compute"] + "\n\n" + tables.compute_table(within, against=against)),
+        ("", "![budgets](budgets.svg)"), ("What a run costs", tables.cost_table(records)),
+        ("On-policy runs, means over the last quarter", tables.controller_table(results.training, targets)),
+        ("Reward model", reward_model_section(results)),
+        ("Generation health", "First completion per test prompt; alarms are judged beside the reference "
+         "(`suite/evaluation/generation_health.py`).\n\n" + tables.health_page_table(results.health)),
+        ("", "![training](training.svg)" if len(results.training) else ""),
+        ("Data", tables.data_table(about["data"])), ("Every point (test prompts)", tables.points_table(records)),
+    ]  # fmt: skip
+
+
+def reward_model_section(results: Results) -> str:
+    """The learned reward's quality; empty without one."""
+    if "reward_model" not in results.about:
+        return ""
+    quality = results.about["reward_model"]
+    held_out = pd.DataFrame(quality["held_out"])
+    steps = ", ".join(f"{step} ({accuracy:.3f})" for step, accuracy in quality["accuracy_by_step"].items())
+    return (
+        f"Calibration error {tables.calibration(held_out)[1]:.3f}; kept: step {quality['step']}, of {steps} by accuracy on "
+        f"these pairs, which therefore flatters it a little.\n\n{tables.reward_model_table(held_out)}"
+    )
+
+
+def draw(results: Results, out: Path) -> list[Path]:
+    """Every figure of a frontier study; returns what was written."""
+    return [*draw_frontier(results, out), *draw_budgets(results, out), *draw_training(results, out)]
+
+
+def draw_frontier(results: Results, out: Path) -> list[Path]:
+    """`frontier`: reward against KL, hulls, the ideal, alarms. Also as PNG, for the README."""
+    about = results.about
+    with figure_file(out / "frontier", (7.2, 5.6), png=True) as (figure, ax, written):
+        notes = figures.reward_kl_frontier(
+            wide(results.records, "test"), ax, reference=REFERENCE, ideal=results.ideal_frontier, health=results.health
+        )
+        seeds = ", ".join(map(str, results.about["seeds"])) or "–"
+        caption = [
+            f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, completions of at most "
+            f"{about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",
+            f"SFT and Best-of-N: {about['pool_size']} reference samples per prompt.",
+            "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values.",
+            *notes,
+        ]
+        ax.set_ylabel(f"gold reward, {about['reward']}")
+        captioned(figure, "Gold reward against KL to the reference", caption)
+    return written
+
+
+def draw_budgets(results: Results, out: Path) -> list[Path]:
+    """`budgets`: reward at equal KL beside reward at equal compute."""
+    validation, test = (over_seeds(wide(results.records, split)) for split in ("validation", "test"))
+    test = with_reward_intervals(test, results.measurements)
+    with figure_file(out / "budgets", (10.5, 4.9), columns=2) as (figure, axes, written):
+        for ax, of in zip(axes, ("kl", "compute"), strict=True):
+            figures.reward_within_budget(validation, test, ax, of=of, reference=REFERENCE)
+        axes[0].legend(fontsize=7, loc="lower right")
+        axes[0].set_ylabel(f"gold reward, {results.about['reward']}")
+        axes[1].set_ylabel("")
+        captioned(figure, "Best policy within a KL budget (left) and within a compute budget (right)", [
+            "Chosen by validation reward, drawn at test reward; bars: 95 % over prompts, training seeds averaged.",
+            "Compute includes the completions of the pairs and the reward model; Best-of-N, which costs N completions each "
+            "time it is asked, is left out on the right.",
+        ])  # fmt: skip
+    return written
+
+
+def draw_training(results: Results, out: Path) -> list[Path]:
+    """`training`: what the runs of the first seed logged, one panel per diagnostic."""
+    training = results.training
+    if training.empty:
+        return []
+    with figure_file(out / "training", (11, 8.6), columns=3, rows=3) as (figure, axes, written):
+        first = training["seed"].min()
+        figures.training_diagnostics(training[training["seed"] == first], axes.ravel())
+        figure.suptitle(f"Training diagnostics, seed {first}, moving average over a tenth of the run", fontsize=11)
+        handles, names = axes.ravel()[0].get_legend_handles_labels()
+        figure.legend(handles, names, fontsize=6, loc="lower center", ncol=6)
+        bottom = 0.1 + 0.02 * (1 + len(names) // 6)
+        figure.subplots_adjust(left=0.05, right=0.99, top=0.9, bottom=bottom, wspace=0.28, hspace=0.4)
+    return written

@@ -1,0 +1,77 @@
+"""The one builder of Markdown pages: a title, where the numbers come from, then sections."""
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.analysis.records import Results, read_results, write_results, write_table, write_text
+
+Section = tuple[str, str]
+"""Heading (empty: none) and body in Markdown; a section without a body is left out."""
+
+
+def page(title: str, sections: Iterable[Section]) -> str:
+    """The whole page."""
+    parts = [f"# {title}", *(f"## {heading}\n\n{body}" if heading else body for heading, body in sections if body.strip())]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+Verdict = Callable[[Results, pd.DataFrame], str]
+"""Writes the page `verdict.md` from results and comparison."""
+
+
+def write_folder(
+    out: Path, results: Results, comparison: pd.DataFrame, sections: Iterable[Section], *, draw: Callable[[Results, Path], Any],
+    verdict: Verdict | None,
+) -> str:  # fmt: skip
+    """Write tables, figures, `summary.md`, and `verdict.md` where there is a verdict; returns the page to be read first."""
+    write_results(out, results)
+    write_table(out / "comparisons.csv", comparison)
+    draw(read_results(out), out)  # as it will be drawn again
+    found = verdict(results, comparison) if verdict else ""
+    text = page(results.about["title"], [("", "[Verdict](verdict.md)" if found else ""), *sections])
+    write_text(out / "summary.md", text)
+    if found:
+        write_text(out / "verdict.md", found)
+    return found or text
+
+
+@cache
+def said_in(file: str) -> dict[str, Any]:
+    """Texts and numbers in a file beside this one: "paper" (what Rafailov et al. 2023 have), "words" or "styles"."""
+    return tomllib.loads(files("suite.report").joinpath(f"{file}.toml").read_text(encoding="utf-8"))
+
+
+def origin(about: Mapping[str, Any]) -> str:
+    """Command, date and machine of a study (`study.json`)."""
+    return (
+        f"`{about['command']}`  \n{about['date']}, {about['machine']}, {about['workers']} workers, device {about['device']}; "
+        f"{about['worker_minutes']:.1f} worker-minutes in all runs together"
+    )
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list, one line each."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(rows: pd.DataFrame | Sequence[Mapping[str, Any]], **keywords: Any) -> str:
+    """A table as Markdown, absent cells empty; nothing where there are no rows."""
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return ""
+    return frame.astype(object).where(frame.notna(), "").to_markdown(index=False, **{"disable_numparse": True, **keywords})
+
+
+def interval(mean: float, low: float, high: float, form: str = ".3f") -> str:
+    """`0.812 [0.790, 0.833]`; the bare number where the interval has no width, a dash where there is no number."""
+    if pd.isna(mean):
+        return "–"
+    if pd.isna(low):
+        return f"{mean:{form}}, no interval"
+    return f"{mean:{form}}" if low == high else f"{mean:{form}} [{low:{form}}, {high:{form}}]"

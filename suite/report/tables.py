@@ -1,0 +1,186 @@
+"""Tables of a frontier study for reading: results → Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from suite.analysis.equal_kl import AREA
+from suite.analysis.records import ABOUT, POINT, wide
+from suite.maths.frontier import P_FLOOR
+from suite.maths.statistics import clustered_share_interval
+from suite.report.page import interval, table
+
+METRICS = ("reward", "kl", "kl_k1", "kl_per_token")
+
+
+def with_interval(row: Mapping[Any, Any] | pd.Series, metric: str, form: str = ".3f") -> str:
+    """A metric of a row of `suite.analysis.records.wide`, a dash where it is not known."""
+    value, low, high = (row.get(f"{metric}{end}", float("nan")) for end in ("", "_low", "_high"))
+    return interval(value, low, high, form)
+
+
+def points_table(records: pd.DataFrame) -> str:
+    """Every evaluated policy on test prompts."""
+    columns = [*POINT, *ABOUT, "selected", *(f"{m}{s}" for m in METRICS for s in ("", "_low", "_high", "_n"))]
+    shown = wide(records, "test").reindex(columns=columns, fill_value=float("nan"))
+    return table([
+        {
+            "method": row["method"] + (" (privileged)" if row["privileged"] else ""), "setting": row["setting"],
+            "seed": int(row["seed"]), "step": int(row["step"]), "reward": with_interval(row, "reward"),
+            "KL, nats": ("≤ " if row["kl_is_bound"] else "") + with_interval(row, "kl", ".2f"),
+            "KL sampled (k1), nats": with_interval(row, "kl_k1", ".2f"), "nats/token": with_interval(row, "kl_per_token"),
+            "n prompts": int(row["reward_n"]), "on frontier": "yes" if row["selected"] else "",
+        }
+        for _, row in shown.iterrows()
+    ])  # fmt: skip
+
+
+def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
+    """Who is better at equal KL (`suite.analysis.equal_kl.compare`)."""
+    rows = []
+    for row in comparison.to_dict("records"):
+        entry = {
+            "KL, nats": row["kl_budget"], "method": row["method"], "reaches": f"{row['reach']:.1f}",
+            "reward": interval(row["reward"], row["low"], row["high"]),
+        }  # fmt: skip
+        if comparison["seeds"].max() > 1 and row["kl_budget"] != AREA:
+            of_seeds = interval(row["reward"], row["seed_low"], row["seed_high"])
+            entry["over training seeds (t)"] = f"{of_seeds}, K = {row['seeds']:.0f}"
+        if pd.notna(row.get("optimality_low")):
+            low, high = row["optimality_low"], row["optimality_high"]
+            entry["of the ideal gain"] = f"{high:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%}–{high:.0%}"
+        if pd.notna(row.get("p")):
+            entry |= {
+                f"minus {against}, corrected": with_interval(row, "difference", "+.3f"),
+                "p (Holm)": ("≤ " if row["p"] <= P_FLOOR else "") + f"{row['p_holm']:.3f}", "verdict": row["verdict"],
+            }  # fmt: skip
+            if row["verdict"] == "not resolved" and pd.notna(row["detectable"]):
+                entry["verdict"] += f" (a gap of {row['detectable']:.3f} would show)"
+            if pd.notna(row["probability_of_improvement"]):
+                entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
+        rows.append(entry)
+    return table(rows)
+
+
+def compute_table(within: pd.DataFrame, *, against: str = "DPO") -> str:
+    """Who is better within a budget of compute (`suite.analysis.equal_compute.compare_within`)."""
+    rows = []
+    for row in within.to_dict("records"):
+        entry = {"compute, forward tokens": f"{row['budget'] / 1e6:.2g} M", "method": row["method"]}
+        if pd.isna(row.get("reward")):
+            rows.append({**entry, "policy": "none within the budget", "reward": "–", "KL, nats": "–"})
+            continue
+        entry |= {"policy": row["policy"], "reward": with_interval(row, "reward"), "KL, nats": with_interval(row, "kl", ".2f")}
+        if pd.notna(row.get("difference")):
+            gap = with_interval(row, "difference", "+.3f")
+            entry |= {f"minus {against}, same prompts, corrected": gap, "verdict": row["verdict"]}
+        rows.append(entry)
+    return table(rows)
+
+
+def health_page_table(health: pd.DataFrame, *, places: bool = False) -> str:
+    """Generation health: the reference, every setting's last policy and every policy with an alarm; or all `places`."""
+    last = health.groupby(["method", "setting", "seed"], sort=False)["step"].transform("max") == health["step"]
+    return table([
+        {
+            "method": row["method"], "setting": row["setting"],
+            **({"panel": row["panel"], "x": f"{row['x']:g}", "T": f"{row['temperature']:g}"} if places else
+               {"seed": row["seed"], "step": row["step"]}),
+            "tokens": f"{row['tokens']:.1f}", "EOS": f"{row['eos_rate']:.0%}",
+            **{f"distinct-{n}": number(row[f"distinct_{n}"], ".2f") for n in (1, 2, 3)},
+            "repeated 3-grams": f"{row['repetition']:.1%}", "identical": f"{row['identical']:.1%}",
+            "perplexity under π_ref": f"{row['reference_perplexity']:.0f}", "alarms": row["alarms"],
+        }
+        for row in health[last | (health["alarms"] != "") | places].to_dict("records")
+    ])  # fmt: skip
+
+
+def cost_table(records: pd.DataFrame) -> str:
+    """What one whole run took, mean over the runs of each method; of tokens, with what the method needs beforehand."""
+    if "tokens_trained" not in records:
+        return "Nothing was trained."
+    runs = records[records["step"] > 0].sort_values("step").groupby(["method", "setting", "seed"], sort=False).last()
+    means = runs.groupby("method", sort=False)
+    found = pd.DataFrame(
+        {
+            "runs": means.size(),
+            **{f"{kind}, thousand tokens": means[f"tokens_{kind}"].mean() / 1e3 for kind in ("sampled", "scored", "trained")},
+            "compute, million forward tokens": means["compute"].mean() / 1e6,
+            "seconds of training": means["run_seconds"].mean(),
+            "peak memory of the worker, MiB": means["worker_peak_memory_mib"].max(),
+        }
+    )
+    return table(found.reset_index(), floatfmt=",.4g", disable_numparse=False)
+
+
+ON_POLICY = (
+    ("β", "beta", ".3f"), ("reward it learns from", "reward", ".3f"), ("entropy, nats/token", "entropy", ".2f"),
+    ("clipped", "clip_fraction", ".1%"), ("explained variance", "explained_variance", ".2f"),
+)  # fmt: skip
+
+
+def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], float]) -> str:
+    """Where on-policy runs settled: means over the last quarter of their steps.
+
+    Args:
+        training: See `suite.analysis.costs.training_metrics`.
+        targets: (method, setting) → target KL in nats.
+    """
+    rows = []
+    for (method, setting, seed), steps in training.groupby(["method", "setting", "seed"], sort=False):
+        if (method, setting) in targets:
+            late, target = steps.tail(max(1, len(steps) // 4)), targets[method, setting]
+            if "kl" not in late or late["kl"].isna().all():
+                continue
+            kl, off = late["kl"].mean(), (late["kl"] / target - 1).abs() > 0.25
+            rows.append({
+                "method": method, "target KL, nats": target, "seed": seed, "KL": f"{kl:.2f}",
+                "off target": f"{kl / target - 1:+.0%}", "steps a quarter off": f"{off.mean():.0%}",
+                **{title: number(late[name].mean() if name in late else None, form) for title, name, form in ON_POLICY},
+            })  # fmt: skip
+    return table(rows)
+
+
+def reward_model_table(held_out: pd.DataFrame) -> str:
+    """Accuracy of the learned reward on held-out pairs (`suite.rewards.reward_model.ranked`), all and by thirds of the gold
+    difference; 95 % over prompts.
+    """
+    known = held_out["gold_gap"].nunique() > 1  # people's pairs have none
+    thirds = [held_out.iloc[index] for index in np.array_split(np.argsort(held_out["gold_gap"]), 3) if known and len(index)]
+    parts = [("all", held_out), *((f"gold difference up to {part['gold_gap'].max():.2f}", part) for part in thirds)]
+    rows = []
+    for name, part in parts:
+        found = clustered_share_interval(part["right"], part["prompt_id"])
+        rows.append({"held-out pairs": name, "accuracy": interval(*found[:3]), "n pairs": len(part), "n prompts": found.n})
+    return table(rows)
+
+
+def calibration(held_out: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """Per fifth of the predicted probability σ(|d|) of the likelier side: its mean, how often that side was chosen, n.
+
+    Returns:
+        The table and the calibration error, the mean absolute difference weighted by n.
+    """
+    confidence = 1 / (1 + np.exp(-held_out["difference"].abs()))
+    fifths = [index for index in np.array_split(np.argsort(confidence), 5) if len(index)]
+    found = pd.DataFrame(
+        [{"predicted": confidence.iloc[i].mean(), "observed": held_out["right"].iloc[i].mean(), "n": len(i)} for i in fifths]
+    )
+    return found, float(np.average((found["predicted"] - found["observed"]).abs(), weights=found["n"]))
+
+
+def data_table(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """One row per part of the data: how many rows were read and used, and why the others were not."""
+    rows = []
+    for part, of_part in counts.items():
+        others = {reason: n for reason, n in of_part.items() if reason not in ("rows", "used", "not needed")}
+        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in others.items())
+        rows.append({"part": part, "rows read": of_part["rows"], "used": of_part["used"], "left out": reasons})
+    return table(rows)
+
+
+def number(value: Any, form: str) -> str:
+    """A number, or a dash."""
+    return "–" if value is None or pd.isna(value) else f"{value:{form}}"

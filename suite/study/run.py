@@ -1,0 +1,124 @@
+"""A plan is carried out: everything that is missing is made, samples are measured, and a page is written of what was found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from suite.common.files import check_writable, write_atomically
+from suite.common.machine import workers_for
+from suite.engine.sweep import print_plan, run_all
+from suite.engine.tracking import Tracker
+from suite.evaluation.best_of_n import kept_sample
+from suite.interfaces import Context, Judge
+from suite.judges.verdict_store import VerdictStore
+from suite.study.plan import Plan, PlannedPoint
+
+PROMPT_COLUMNS = ["prompt_id", "prompt_ids", "prompt_text", "shown", "answer", "answer_cut"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how runs are made; nothing here decides a result."""
+
+    runs: Path  # where runs are kept, to be reused and resumed
+    workers: int = 0  # processes that share the cores; 0: one per core up to 8, 1 on a GPU
+    tracker: Tracker = "none"  # where training metrics go beside `metrics.jsonl`
+    dry_run: bool = False  # print the plan and stop
+    command: str = ""  # that was given, for pages
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A plan whose runs are done, with what the study's own process measured."""
+
+    plan: Plan  # less what failed
+    options: Options  # as given; `workers` as they were
+    judged: pd.DataFrame | None = None  # what `Evaluator.measure` returned, with a judge; `point` an index into `plan.points`
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # what the evaluator keeps beside its numbers: verdicts
+
+
+Page = Callable[[Finished, Path], str]
+"""Writes a results folder, and returns the words to be printed."""
+
+
+def run_study(
+    plan: Plan, page: Page, *, out: Path, options: Options, judge: Callable[[], Judge] | None = None, judge_name: str = "",
+    answers: Path | None = None,
+) -> int:  # fmt: skip
+    """Make, measure and write; the exit code is 1 if a contender failed and the others were measured without it.
+
+    Args:
+        plan, options: See `suite.study.plan.plan_study` and `Options`.
+        page, out: Writes the results, and where.
+        judge, judge_name: Opens the judge, for an evaluator that needs one, when all answers are there; named in the plan.
+        answers: Also write all answers as JSONL into this folder, before any is judged.
+
+    Raises:
+        UserError: A folder cannot be written, the judge cannot be asked, or what everything needs failed.
+    """
+    workers = workers_for(options.workers, plan.study.device)
+    print_plan(options.runs, plan.targets, workers=workers)
+    if judge_name:
+        asked = sum(plan.prompts["test"].config["size"] for _ in plan.points)
+        print(f"then the judge ({judge_name}): {2 * asked:,} questions at most, {len(plan.points)} points, both orders")
+    if options.dry_run:
+        return 0
+    for folder in (options.runs, out):
+        check_writable(folder)
+    failed = {o.spec.key for o in run_all(options.runs, plan.targets, workers=workers, tracker=options.tracker)}
+    left = plan.without(failed)
+    if answers:
+        for path in write_answers(left, options.runs, answers):
+            print(path)
+    options = replace(options, workers=workers)
+    finished = Finished(left, options) if judge is None else judged(left, options, judge())
+    words = page(finished, out)
+    print(f"\n{words}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
+    return 1 if failed else 0
+
+
+def judged(plan: Plan, options: Options, judge: Judge) -> Finished:
+    """All samples measured by an evaluator that needs a judge; verdicts are stored in the runs' folder as they arrive."""
+    tables: dict[str, pd.DataFrame] = {}
+    parts = [samples_of(options.runs, planned).assign(point=k, label=planned.name) for k, planned in enumerate(plan.points)]
+    samples = pd.concat(parts, ignore_index=True)
+    if plan.opponent:
+        theirs = samples["prompt_id"].map(samples_of(options.runs, plan.opponent).set_index("prompt_id")["text"])
+        samples = samples.assign(answer=theirs.str.strip(), answer_cut=theirs)
+    store = VerdictStore(options.runs / "verdicts.sqlite")
+    context = Context(judge=judge, store=store, seed=plan.study.seed, keep=tables.__setitem__)
+    return Finished(plan, options, plan.evaluator.measure(samples, context), tables)
+
+
+def samples_of(runs: Path, planned: PlannedPoint) -> pd.DataFrame:
+    """The completions of a point with their prompts: one row each; of Best-of-N the one that is kept. The columns are those of
+    `suite.interfaces.Evaluator.measure`, `step`, and `reference_logps` where it is known.
+    """
+    assert planned.samples is not None, "samples of the shared pool belong to no point"
+    frame = pd.read_parquet(planned.samples.directory(runs) / "samples.parquet")
+    if planned.scores:
+        scores = pd.read_parquet(planned.scores.directory(runs) / "scores.parquet")
+        frame = kept_sample(frame, scores, planned.contender.n)
+    parts = []
+    for split, part in frame.groupby("split", sort=False):
+        prompts = pd.read_parquet(planned.samples.inputs[str(split)].directory(runs) / "prompts.parquet")
+        parts.append(prompts[PROMPT_COLUMNS].merge(part, on="prompt_id", validate="one_to_many"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_answers(plan: Plan, runs: Path, folder: Path) -> list[Path]:
+    """Every policy's answers, and the reference's, as JSONL for `suite judge run`: `prompt_id`, `prompt`, `completion`."""
+    written = []
+    for planned in plan.points:
+        table = samples_of(runs, planned)
+        task = table["prompt_id"].iloc[0].rpartition("-")[0]
+        files = {f"{task}_{planned.name}": table["text"].str.strip(), f"{task}_reference": table["answer"]}
+        for stem, texts in files.items():
+            path = folder / ("".join(c if c.isalnum() or c in "._-" else "-" for c in stem) + ".jsonl")
+            rows = pd.DataFrame({"prompt_id": table["prompt_id"], "prompt": table["shown"], "completion": texts})
+            write_atomically(path, partial(rows.to_json, orient="records", lines=True, force_ascii=False))
+            written.append(path)
+    return sorted(set(written))

@@ -1,0 +1,301 @@
+"""The specification of every run of a study: what its key holds, what it reads, what makes it, what it asks of the machine."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.common.errors import UserError
+from suite.common.registry import MethodInfo, describe, load, resolve, search_current_folder
+from suite.common.sources import data_digest, resolve_model
+from suite.data.readers import LOADERS
+from suite.engine.code_hash import code_hash
+from suite.engine.store import RunSpec
+from suite.engine.workload import Workload
+from suite.interfaces import Contender, Evaluator, Point, Split, Task
+from suite.study.study import Study, SupervisedSettings, method_config
+from suite.training.settings import OptimConfig, RewardModelConfig
+
+STAGES = "suite.study.stages"
+POLICIES = ("suite.data.parquet", "suite.policies.causal_lm", "suite.training.loop")
+REWARDS = ("suite.rewards.open_reward", "suite.rewards.reward_model", "suite.rewards.text_rewards")
+HELPERS = (f"{STAGES}.data:reading_of", *(f"{STAGES}.inputs:{name}" for name in (
+    "reference_policy", "load_policy", "snapshots", "gold_reward", "learned_reward", "prompts_of", "pairs_of",
+)))  # fmt: skip
+"""Functions that stages begin with: part of every run's key."""
+TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "data": (f"{STAGES}.data:read_data", ("suite.data.parquet", "suite.policies.causal_lm")),
+    "sft": (f"{STAGES}.reference:fine_tune", (*POLICIES, "suite.methods.supervised")),
+    "samples": (f"{STAGES}.sampling:draw_samples", (*POLICIES, "suite.evaluation.reward_kl")),
+    "scores": (f"{STAGES}.sampling:score_samples", (*POLICIES, *REWARDS)),
+    "pairs": (f"{STAGES}.preferences:label_samples", ("suite.data.labelling",)),
+    "reference_log_probs": (f"{STAGES}.preferences:add_reference_log_probs", POLICIES),
+    "reward_model": (f"{STAGES}.training:train_reward_model", (*POLICIES, "suite.training.reward_modeling")),
+    "policy": (f"{STAGES}.training:train_policy", ("suite.data.parquet", "suite.policies.causal_lm")),
+    "measurements": (f"{STAGES}.measuring:measure_samples", (*POLICIES, *REWARDS)),
+}
+"""Stage → "module:function" that makes it, and the modules whose code decides its result beside that function."""
+PROVIDED = frozenset({"pairs", "prompts", "reward"})
+"""The fields of `TrainingData` that every study fills in; with a gold reward that too, and rankings where it labels."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the pool of reference samples, with its gold rewards and, if a method selects by them, its learned ones."""
+
+    samples: RunSpec
+    gold: RunSpec
+    learned: RunSpec
+
+
+class Specs:
+    """The specifications of one study. Raises UserError if there is no such model, task or data."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.task: Task = load(study.task, "task")
+        model, digest = resolve_model(study.model)
+        gold = study.gold_reward or self.task.gold_reward
+        gold_reward, gold_digest = resolve_reward(gold) if gold else (None, None)
+        self.where = {"model": model, "gold_reward": gold_reward, "device": study.device}
+        self.origin = {"model": digest, "seed": study.seed}
+        self.gold = {"gold_reward": gold_digest} if gold else {}
+        self.learns_from = study.learns_from(self.task, bool(gold))
+        self.base: dict[str, RunSpec] = {}
+        self.data = self.split(self.learns_from, study.train_size)
+        if study.sft:
+            self.base["sft"] = self._sft(study.sft)
+        self.pairs = self._given_pairs() if self.task.gives_pairs else self._labelled_pairs()
+
+    def _spec(
+        self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, work: Workload, *modules: str,
+        **where: Any,
+    ) -> RunSpec:  # fmt: skip
+        function, own = TABLE[stage]
+        code = code_hash((*own, *modules), (function, *HELPERS))
+        return RunSpec(stage, {**self.origin, **config}, inputs, code, {**self.where, **where}, title, work, function)
+
+    def _work(self, optim: OptimConfig | None = None, **sizes: Any) -> Workload:
+        lengths = {"prompt": self.study.longest_prompt, "new": self.study.max_new_tokens}
+        trained = {"batch": optim.micro_batch_size, "bfloat16": optim.precision == "bfloat16"} if optim else {}
+        return Workload(**{**lengths, **trained, **sizes})
+
+    # what is read
+
+    def split(self, split: Split, size: int, *, task: str = "", source: str | None = None) -> RunSpec:
+        """Prompts of one split of the study's task, or of another's data; test prompts are those of `answers`, if given.
+        Raises UserError for a local path that does not exist.
+        """
+        study, tests = self.study, None
+        if not task:
+            task, source, tests = study.task, study.source, study.answers or None
+            if tests and split == "test":
+                source, tests = tests, None
+        name, target = load(task, "task").name, resolve(task, "task")
+        for place in (source, tests):
+            _check_local(name, place)
+        config = {
+            "task": target, "split": split, "size": size, "source": data_digest(source), "tests": data_digest(tests),
+            "rows": study.rows, "single_turn": study.single_turn, "max_prompt_tokens": study.longest_prompt,
+            "max_new_tokens": study.max_new_tokens, "sft_texts": (study.sft.texts or 0) if study.sft else 0,
+        }  # fmt: skip
+        module, work = target.partition(":")[0], self._work(drawn=size)
+        return self._spec("data", config, {}, f"{name}, {split}", work, module, source=source, tests=tests)
+
+    def held_out(self, splits: Sequence[Split]) -> dict[str, RunSpec]:
+        """Prompts to measure on."""
+        sizes = {"validation": self.study.validation_prompts, "test": self.study.test_prompts}
+        return {split: self.split(split, sizes[split]) for split in splits}
+
+    def _sft(self, sft: SupervisedSettings) -> RunSpec:
+        study, optim, count = self.study, sft.optim, sft.texts or self.study.train_size
+        config: dict[str, Any] = {"config": {"optim": asdict(optim)}}
+        sizes = {"trained": count * optim.num_epochs, "models": 1}
+        if not sft.texts:
+            answers = study.answers and self.split(self.learns_from, count, task=study.task, source=study.answers)
+            return self._spec("sft", config, {"texts": answers or self.data}, "SFT", self._work(optim, **sizes))
+        task = resolve(study.task, "task")
+        config |= {"texts": sft.texts, "max_tokens": sft.max_tokens, "task": task, "source": data_digest(study.source),
+                   "max_prompt_tokens": study.longest_prompt, "max_new_tokens": study.max_new_tokens}  # fmt: skip
+        work = self._work(optim, prompt=0, new=sft.max_tokens, **sizes)
+        return self._spec("sft", config, {}, "SFT", work, task.partition(":")[0], source=study.source)
+
+    # what is sampled
+
+    def samples(
+        self, title: str, num_samples: int, prompts: Mapping[str, RunSpec], *, policy: RunSpec | None = None,
+        point: Point | None = None, span: tuple[int, int] | None = None, log_probs: str | None = None, dtype: str | None = None,
+    ) -> RunSpec:  # fmt: skip
+        """Completions of `prompts` (split → run) by the reference, or by a snapshot of the run `policy`.
+
+        Args:
+            title, num_samples, prompts, policy: For people; per prompt; split → whose; a training run.
+            point: Which snapshot, at which temperature; None: the reference at 1.
+            span: Only these prompts, [first, last).
+            log_probs, dtype: Precision in which log π_ref is kept beside the samples (None: it is not), and of the sampler.
+        """
+        study, dtype = self.study, dtype or self.study.sampler_dtype
+        config = {
+            "num_samples": num_samples, "max_new_tokens": study.max_new_tokens, "prompts": list(span) if span else None,
+            "temperature": point.temperature if point else 1.0, "snapshot": point.snapshot if point and policy else None,
+            "reference_log_probs": log_probs, "sampler_dtype": dtype,
+        }  # fmt: skip
+        count = num_samples * (span[1] - span[0] if span else sum(spec.config["size"] for spec in prompts.values()))
+        work = self._work(drawn=count, scored=count if log_probs else 0, models=2 if policy else 1)
+        modules = [policy.config["method"].partition(":")[0]] if policy else []
+        inputs = {**self.base, **prompts, **({"policy": policy} if policy else {})}
+        return self._spec("samples", config, inputs, title, work, *modules)
+
+    def scores(self, samples: RunSpec, prompts: RunSpec, num_samples: int, *, gold: bool) -> RunSpec:
+        """Gold or learned rewards of the first samples of each prompt."""
+        title = f"{'gold' if gold else 'learned'} rewards of {samples.title}"
+        config = {"reward": "gold" if gold else "learned", "num_samples": num_samples, "precision": self.study.sampler_dtype}
+        inputs = {"samples": samples, "prompts": prompts} | ({} if gold else {"reward_model": self.reward_model()})
+        count = samples.work.drawn * num_samples / samples.config["num_samples"]
+        return self._spec("scores", config | (self.gold if gold else {}), inputs, title, self._work(scored=count, models=1))
+
+    def pool(self, prompts: RunSpec) -> list[Shard]:
+        """Reference samples of test prompts: many for the first ones, from which the ideal frontier is computed."""
+        study, size = self.study, prompts.config["size"]
+        ideal = min(study.ideal_prompts, size)
+        parts = [(max(study.ideal_samples, study.pool_size), (0, ideal)), (study.pool_size, (ideal, size))]
+        found = []
+        for count, span in shards(parts, POOL_SAMPLES_PER_SHARD):
+            samples = self.samples(f"pool {span[0]}–{span[1] - 1}", count, {"test": prompts}, span=span)
+            scores = [self.scores(samples, prompts, n, gold=gold) for gold, n in ((True, count), (False, study.pool_size))]
+            found.append(Shard(samples, *scores))
+        return found
+
+    # what methods learn from
+
+    def _labelled_pairs(self) -> RunSpec:
+        study, inputs = self.study, dict[str, RunSpec]()
+        if not self.gold:
+            raise UserError(f"task {self.task.name} gives no preferences; name a gold reward by which samples can be labelled")
+        count = study.completions_per_prompt
+        for k, (_, part) in enumerate(shards([(count, (0, study.train_size))], PROMPTS_PER_SHARD * count)):
+            title = f"completions {part[0]}–{part[1] - 1}"
+            samples = self.samples(title, count, {"train": self.data}, span=part, log_probs=study.optim.precision)
+            inputs |= {f"samples-{k:03d}": samples, f"scores-{k:03d}": self.scores(samples, self.data, count, gold=True)}
+        config = {"labels": study.labels, "scale": study.bradley_terry_scale}
+        return self._spec("pairs", config, inputs, "pairs", Workload())
+
+    def _given_pairs(self) -> RunSpec:
+        work = self._work(scored=2 * self.study.train_size, models=1)
+        config = {"precision": self.study.optim.precision}
+        return self._spec("reference_log_probs", config, {**self.base, "data": self.data}, "log π_ref of the pairs", work)
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs that methods learn from, at most."""
+        of_prompt = 1 if self.task.gives_pairs else math.comb(self.study.completions_per_prompt, 2)
+        return self.study.train_size * of_prompt
+
+    def reward_model(self, *, judge: bool = False) -> RunSpec:
+        """The learned reward of the methods; or the judge's, from the half of the pairs that they do not see."""
+        study, optim = self.study, self.study.reward_model
+        data, pairs, count, title = self.data, self.pairs, self.num_pairs, "reward model"
+        if judge:
+            count, title = study.judge_pairs, "judge's reward model"
+            data = pairs = self.split("judge", count)
+        elif self.task.gives_pairs:
+            pairs = data
+        work = self._work(optim, trained=2 * count * optim.num_epochs, models=2, batch=2 * optim.micro_batch_size)
+        config = {"config": asdict(RewardModelConfig(optim=optim)), "sampler_dtype": study.sampler_dtype}
+        return self._spec("reward_model", config, {**self.base, "prompts": data, "pairs": pairs}, title, work)
+
+    def policy(self, name: str, setting: Mapping[str, Any], seed: int) -> tuple[Contender, RunSpec]:
+        """One method with one setting and one training seed; one that trains nothing is given the model before fine-tuning.
+        Raises UserError for an unknown method or setting, or if it needs what the study does not provide.
+        """
+        study, info = self.study, describe(name)
+        self.check_needs(name, info)
+        config, label = method_config(study, info, setting), label_of(setting)
+        title = f"{info.name} {label}".strip() + f" seed {seed}"
+        whole: dict[str, Any] = {"method": info.target, "config": config, "seed": seed, "max_new_tokens": study.max_new_tokens}
+        whole |= {"sampler_dtype": study.sampler_dtype, **info.versions}
+        module = info.target.partition(":")[0]
+        if not info.trained:
+            model, digest = resolve_model(study.base or study.model)
+            whole |= {"num_snapshots": 1, "model": digest}
+            inputs = {"prompts": self.data, "pairs": self.data}
+            spec = self._spec("policy", whole, inputs, title, self._work(models=1), module, model=model)
+            return Contender(info.name, label, seed, 1), spec
+        optim = study.optim
+        whole |= {"num_snapshots": optim.num_snapshots, "precision": optim.precision, "lora_rank": study.lora_rank}
+        inputs = {**self.base, "prompts": self.data, "pairs": self.pairs}
+        if "reward" in info.needs:
+            inputs["reward_model"] = self.reward_model()
+        if "gold_reward" in info.needs:
+            whole |= self.gold
+        rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
+        sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2}
+        if "samples_per_step" in config:  # drawn, read by policy, reference and reward, and passed over several times
+            drawn = config["num_steps"] * config["samples_per_step"]
+            sizes |= {"drawn": drawn, "scored": 3 * drawn, "trained": drawn * config["epochs_per_step"], "state": 8}
+        else:
+            sizes |= {"trained": 2 * self.num_pairs * optim.num_epochs, "batch": 2 * optim.micro_batch_size}
+        spec = self._spec("policy", whole, inputs, title, self._work(optim, **sizes), module, *rewards)
+        return Contender(info.name, label, seed, optim.num_snapshots), spec
+
+    def check_needs(self, name: str, info: MethodInfo) -> None:
+        """Raises UserError if the method needs what the study does not provide."""
+        provided = PROVIDED | self.gold.keys() | ({"rankings"} if not self.task.gives_pairs else set())
+        if absent := info.needs - provided:
+            raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}, which this study does not provide")
+
+    def measurements(
+        self, evaluator: Evaluator, samples: RunSpec, point: Point, policy: RunSpec | None, **prompts: RunSpec
+    ) -> RunSpec:
+        """An evaluator's numbers of samples."""
+        kind = type(evaluator)
+        config = {
+            "evaluator": f"{kind.__module__}:{kind.__qualname__}", "settings": getattr(evaluator, "settings", {}),
+            "snapshot": point.snapshot, "temperature": point.temperature,
+            **(self.gold if "gold_reward" in evaluator.needs else {}),
+        }  # fmt: skip
+        inputs = {**self.base, **prompts, "samples": samples, **({"policy": policy} if policy else {})}
+        modules = [kind.__module__, *([policy.config["method"].partition(":")[0]] if policy else [])]
+        work = self._work(scored=3 * samples.work.drawn, models=2)
+        return self._spec("measurements", config, inputs, f"{evaluator.name} of {samples.title}", work, *modules)
+
+
+PROMPTS_PER_SHARD = 256
+"""Training prompts of one run."""
+POOL_SAMPLES_PER_SHARD = 4096
+
+
+def label_of(setting: Mapping[str, Any]) -> str:
+    """A setting in words."""
+    return ", ".join(f"{key} = {value}" for key, value in setting.items())
+
+
+def shards(parts: Sequence[tuple[int, tuple[int, int]]], samples: int) -> list[tuple[int, tuple[int, int]]]:
+    """(samples per prompt, [first, last) prompts) of runs of at most so many samples, for workers to share."""
+    found = []
+    for count, (begin, end) in parts:
+        size = max(1, samples // count)
+        found += [(count, (first, min(first + size, end))) for first in range(begin, end, size)]
+    return found
+
+
+def _check_local(task: str, sources: str | None) -> None:
+    for given in filter(None, (part.strip() for part in (sources or "").split(","))):
+        is_local = given.startswith((".", "/", "~")) or Path(given).suffix in {*LOADERS, ".gz"}
+        if is_local and not Path(given).expanduser().exists():
+            raise UserError(f"{task}: {given} does not exist")
+
+
+def resolve_reward(name: str) -> tuple[str, str]:
+    """Where a gold reward is, and what identifies its contents. Raises UserError if there is no such model or module."""
+    from suite.rewards.open_reward import is_function, open_reward
+
+    if not is_function(name):
+        return resolve_model(name)
+    search_current_folder()
+    open_reward(name)
+    module = name.partition(":")[0]
+    beside = Path(sys.modules[module].__file__ or "").parent.glob("*")  # what it may import without being a package
+    return name, f"{name}@{code_hash([module], roots=[path.stem for path in beside])}"

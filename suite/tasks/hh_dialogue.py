@@ -1,0 +1,64 @@
+"""Dialogue with an assistant: Anthropic's helpful and harmless comparisons (Fig. 3 of Rafailov et al. 2023)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from suite.data.readers import split_shared_prompt
+from suite.tasks.text_format import Messages, TextExample, TextFormat, text_of, turns_of
+from suite.tasks.text_task import TextTask
+
+ROLES = {"Human": "user", "Assistant": "assistant"}
+SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+
+
+def example_of(row: Mapping[str, Any]) -> TextExample:
+    """A row with `chosen` and `rejected`, whole dialogues as text or as messages, with or without `prompt`.
+
+    A dialogue splits after its last assistant turn; what comes before must be the same on both sides.
+    """
+    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        if prompt is None:
+            prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
+        elif chosen.startswith(prompt) and rejected.startswith(prompt):  # the sides repeat the prompt
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+        if any(SPEAKER.search(answer) for answer in (chosen, rejected)):
+            raise ValueError("an answer goes on with another turn")
+        return TextExample(messages_of(prompt), chosen, rejected)
+    if not isinstance(chosen, list) or not isinstance(rejected, list) or not chosen or not rejected:
+        raise ValueError(f"chosen or rejected is missing; the row has {', '.join(k for k, v in row.items() if v is not None)}")
+    if chosen[:-1] != rejected[:-1]:
+        raise ValueError("chosen and rejected differ before their last message")
+    given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt or ())
+    before = chosen[:-1] if chosen[: len(given)] == given else [*given, *chosen[:-1]]  # the sides may repeat the prompt
+    return TextExample(turns_of(before), text_of(chosen[-1]), text_of(rejected[-1]))
+
+
+def messages_of(text: str) -> Messages:
+    r"""`\n\nHuman: …\n\nAssistant: … \n\nAssistant:` as messages; text without speakers is one message of the user."""
+    parts = SPEAKER.split(text if text.startswith("\n") else f"\n\n{text}")
+    if len(parts) == 1:
+        return (("user", text.strip()),)
+    before, *rest = parts
+    turns = [(ROLES[who], said.strip()) for who, said in zip(rest[::2], rest[1::2], strict=True)]
+    if before.strip():
+        raise ValueError("text before the first speaker")
+    if turns[-1] == ("assistant", ""):
+        turns.pop()
+    if not turns or turns[-1][0] != "user":
+        raise ValueError("the human is not the last to speak")
+    return tuple(turns)
+
+
+def plain(messages: Messages) -> str:
+    """The format of the data set."""
+    names = {role: name for name, role in ROLES.items()}
+    turns = (f"\n\n{names.get(role, role.capitalize())}: {content.strip()}" for role, content in messages)
+    return "".join(turns) + "\n\nAssistant:"
+
+
+TASK = TextTask(
+    form=TextFormat("hh_dialogue", example_of, plain, stop=("\n\nHuman:", "\n\nAssistant:")),
+    template="dialogue_helpfulness", reference_answer="the chosen answer", pairs="Anthropic/hh-rlhf", on_chosen=True,
+)  # fmt: skip

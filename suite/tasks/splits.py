@@ -1,0 +1,173 @@
+"""Who reads what of a preference data set: its splits, and its parts for methods, judge, validation and test."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jinja2 import TemplateError
+
+from suite.common.errors import UserError
+from suite.data.readers import LAST_TURN, TextPair, load_splits, paired
+from suite.interfaces import Example, Split
+from suite.tasks import made_up
+from suite.tasks.text_format import AS_IT_IS, BAD_ROW, Limits, TextExample, TextFormat, follows, tokenise, why
+
+Rows = Iterable[Mapping[str, Any]]
+MADE_UP = "invented"
+"""The source that is made up on the spot: for trying the pipeline, never for results."""
+TEST_SHARE, SHARES = 2, 10  # of prompts, in tenths, where the source has no test split
+VALIDATION_SHARE = 8  # one in so many
+VALIDATION = ("validation", "valid", "val", "dev", "eval", "eval_prefs")
+
+
+def read_rows(form: TextFormat, source: str, *, rows: int | None = None) -> dict[str, Rows]:
+    """Split → rows of a Hub name, a `save_to_disk` folder, a local file or folder, or of `MADE_UP`.
+
+    With `rows` at most so many per split, see `load_splits`.
+
+    Raises:
+        UserError: Unreadable; says which data set and how to get it offline.
+    """
+    if source == MADE_UP:
+        return {"train": made_up.ROWS[form.name]()}
+    try:
+        loaded = standard_names(load_splits(source, rows=rows))
+        splits = {name: paired(table, f"{source} [{name}]") for name, table in loaded.items()}
+    except UserError as error:
+        raise UserError(f"{form.name}: {error}") from error
+    return {name: table if rows is None else table.select(range(min(rows, len(table)))) for name, table in splits.items()}
+
+
+def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """`train_prefs` and `test_prefs` as `train` and `test` if none have these names; of several, the preferences. Where no
+    split is for testing, the one for validation is.
+    """
+    found = dict(splits)
+    for role in ("train", "test"):
+        others = [name for name in found if name.startswith(f"{role}_")]
+        others = [name for name in others if "pref" in name] or others
+        if role not in found and len(others) == 1:
+            found[role] = found.pop(others[0])
+    validation = [name for name in VALIDATION if name in found]
+    if "train" in found and "test" not in found and validation:
+        found["test"] = found.pop(validation[0])
+    return found
+
+
+def used(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits that are read: train and test; of others, all where there is no train."""
+    train = {"train"} & splits.keys() or splits.keys() - {"test"}
+    return {name: rows for name, rows in splits.items() if name in train or name == "test"}
+
+
+def read_part(
+    form: TextFormat, splits: Mapping[str, Rows], part: Split, count: int, tokenizer: Any, limits: Limits, *,
+    single_turn: bool = False, tests: Mapping[str, Rows] | None = None,
+) -> tuple[list[Example], dict[str, int]]:  # fmt: skip
+    """The first `count` usable examples of a part, in an order that is a hash of the prompt.
+
+    Test prompts are those of the split "test" where there is one, else a fifth by the hash; those of the split "train" (of all
+    others where there is none of that name) are halved between the methods and the judge, by the hash too, or divided into
+    "train" and "validation", or are "all" of one: no prompt is in two parts of one division. Of a test prompt one example is
+    kept, with `single_turn` none of several turns. With `tests` the test prompts are those of these other data.
+
+    Returns:
+        The examples, and counts: `rows`, `used`, and what was left out, by reason.
+
+    Raises:
+        UserError: Nothing usable is left.
+    """
+    counts: Counter[str] = Counter()
+    answered = (splits if tests is None else tests).get("test")
+    test_ids: set[str] | None = None
+    if answered is not None:
+        test_ids = {form.prompt_id(example.messages) for example in _examples(form, answered, Counter())}
+    wanted = {"test"} if part == "test" and "test" in splits else used(splits).keys() - {"test"}
+    found: list[tuple[str, TextExample]] = []
+    for name in sorted(wanted):
+        for example in _examples(form, splits[name], counts):
+            identifier = form.prompt_id(example.messages)
+            if part in parts_of(identifier, is_test=None if test_ids is None else identifier in test_ids):
+                found.append((identifier, example))
+            else:
+                counts["of another part"] += 1
+    if single_turn and part == "test":
+        single = [pair for pair in found if len(pair[1].messages) == 1]
+        counts["several turns"], found = len(found) - len(single), single
+    both = [pair for pair in found if pair[1].rejected is not None]
+    if 0 < len(both) < len(found):  # these are pairs, not prompts with one answer each
+        counts["rejected is missing"], found = len(found) - len(both), both
+    kept: list[Example] = []
+    for identifier, example in sorted(found, key=lambda pair: pair[0]):
+        if len(kept) == count:
+            counts["not needed"] += 1
+        elif part == "test" and kept and kept[-1].prompt.id == identifier:
+            counts["prompt seen before"] += 1
+        elif isinstance(made := tokenise(form, example, tokenizer, limits), str):
+            counts[made] += 1
+        else:
+            kept.append(made)
+    if not kept:
+        raise UserError(
+            f"{form.name}: nothing usable for {part} ({dict(counts)}); use more rows, name the splits train and test, or raise "
+            "the length limits"
+        )
+    return kept, {**counts, "used": len(kept)}
+
+
+def parts_of(identifier: str, *, is_test: bool | None = None) -> tuple[Split, ...]:
+    """The parts that a prompt is in, by the hash in its id: the test (unless `is_test` says so), or one of each division."""
+    number, tenth = divmod(int(identifier.rpartition("-")[2], 16), SHARES)
+    if tenth < TEST_SHARE if is_test is None else is_test:
+        return ("test",)
+    return ("methods" if number % 2 else "judge", "train" if number % VALIDATION_SHARE else "validation", "all")
+
+
+def _examples(form: TextFormat, rows: Rows, counts: Counter[str]) -> Iterator[TextExample]:
+    for row in rows:
+        counts["rows"] += 1
+        try:
+            example = form.read(row)
+        except BAD_ROW as error:
+            counts[why(error)] += 1
+            continue
+        if not all(content.strip() or role == AS_IT_IS for role, content in example.messages):
+            counts["empty message"] += 1
+        elif not example.chosen.strip() or (example.rejected is not None and not example.rejected.strip()):
+            counts["empty answer"] += 1
+        else:
+            yield example
+
+
+def text_pairs(form: TextFormat, splits: Mapping[str, Rows], tokenizer: Any) -> list[TextPair]:
+    """Every row as `suite.data.doctor` reads it: the texts that a policy will see, or what is wrong with the row."""
+    pairs = []
+    for split, rows in splits.items():
+        for index, row in enumerate(rows):
+            try:
+                example = form.read(row)
+                if example.rejected is None:
+                    raise ValueError("rejected is missing")
+                text = form.prompt_text(example.messages, tokenizer)
+            except (*BAD_ROW, TemplateError) as error:
+                pairs.append(TextPair(index, split, "", "", "", why(error)))
+                continue
+            chosen, rejected = (follows(answer, example.messages, tokenizer) for answer in (example.chosen, example.rejected))
+            guessed = row.get("prompt") is None and example.messages[0][0] == AS_IT_IS and not text.endswith(LAST_TURN)
+            pairs.append(TextPair(index, split, text, chosen, rejected, "", _scores(row), guessed))
+    return pairs
+
+
+def pairs_of(form: TextFormat, source: str, splits: Mapping[str, Rows], tokenizer: Any) -> list[TextPair]:
+    """Preference data as `text_pairs`: the splits of `source` that are read. A `UserError` if no row of them is usable."""
+    pairs = text_pairs(form, used(splits), tokenizer)
+    if all(pair.fault for pair in pairs):
+        raise UserError(f"{source}: no usable row of {len(pairs)}; the first: {pairs[0].fault if pairs else 'none'}")
+    return pairs
+
+
+def _scores(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    match row.get("score_chosen"), row.get("score_rejected"):
+        case int() | float() as chosen, int() | float() as rejected:
+            return float(chosen), float(rejected)
+    return None

@@ -1,0 +1,72 @@
+"""Every command of the README is run: scripts as far as their plan (whose runs are made at smoke scale elsewhere); those for a
+GPU with local models in the place of the Hub's; `suite` commands whole."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ASSETS = ROOT / "suite" / "assets"
+LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
+COMMANDS = [re.split(r"\s{2,}#", line)[0] for line in LINES if line.startswith(("python ", "suite "))]
+MODELS = ["--reference", ASSETS / "imdb-gpt2", "--gold-reward", ASSETS / "imdb-sentiment", "--reviews", "reviews"]
+
+
+def test_the_commands_are_found():
+    assert len(COMMANDS) >= 14
+    assert sum(command.startswith("suite ") for command in COMMANDS) >= 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a user has: pairs, a method and answers of their own; and the checkout's assets where the commands name them."""
+    folder = tmp_path_factory.mktemp("user")
+    pairs = [{"prompt": f"Question {k} is", "chosen": " a good one.", "rejected": " bad."} for k in range(60)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    (folder / "my_pkg").mkdir()
+    source = (ROOT / "tests" / "example_package" / "slic_example" / "slic.py").read_text()
+    (folder / "my_pkg" / "my_module.py").write_text(source.replace("class SLiC:", "class MyMethod:"))
+    for name in ("dpo", "ppo"):
+        rows = [{"prompt_id": str(k), "prompt": "p", "completion": f"{name} {k}"} for k in range(4)]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "reviews").mkdir()
+    for split in ("train", "test"):
+        (folder / "reviews" / f"{split}.jsonl").write_text(json.dumps({"text": "A fine film about a dog.", "label": 1}))
+    (folder / "suite").mkdir()
+    shutil.copytree(ASSETS, folder / "suite" / "assets", ignore=shutil.ignore_patterns("__pycache__", "*.py"))
+    return folder
+
+
+def words_of(command):
+    """As in the README, less what takes minutes, a network or an account."""
+    program, *words = shlex.split(command)
+    if program == "suite":
+        plan = ["--dry-run"] if words[0] in ("compare", "own-data") and "--dry-run" not in words else []
+        return [sys.executable, "-m", "suite.cli.main", *words, *plan]
+    script, *words = words
+    words = [str(ROOT / script), *words]
+    if script.endswith("make_figures.py"):
+        return [sys.executable, *words, "--out", "figures"]
+    if "run_imdb_frontier" in script and "paper" in words and "--profile" in words:
+        words += MODELS
+    if "reproduce_paper" in script and "paper" in words and "--profile" in words:
+        pytest.skip("its plan needs the Hub's models to say what they are")
+    if "--reviews" in words and words[words.index("--reviews") + 1] == "stanfordnlp/imdb":
+        words[words.index("--reviews") + 1] = "reviews"
+    return [sys.executable, *map(str, words), *(() if "--dry-run" in words else ("--dry-run",))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_runs(command, folder):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words_of(command), capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()
+    assert "Traceback" not in done.stderr
