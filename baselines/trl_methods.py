@@ -6,6 +6,7 @@ again (`resumable` is False).
 """
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -87,15 +88,15 @@ class TRLMethod:
     trainer: ClassVar[str]  # TRL's name of it, without "Trainer"
 
 
-class OfflineTRLMethod(TRLMethod):
+class OfflineTRLMethod(TRLMethod, ABC):
     """A trainer on pairs that are in order already, all epochs one after the other; only the very last batch may be short."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     sides: ClassVar[tuple[str, ...]] = ("chosen", "rejected")  # of a pair, those that it trains on
 
+    @abstractmethod
     def rows(self, pairs: Sequence[PreferencePair], config: Any, eos: int) -> list[dict[str, Any]]:
         """What TRL reads, of pairs in order."""
-        raise NotImplementedError
 
     def settings(self, config: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         """Of TRL's config, by our own and what every trainer is told."""

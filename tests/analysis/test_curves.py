@@ -37,6 +37,12 @@ def test_only_common_prompts_of_the_same_place_are_compared():
     assert compare_curves(table, "Gone").empty
 
 
+def test_several_samples_of_a_prompt_count_by_their_mean():
+    ours = [points("DPO", [1.0, 0.0, 0.0]).assign(sample=0), points("DPO", [1.0, 1.0, 0.0]).assign(sample=1)]
+    (row,) = compare_curves(pd.concat([*ours, points("PPO", [0.0, 1.0, 1.0])])).to_dict("records")
+    assert (row["difference"], row["n"]) == (pytest.approx((-1 + 0.5 + 1) / 3), 3)
+
+
 def test_intervals_are_corrected_over_the_panel_and_decide():
     """A gap that one comparison resolves and twenty do not."""
     rng = np.random.default_rng(0)

@@ -3,42 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 
-from suite.data.comparisons import Comparison, Question
+from suite.check.judge_simulation import TRUTH, comparisons, judged
 from suite.evaluation.win_rate import (
     RIDGE,
     length_controlled_win_rate,
     numbers_of,
     summary_of,
-    verdict_table,
     win_rate,
 )
 from suite.report.texts import judged_page
-
-TRUTH = 0.6
-ORDERS = {"policy always first": [False], "both orders": [False, True]}
-
-
-def long_answers(count, rng):
-    """Comparisons in which the policy's answers are the longer ones, by 80 ± 100 characters."""
-    lengths = np.maximum(1, np.round(300 + rng.normal(80, 100, count))).astype(int)
-    return [Comparison(str(i), "", "x" * length, "y" * 300) for i, length in enumerate(lengths)]
-
-
-def judged(asked, orders, rng, *, position=0.0, length=0.0):
-    """Verdicts of a judge that names the policy with probability σ(logit(truth) + length·d), d = difference / 100 characters.
-
-    `position` is added to the probability of whoever stands first.
-    """
-    questions = [Question(comparison, swap) for comparison in asked for swap in ORDERS[orders]]
-    verdicts = []
-    for question in questions:
-        difference = (len(question.comparison.policy) - len(question.comparison.opponent)) / 100
-        wins = expit(logit(TRUTH) + length * difference)
-        first = (1 - wins if question.swapped else wins) + position
-        verdicts.append("A" if rng.random() < first else "B")
-    return verdict_table(questions, verdicts)
 
 
 def table(rows):
@@ -86,7 +61,7 @@ def test_what_each_comparison_says_by_hand():
 def test_numbers_kept_for_later_give_the_same_summary():
     """However they were stored: as numbers of one kind, in any order of columns."""
     rng = np.random.default_rng(2)
-    for verdicts in (FIVE, judged(long_answers(30, rng), "both orders", rng)):
+    for verdicts in (FIVE, judged(comparisons(30, rng), "both orders", rng)):
         numbers = numbers_of(verdicts)
         stored = numbers.melt("prompt_id", var_name="metric").astype({"value": float})
         stored = stored.pivot(index="prompt_id", columns="metric", values="value").reindex(numbers["prompt_id"]).reset_index()
@@ -133,7 +108,7 @@ def test_intervals_resample_prompts():
 def test_what_mends_which_bias(bias, size):
     """A position bias is mended by both orders, and missed with the policy always first; a length bias only by the control."""
     rng = np.random.default_rng(0)
-    asked = long_answers(400, rng)
+    asked = comparisons(400, rng)
     orders = ("policy always first", "both orders")
     one, both = (win_rate(judged(asked, order, rng, **{bias: size})) for order in orders)
 
