@@ -27,6 +27,8 @@ PANELS = {
 FORMS = {"win_rate": ".2f", "reward": ".3f"}
 """Metric that is drawn → how it is printed."""
 LIMITS = (-0.03, 1.03)
+MANY = 5
+"""Lines whose legend hides points, wherever it stands among them."""
 
 
 def write_curves(
@@ -198,7 +200,12 @@ def draw_panel(rows: pd.DataFrame, ax: Any, panel: str, metric: str, styles: Map
     else:
         ax.set_xlabel(name)
         ax.set_title(title, fontsize=9)
-        ax.legend(fontsize=7, loc="best", framealpha=0.6)
+        if metric == "reward" and len(names) > MANY:  # the legend needs room of its own
+            bottom, top = ax.get_ylim()
+            ax.set_ylim(bottom - 0.3 * (top - bottom), top)
+            ax.legend(fontsize=7, loc="lower center", ncol=2)
+        else:
+            ax.legend(fontsize=7, loc="best", framealpha=0.6)
     if panel == "best_of_n":
         ax.set_xscale("log", base=2)
         ax.set_xticks(sorted(rows["x"].unique()), [f"{x:g}" for x in sorted(rows["x"].unique())])
