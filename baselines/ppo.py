@@ -7,7 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.ppo_rollout import Rollout, RunningScale, draw_rollout, prompts_of_step, token_log_probs_and_values
+from baselines.ppo_rollout import (
+    Rollout,
+    RunningScale,
+    draw_rollout,
+    prompts_of_step,
+    timed,
+    token_log_probs_and_values,
+)
+from suite.data.batching import length_batches
 from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.maths.kl import kl_terms
 from suite.maths.policy_gradient import clipped_value_loss, masked_mean, ppo_clip_loss
@@ -103,7 +111,8 @@ class PPO:
     `tokens_per_completion`, `no_eos`, `policy_loss`, `value_loss`, `explained_variance` of the returns by the values,
     `approx_kl` (k3 of the rollout's tokens, new against old), `clip_fraction`, `first_ratio` (largest |π/π_old - 1| before the
     first update), `epochs`, `grad_norm`, `lr`, `tokens`, `tokens_sampled`, `tokens_scored` (without gradient; by policy,
-    reference and reward).
+    reference and reward), and wall time by part: `seconds_sample`, `seconds_reward`, `seconds_score` (log-probs and values),
+    `seconds_update`.
     """
 
     name: ClassVar[str] = "PPO"
@@ -156,9 +165,11 @@ class PPO:
                     )
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * (1 - (1 - config.final_lr) * step / config.num_steps)
-                metrics = update(policy, value_head, optimizer, rollout, config, seed=seed, step=step)
+                with timed(rollout.seconds, "update"):
+                    metrics = update(policy, value_head, optimizer, rollout, config, seed=seed, step=step)
                 step += 1
                 run.log(step, {**_describe(rollout, weight), **metrics, "lr": optimizer.param_groups[0]["lr"],
+                               **{f"seconds_{part}": took for part, took in rollout.seconds.items()},
                                "tokens": float(policy.tokens_trained), "tokens_sampled": float(policy.tokens_sampled),
                                "tokens_scored": float(policy.tokens_scored)})  # fmt: skip
                 beta = next_beta(beta, kl, config)
@@ -244,7 +255,8 @@ def _minibatch_step(
     sums: dict[str, float] = {}
     total = rollout.mask[index].sum()
     first_ratio = 0.0
-    for part in index.split(config.optim.micro_batch_size):
+    lengths = [rollout.completions[i].length for i in index]
+    for part in map(index.__getitem__, length_batches(lengths, lambda _: config.optim.micro_batch_size)):
         with autocast(policy.device, config.optim.precision):
             logps, values, mask = token_log_probs_and_values(policy, value_head, [rollout.completions[i] for i in part])
         width = mask.shape[1]

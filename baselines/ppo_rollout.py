@@ -1,6 +1,8 @@
 """PPO's data: completions of the current policy with their log-probs, values, shaped rewards and advantages."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from suite.data.batching import length_batches
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import RewardFunction, TrainablePolicy
 from suite.maths.kl import sequence_kl
 from suite.maths.policy_gradient import gae, masked_whiten
 from suite.training.loop import autocast, epoch_order
+from suite.training.settings import OptimConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,15 @@ class Rollout:
     scores: Tensor  # reward of each completion as the reward function gave it. Shape (completions,)
     kl: Tensor  # log π(y|x) - log π_ref(y|x) of each completion, nats. Shape (completions,)
     objective: Tensor  # reward as normalised and penalised, less β·kl: what the step raises. Shape (completions,)
+    seconds: dict[str, float]  # wall time by part: `sample`, `reward`, `score`
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Add the wall time of what is done within to a part's."""
+    began = time.perf_counter()
+    yield
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - began
 
 
 class RunningScale:
@@ -99,19 +112,15 @@ def draw_rollout(
     scale: RunningScale,
 ) -> Rollout:  # fmt: skip
     """Sample, score, shape rewards and estimate advantages. `config` is a `PPOConfig`; `scale` is updated."""
-    drawn = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "sample"):
+        drawn = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed)
     completions = [c for some in drawn for c in some]
-    given = reward([c.prompt.text for c in completions], [c.text for c in completions])
+    with timed(seconds, "reward"):
+        given = reward([c.prompt.text for c in completions], [c.text for c in completions])
     scores = torch.tensor(np.asarray(given), dtype=torch.float64).to(policy.device)
-    parts = []
-    with autocast(policy.device, config.optim.precision):
-        for at in range(0, len(completions), config.optim.micro_batch_size):
-            batch = completions[at : at + config.optim.micro_batch_size]
-            of_reference, _ = reference.completion_token_log_probs(batch)
-            parts.append((*token_log_probs_and_values(policy, value_head, batch), of_reference))
-    logps, values, mask, reference_logps = (
-        pad_sequence([row for rows in column for row in rows], batch_first=True) for column in zip(*parts, strict=True)
-    )
+    with timed(seconds, "score"):
+        logps, values, mask, reference_logps = _scored(policy, value_head, reference, completions, config.optim)
     kl = sequence_kl(logps, reference_logps, mask, estimator="k1")
     shaped = _logits(scores) if config.logit_rewards else scores
     scale.update(shaped)
@@ -122,7 +131,23 @@ def draw_rollout(
     advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
     if config.whiten_advantages:
         advantages = masked_whiten(advantages, mask)
-    return Rollout(completions, mask, logps, values, advantages, returns, scores, kl, rewards.sum(1))
+    return Rollout(completions, mask, logps, values, advantages, returns, scores, kl, rewards.sum(1), seconds)
+
+
+def _scored(
+    policy: TrainablePolicy, value_head: nn.Module, reference: TrainablePolicy, completions: Sequence[Completion],
+    optim: OptimConfig,
+) -> list[Tensor]:  # fmt: skip
+    """Log-probs, values and mask under the policy, in one pass, and log-probs under the reference, each by completion."""
+    rows: list[tuple[Tensor, ...]] = [()] * len(completions)
+    with autocast(policy.device, optim.precision):
+        for index in length_batches([c.length for c in completions], lambda _: optim.micro_batch_size):
+            batch = [completions[i] for i in index]
+            of_reference, _ = reference.completion_token_log_probs(batch)
+            found = (*token_log_probs_and_values(policy, value_head, batch), of_reference)
+            for i, *row in zip(index, *found, strict=True):
+                rows[i] = tuple(row)
+    return [pad_sequence(list(column), batch_first=True) for column in zip(*rows, strict=True)]
 
 
 def _logits(scores: Tensor) -> Tensor:

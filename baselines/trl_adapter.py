@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from suite.common.errors import UserError
+from suite.data.batching import by_prompt
 from suite.data.preference_data import Completion, PreferencePair
 from suite.interfaces import Run, TrainablePolicy
 from suite.training.loop import NonFiniteLoss, epoch_order
@@ -35,8 +36,12 @@ def import_trl() -> Any:
 
 
 def in_our_order(pairs: Sequence[PreferencePair], optim: OptimConfig, seed: int) -> list[PreferencePair]:
-    """All epochs one after the other, each in the order in which our own loop visits it."""
-    return [pairs[i] for epoch in range(optim.num_epochs) for i in epoch_order(len(pairs), seed, epoch)]
+    """All epochs one after the other, each in the order in which our own loop visits it: by prompts. TRL cuts batches of equal
+    size from it, ours are of whole prompts.
+    """
+    groups = by_prompt(pairs)
+    order = [i for epoch in range(optim.num_epochs) for i in epoch_order(len(groups), seed, epoch)]
+    return [pair for i in order for pair in groups[i].examples]
 
 
 def id_tokenizer(policy: TrainablePolicy) -> Any:

@@ -53,7 +53,7 @@ class Arguments:
     news: str | None = None
     """Articles with highlights, likewise."""
     micro_batch_size: int | None = None
-    """Examples per forward pass of training, in every experiment: changes memory and not the result."""
+    """Completions per forward pass of training, in every experiment: changes memory and not the result."""
     lora_rank: int | None = None
     """Of the methods' adapters in dialogues and summaries; 0 trains all weights."""
     device: str = "auto"

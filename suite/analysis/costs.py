@@ -78,4 +78,5 @@ def _sampled_for_pairs(root: Path, plan: Plan) -> int:
 def _metrics(root: Path, spec: RunSpec) -> pd.DataFrame:
     path = spec.directory(root) / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return pd.DataFrame(rows) if rows else pd.DataFrame({"step": pd.Series(dtype=int)})
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame({"step": pd.Series(dtype=int)})
+    return frame.loc[:, ~frame.columns.str.startswith("seconds_")]  # another number each time: for the log alone

@@ -9,6 +9,7 @@ Tables of log-probabilities [nats] and rewards have shape (prompts, 156), in the
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -106,16 +107,23 @@ class ExactWorld:
     def sample_pairs(
         self, reference: Tensor, rewards: Tensor, count: int, *, seed: int, labels: Labels = "bradley_terry"
     ) -> list[PreferencePair]:
-        """Pairs of different completions drawn from π_ref, prompts taking turns: draws from `win_probabilities`."""
+        """Pairs of different completions drawn from π_ref, prompts taking turns: draws from `win_probabilities`.
+
+        Each draw's prompt has an id of its own, so that training mixes them; two prompts with all pairs would be two batches.
+        """
         per_prompt = -(-count // len(self.prompts))
         drawn = _draw_wins(win_probabilities(reference, rewards, labels=labels), per_prompt, seed=seed).tolist()
         pairs = []
         for i in range(count):
             which = i % len(self.prompts)
             order = divmod(drawn[which][i // len(self.prompts)], len(self.completions[which]))
-            chosen, rejected = (self.completions[which][k] for k in order)
+            chosen, rejected = self._drawn(i, which, order)
             pairs.append(PreferencePair(chosen, rejected, *_values(rewards, which, order), *_values(reference, which, order)))
         return pairs
+
+    def _drawn(self, draw: int, which: int, order: Sequence[int]) -> tuple[Completion, ...]:
+        prompt = replace(self.prompts[which], id=f"{self.prompts[which].id}, draw {draw}")
+        return tuple(replace(self.completions[which][k], prompt=prompt) for k in order)
 
     def sample_rankings(self, reference: Tensor, rewards: Tensor, count: int, *, seed: int, size: int = 4) -> list[Ranking]:
         """Rankings by the Plackett-Luce model of `rewards` of different completions drawn from π_ref, prompts taking turns."""
@@ -128,8 +136,9 @@ class ExactWorld:
             among = drawn[which][i // len(self.prompts)]
             gumbel = -torch.log(-torch.log(torch.rand(size, generator=generator, dtype=torch.float64)))
             order = among[(rewards[which, among] + gumbel).argsort(descending=True)].tolist()
-            completions = tuple(self.completions[which][k] for k in order)
-            rankings.append(Ranking(completions, _values(rewards, which, order), _values(reference, which, order)))
+            rankings.append(
+                Ranking(self._drawn(i, which, order), _values(rewards, which, order), _values(reference, which, order))
+            )
         return rankings
 
 

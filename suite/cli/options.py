@@ -51,7 +51,7 @@ class MachineOptions:
     runs: Path = RESULTS / "runs"
     """Where runs and verdicts are kept, to be reused and resumed."""
     micro_batch_size: int | None = None
-    """Examples per forward pass of training: changes memory and not the result. Default: the profile's."""
+    """Completions per forward pass of training: changes memory and not the result. Default: the profile's."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
     workers: int = 0

@@ -1,9 +1,12 @@
-"""Completions as padded batches: the one collate function of the project, and batches of like lengths."""
+"""Completions as padded batches: the one collate function of the project, what is learned from one prompt kept together, and
+batches of like lengths.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,13 +45,53 @@ def collate(completions: Sequence[Completion]) -> TokenBatch:
     return TokenBatch(input_ids, real.long(), position, real & (position >= prompt_lengths))
 
 
-def length_batches(lengths: Sequence[int], size: Callable[[int], int]) -> Iterator[list[int]]:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All that is learned from one prompt: texts, pairs or rankings."""
+
+    examples: tuple[Any, ...]
+    sequences: int  # different completions among them
+    length: int  # tokens of the longest, prompt included
+
+
+def by_prompt(examples: Sequence[Any]) -> list[Group]:
+    """Texts, pairs or rankings by their prompt's id, prompts in order of first appearance."""
+    of_prompt: dict[str, list[Any]] = {}
+    for example in examples:
+        of_prompt.setdefault(example.prompt.id, []).append(example)
+    groups = []
+    for some in of_prompt.values():
+        rows = {(c.prompt.ids, c.ids): c.length for example in some for c in example.completions}
+        groups.append(Group(tuple(some), len(rows), max(rows.values())))
+    return groups
+
+
+def different(rows: Sequence[Hashable]) -> tuple[list[int], list[int] | slice]:
+    """Where each different row stands first, and the index by which something of these gives back all rows."""
+    place: dict[Hashable, int] = {}
+    which = [place.setdefault(row, len(place)) for row in rows]
+    if len(place) == len(rows):
+        return which, slice(None)
+    first = {k: i for i, k in reversed(list(enumerate(which)))}
+    return [first[k] for k in range(len(place))], which
+
+
+def length_batches(
+    lengths: Sequence[int], size: Callable[[int], int], counts: Sequence[int] | None = None
+) -> Iterator[list[int]]:  # fmt: skip
     """Indices of sequences in batches of like lengths, so that little is padded; the longest come first.
 
-    `size`: the longest length of a batch → how many sequences it may hold; at least one is taken.
+    Args:
+        lengths: Of each item, its longest sequence.
+        size: The longest length of a batch → how many sequences it may hold; at least one item is taken.
+        counts: Sequences of each item, which stay together; None: 1.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     while order:
-        count = max(1, size(lengths[order[-1]]))
-        yield order[-count:]
-        order = order[:-count]
+        room = size(lengths[order[-1]])
+        batch = [order.pop()]
+        room -= counts[batch[0]] if counts else 1
+        while order and room >= (needed := counts[order[-1]] if counts else 1):
+            room -= needed
+            batch.append(order.pop())
+        yield batch[::-1]

@@ -5,6 +5,8 @@ ids and are joined as ids, never as text. What belongs to the completion is deci
 padding token may well be EOS.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
@@ -29,6 +31,16 @@ class Completion:
     sampler_log_prob: float = math.nan
     """Nats, of `ids` under the sampler that drew them, in its precision and at its temperature; NaN if unknown."""
 
+    @property
+    def length(self) -> int:
+        """Tokens, the prompt's included."""
+        return len(self.prompt.ids) + len(self.ids)
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        """Itself: what is learned from a text, a pair or a ranking goes by one name."""
+        return (self,)
+
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
@@ -41,6 +53,14 @@ class PreferencePair:
     reference_chosen_logps: float
     reference_rejected_logps: float
 
+    @property
+    def prompt(self) -> Prompt:
+        return self.chosen.prompt
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        return self.chosen, self.rejected
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -49,3 +69,7 @@ class Ranking:
     completions: tuple[Completion, ...]
     rewards: tuple[float, ...]
     reference_logps: tuple[float, ...]
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.completions[0].prompt

@@ -15,7 +15,8 @@ from suite.interfaces import Policy, RewardFunction
 from suite.maths.kl import KLOf, check_kl_of, kl_terms, sequence_kl, tempered_log_probs
 from suite.rewards.text_rewards import ClassifierReward
 
-LOGITS_PER_BATCH = 2**24
+LOGITS_PER_BATCH, ON_GPU, TOKENS_PER_BATCH = 2**22, 2**25, 256
+"""Next-token log-probs at a time: few enough to stay in a processor's cache, and at least of so many tokens."""
 MAX_SAMPLER_KL = 0.01
 
 
@@ -79,17 +80,13 @@ def kl_columns(
     """`kl_k1`, `kl_exact` (away from temperature 1 of the sampler), `sampler_kl`, `reference_logps`, in nats per completion."""
     kl_of: KLOf = "policy" if temperature == 1 else "sampler"
     columns = {name: np.empty(len(completions)) for name in ("kl_k1", "kl_exact", "sampler_kl", "reference_logps")}
-    vocabulary = 0
-
-    def size(longest: int) -> int:
-        return LOGITS_PER_BATCH // (longest * vocabulary) if vocabulary else 8
-
-    for index in length_batches([len(c.prompt.ids) + len(c.ids) for c in completions], size):
+    one = policy.next_token_log_probs(completions[:1])
+    rows = max(TOKENS_PER_BATCH, (ON_GPU if one.is_cuda else LOGITS_PER_BATCH) // one.shape[-1])
+    for index in length_batches([len(c.ids) for c in completions], lambda longest: rows // longest):
         batch = [completions[i] for i in index]
         log_p, log_q = policy.next_token_log_probs(batch), reference.next_token_log_probs(batch)
         if temperature != 1:
             log_p = tempered_log_probs(log_p, temperature)
-        vocabulary = log_p.shape[-1]
         lengths = torch.tensor([len(c.ids) for c in batch])
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).to(log_p.device)
         tokens = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE, LOGITS_AT_ONCE = 128, 2**22
 
 
 def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """Log π(y_t|x, y_<t) in nats at every completion token, 0 elsewhere: float32, shape (batch, length - 1).
+    """Log π(y_t|x, y_<t) in nats at every completion token, 0 elsewhere. Shape (batch, length - 1), float32 (of float64: that).
 
     The logits at position t - 1 predict the token at t, so position 0 is never scored, and entry t belongs to token t + 1.
 
@@ -25,9 +25,11 @@ def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) 
         ValueError: Shapes disagree, a row has no completion token, or its first token is marked as completion.
     """
     mask = _predicted(logits, input_ids, completion_mask)
-    scored = logits[:, :-1][mask].float()  # (completion tokens, vocabulary): the prompt's logits are never normalised
+    scored = logits[:, :-1][mask].to(
+        _exact(logits)
+    )  # (completion tokens, vocabulary): the prompt's logits are never normalised
     chosen = -functional.cross_entropy(scored, input_ids[:, 1:][mask], reduction="none")
-    return torch.zeros(mask.shape, dtype=torch.float32, device=logits.device).masked_scatter(mask, chosen)
+    return torch.zeros(mask.shape, dtype=chosen.dtype, device=logits.device).masked_scatter(mask, chosen)
 
 
 def linear_token_log_probs(
@@ -46,11 +48,20 @@ def linear_token_log_probs(
     """
     mask = _predicted(states, input_ids, completion_mask)
     device = states.device.type
-    arrays = [states[:, :-1][mask], weight, bias]
+    rows, tokens = states[:, :-1][mask], input_ids[:, 1:][mask]
     if torch.is_autocast_enabled(device):
-        arrays = [None if array is None else array.to(torch.get_autocast_dtype(device)) for array in arrays]
-    chosen = _LinearLogProbs.apply(*arrays, input_ids[:, 1:][mask])
-    return torch.zeros(mask.shape, dtype=torch.float32, device=states.device).masked_scatter(mask, chosen)
+        lower = torch.get_autocast_dtype(device)
+        rows, weight, bias = rows.to(lower), weight.to(lower), None if bias is None else bias.to(lower)
+    if torch.is_grad_enabled():
+        chosen = _LinearLogProbs.apply(rows, weight, bias, tokens)
+    else:  # nothing is kept: as many logits at a time as stay in the processor's cache
+        size = max(ROWS_AT_ONCE, LOGITS_AT_ONCE // len(weight))
+        parts = []
+        for part, some in zip(rows.split(size), tokens.split(size), strict=True):
+            logits = functional.linear(part, weight, bias).to(_exact(states))
+            parts.append(logits.gather(1, some[:, None]).squeeze(1) - logits.logsumexp(-1))
+        chosen = torch.cat(parts)
+    return torch.zeros(mask.shape, dtype=chosen.dtype, device=states.device).masked_scatter(mask, chosen)
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -59,14 +70,14 @@ class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
         logits = functional.linear(states, weight, bias)
-        log_sums = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+        log_sums = torch.empty(len(logits), dtype=_exact(logits), device=logits.device)
         scratch = _scratch(logits)
         for rows, of_rows in _blocks(logits, log_sums):
             exact = scratch[: len(rows)].copy_(rows)
             largest = exact.amax(-1, keepdim=True)
             of_rows.copy_(exact.sub_(largest).exp_().sum(-1).log_().add_(largest.squeeze(-1)))
         ctx.save_for_backward(states, weight, tokens, logits, log_sums)
-        return logits.gather(1, tokens[:, None]).squeeze(1).float() - log_sums
+        return logits.gather(1, tokens[:, None]).squeeze(1).to(log_sums.dtype) - log_sums
 
     @staticmethod
     @once_differentiable
@@ -87,8 +98,13 @@ class _LinearLogProbs(torch.autograd.Function):
 
 
 def _scratch(logits: Tensor) -> Tensor:
-    """Room for one block in float32, used again for every block: new memory costs more than the arithmetic."""
-    return torch.empty(min(ROWS_AT_ONCE, len(logits)), logits.shape[1], dtype=torch.float32, device=logits.device)
+    """Room for one block, used again for every block: new memory costs more than the arithmetic."""
+    return torch.empty(min(ROWS_AT_ONCE, len(logits)), logits.shape[1], dtype=_exact(logits), device=logits.device)
+
+
+def _exact(values: Tensor) -> torch.dtype:
+    """In which probabilities are summed: float32, or float64 where the model is in it."""
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _blocks(*arrays: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -40,10 +40,9 @@ class PlackettLuceDPO:
 
 
 def in_rankings(optim: OptimConfig, rankings: Sequence[Ranking]) -> OptimConfig:
-    """The same settings with batch sizes in rankings instead of pairs."""
+    """The same settings with the batch size in rankings instead of pairs."""
     pairs = sum(len(r.completions) * (len(r.completions) - 1) // 2 for r in rankings) / max(1, len(rankings))
-    batch_size, micro = (max(1, round(size / max(1.0, pairs))) for size in (optim.batch_size, optim.micro_batch_size))
-    return replace(optim, batch_size=batch_size, micro_batch_size=micro)
+    return replace(optim, batch_size=max(1, round(optim.batch_size / max(1.0, pairs))))
 
 
 def ranking_log_probs(policy, rankings: Sequence[Ranking]) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,6 +50,6 @@ def ranking_log_probs(policy, rankings: Sequence[Ranking]) -> tuple[Tensor, Tens
     logps = policy.completion_log_probs([c for ranking in rankings for c in ranking.completions])
     lengths = torch.tensor([len(ranking.completions) for ranking in rankings], device=logps.device)
     mask = torch.arange(int(lengths.max()), device=logps.device) < lengths[:, None]
-    reference = torch.tensor([value for ranking in rankings for value in ranking.reference_logps], device=logps.device)
-    empty = torch.zeros(mask.shape, device=logps.device)
+    reference = logps.new_tensor([value for ranking in rankings for value in ranking.reference_logps])
+    empty = logps.new_zeros(mask.shape)
     return empty.masked_scatter(mask, logps), empty.masked_scatter(mask, reference), mask

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.common.errors import UserError
-from suite.data.batching import collate, length_batches
+from suite.data.batching import collate, different, length_batches
 from suite.data.preference_data import Completion, Prompt
 from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
 from suite.policies.adapters import add_adapters
@@ -67,14 +67,17 @@ class CausalLMPolicy:
     def log_prob(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(y|x) in nats at temperature 1, summed over completion tokens. Shape (len(completions),), float32."""
         values = torch.empty(len(completions), dtype=torch.float32)
-        lengths = [len(completion.prompt.ids) + len(completion.ids) for completion in completions]
-        for batch in length_batches(lengths, lambda longest: TOKENS_PER_BATCH // longest):
+        for batch in length_batches([c.length for c in completions], lambda longest: TOKENS_PER_BATCH // longest):
             values[batch] = self.completion_log_probs([completions[i] for i in batch]).cpu()
         return values
 
     def completion_log_probs(self, completions: Sequence[Completion]) -> Tensor:
-        """As `log_prob`, in one batch and with gradient: what the training losses are made of."""
-        return self._of_next(completions)[0].sum(-1)
+        """As `log_prob`, in one batch and with gradient: what the training losses are made of.
+
+        A completion that is given several times passes through the model once, here and in the two below.
+        """
+        some, rows = _different(completions)
+        return self._of_next(some)[0].sum(-1)[rows]
 
     def completion_token_log_probs(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log π(y_t|x, y_<t) of every completion token, with gradient, and the mask that tells which entries are real.
@@ -89,17 +92,23 @@ class CausalLMPolicy:
 
         A value head reads these states; their shape is (len(completions), longest completion, hidden size).
         """
-        of_next, states = self._of_next(completions)
-        index, mask = _completion_positions(completions, of_next.shape[1], self.device)
-        return of_next.gather(1, index) * mask, states.gather(1, index[..., None].expand(-1, -1, states.shape[-1])), mask
+        some, rows = _different(completions)
+        of_next, states = self._of_next(some)
+        index, mask = _completion_positions(some, of_next.shape[1], self.device)
+        return (of_next.gather(1, index) * mask)[rows], _at(states, index)[rows], mask[rows]
 
     @torch.inference_mode()
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
         batch = collate(completions).to(self.device)
-        logits = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
-        index, _ = _completion_positions(completions, logits.shape[1], self.device)
-        return logits.gather(1, index[..., None].expand(-1, -1, logits.shape[-1])).float().log_softmax(-1)
+        inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
+        index, _ = _completion_positions(completions, batch.input_ids.shape[1], self.device)
+        if self._head_is_linear:
+            states = self.model.base_model(**inputs).last_hidden_state
+            logits = self.model.get_output_embeddings()(_at(states, index))
+        else:
+            logits = _at(self.model(**inputs).logits, index)
+        return logits.float().log_softmax(-1)
 
     def _of_next(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log-probs of completion tokens at the positions that predict them, and the last hidden state at every position.
@@ -163,6 +172,17 @@ class CausalLMPolicy:
 
             model = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
         return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, lora_rank=lora_rank)
+
+
+def _different(completions: Sequence[Completion]) -> tuple[list[Completion], list[int] | slice]:
+    """Each completion once, and the index by which something of these gives back all."""
+    first, rows = different([(c.prompt.ids, c.ids) for c in completions])
+    return [completions[i] for i in first], rows
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Of (batch, length, size) those at positions (batch, time)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def _completion_positions(completions: Sequence[Completion], width: int, device: torch.device) -> tuple[Tensor, Tensor]:

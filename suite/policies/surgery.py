@@ -1,5 +1,8 @@
 """What is done to every loaded model: no missing weights, no dropout, one kernel for GELU, a known output layer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,42 @@ def head_is_linear(model: Any) -> bool:
     finally:
         hook.remove()
     return bool(seen) and states is not None and torch.equal(logits, seen[1]) and torch.allclose(states, seen[0])
+
+
+@contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Within it, on a CPU, linear layers multiply by copies of their weights in the order in which oneDNN reads them: a fifth
+    less time where the same weights meet few rows at a time, as in sampling. Not for gradients.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    lower = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+    layers: list[Any] = [
+        m for m in model.modules()
+        if type(m) in (nn.Linear, Conv1D) and m.weight.device.type == "cpu" and "forward" not in vars(m)
+        and (lower or m.weight.dtype) in _packable()
+    ]  # fmt: skip
+    for layer in layers:
+        dtype = lower or layer.weight.dtype
+        weight = layer.weight.detach().to(dtype)
+        copied = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous() if type(layer) is Conv1D else weight)
+        layer.forward = partial(_by_packed, copied, None if layer.bias is None else layer.bias.detach().to(dtype))
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _packable() -> list[torch.dtype]:
+    """Arithmetics in which oneDNN multiplies here."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return []
+    return [torch.float32] + [torch.bfloat16] * bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _by_packed(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(inputs.to(weight.dtype), weight, bias, "none", [], "")
 
 
 def disable_dropout(model: nn.Module) -> nn.Module:

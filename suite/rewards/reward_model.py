@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from suite.common.errors import UserError
-from suite.data.batching import length_batches
+from suite.data.batching import different, length_batches
 from suite.data.preference_data import PreferencePair
 from suite.policies.surgery import disable_dropout, fuse_gelu, load_pretrained
 
@@ -58,8 +58,13 @@ class RewardModel:
         return next(self.model.parameters()).device
 
     def raw(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
-        """Raw rewards in one batch, with gradient, before centring and scaling. Shape (len(prompts),), float32."""
+        """Raw rewards in one batch, with gradient, before centring and scaling. Shape (len(prompts),), float32.
+
+        A text that is given several times passes through the model once.
+        """
         texts = [p + c for p, c in zip(prompts, completions, strict=True)]
+        first, which = different(texts)
+        texts = [texts[i] for i in first]
         limit = getattr(self.model.config, "max_position_embeddings", None)
         encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
         rows = [torch.tensor(ids or [self.tokenizer.eos_token_id]) for ids in encoded]
@@ -70,7 +75,8 @@ class RewardModel:
         # padding on the right comes after all that is read: no attention mask is needed
         states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         last = states[torch.arange(len(rows), device=self.device), lengths - 1]
-        return self.model.score(last).squeeze(-1).float()
+        rewards = self.model.score(last).squeeze(-1)[which]
+        return rewards.to(torch.promote_types(rewards.dtype, torch.float32))
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:

@@ -69,8 +69,8 @@ def sentiment_study(profile: str, *, device: str = "cpu", micro_batch_size: int 
             texts=10_000, max_tokens=512,
             optim=OptimConfig(lr=1e-5, micro_batch_size=8, warmup_steps=10, num_snapshots=1, precision="bfloat16"),
         ),
-        optim=OptimConfig(micro_batch_size=32, num_snapshots=10, precision="bfloat16"),
-        reward_model=OptimConfig(lr=1e-5, micro_batch_size=32, num_epochs=3, num_snapshots=10, precision="bfloat16"),
+        optim=OptimConfig(micro_batch_size=64, num_snapshots=10, precision="bfloat16"),
+        reward_model=OptimConfig(lr=1e-5, micro_batch_size=64, num_epochs=3, num_snapshots=10, precision="bfloat16"),
         on_policy_samples=100_000,
         settings={
             "ppo": {"samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-5},
@@ -113,7 +113,7 @@ def text_study(
         pairs, answers: Preference data, and prompts with reference answers; with `pairs` alone the chosen ones are these.
         model: A language model before fine-tuning.
         own_judge: A reward model is fitted to a half of the pairs as judge; without it methods have that half too.
-        lora_rank, micro_batch_size: Of adapters (0 trains all weights); examples per forward pass of training.
+        lora_rank, micro_batch_size: Of adapters (0 trains all weights); completions per forward pass of training.
         device, runs: Where, and beside which runs the model of the profile local is put.
 
     Raises:
@@ -132,9 +132,9 @@ def text_study(
         "answers": answers or (None if pairs or profile == "smoke" else known.answers or None),
         "lora_rank": lora_rank if lora_rank is not None else 16 if profile == "local" else 0,
     }  # fmt: skip
-    optim = OptimConfig(batch_size=16, micro_batch_size=16, warmup_steps=4, warmup_share=0.1, num_snapshots=4, precision=fast)
+    optim = OptimConfig(batch_size=16, micro_batch_size=32, warmup_steps=4, warmup_share=0.1, num_snapshots=4, precision=fast)
     if profile == "smoke":
-        optim = OptimConfig(batch_size=8, micro_batch_size=8, warmup_steps=2, warmup_share=0.1, num_snapshots=2)
+        optim = OptimConfig(batch_size=8, micro_batch_size=16, warmup_steps=2, warmup_share=0.1, num_snapshots=2)
         study = Study(
             model=EMBEDDED, sft=SupervisedSettings(replace(optim, lr=1e-4)), train_size=48, judge_pairs=48, test_prompts=12,
             max_prompt_tokens=110, max_new_tokens=24, optim=optim, reward_model=replace(optim, lr=1e-4), on_policy_samples=64,
@@ -147,7 +147,7 @@ def text_study(
             reward_model=replace(optim, lr=1e-4), on_policy_samples=1024, sampler_dtype=fast, **shared,
         )  # fmt: skip
     elif profile == "local":
-        optim = replace(optim, micro_batch_size=4)
+        optim = replace(optim, micro_batch_size=8)
         study = Study(
             model=model or local_model(runs), sft=SupervisedSettings(replace(optim, lr=1e-5, num_snapshots=1)), train_size=304,
             judge_pairs=304, test_prompts=64, max_prompt_tokens=192, max_new_tokens=64, optim=optim,
@@ -167,7 +167,7 @@ def text_study(
 
 def _paper_texts(dialogue: bool, shared: Mapping[str, Any], *, one_turn: bool) -> Study:
     """The paper's models and sizes: Pythia-2.8B on HH, GPT-J on TL;DR with its published SFT weights."""
-    optim = OptimConfig(micro_batch_size=4 if dialogue else 1, warmup_share=0.1, num_snapshots=10, precision="bfloat16")
+    optim = OptimConfig(micro_batch_size=8 if dialogue else 2, warmup_share=0.1, num_snapshots=10, precision="bfloat16")
     return Study(
         model="EleutherAI/pythia-2.8b" if dialogue else "CarperAI/openai_summarize_tldr_sft",
         base=None if dialogue else "EleutherAI/gpt-j-6b",

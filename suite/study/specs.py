@@ -193,6 +193,11 @@ class Specs:
         of_prompt = 1 if self.task.gives_pairs else math.comb(self.study.completions_per_prompt, 2)
         return self.study.train_size * of_prompt
 
+    @property
+    def num_completions(self) -> int:
+        """Completions in these pairs: what passes through a model that learns from them, in each epoch."""
+        return self.study.train_size * (2 if self.task.gives_pairs else self.study.completions_per_prompt)
+
     def reward_model(self, *, judge: bool = False) -> RunSpec:
         """The learned reward of the methods; or the judge's, from the half of the pairs that they do not see."""
         study, optim = self.study, self.study.reward_model
@@ -202,7 +207,8 @@ class Specs:
             data = pairs = self.split("judge", count)
         elif self.task.gives_pairs:
             pairs = data
-        work = self._work(optim, trained=2 * count * optim.num_epochs, models=2, batch=2 * optim.micro_batch_size)
+        trained = 2 * count if judge else self.num_completions
+        work = self._work(optim, trained=trained * optim.num_epochs, models=2)
         config = {"config": asdict(RewardModelConfig(optim=optim)), "sampler_dtype": study.sampler_dtype}
         return self._spec("reward_model", config, {**self.base, "prompts": data, "pairs": pairs}, title, work)
 
@@ -236,7 +242,7 @@ class Specs:
             drawn = config["num_steps"] * config["samples_per_step"]
             sizes |= {"drawn": drawn, "scored": 3 * drawn, "trained": drawn * config["epochs_per_step"], "state": 8}
         else:
-            sizes |= {"trained": 2 * self.num_pairs * optim.num_epochs, "batch": 2 * optim.micro_batch_size}
+            sizes |= {"trained": self.num_completions * optim.num_epochs}
         spec = self._spec("policy", whole, inputs, title, self._work(optim, **sizes), module, *rewards)
         return Contender(info.name, label, seed, optim.num_snapshots), spec
 

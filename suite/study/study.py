@@ -80,7 +80,7 @@ class Study:
 
 
 def with_micro_batch(study: Study, size: int | None) -> Study:
-    """The study with so many examples per forward pass of training; None changes nothing."""
+    """The study with so many completions per forward pass of training; None changes nothing."""
     if size is None:
         return study
     if size < 1:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suite.data.batching import Group, by_prompt, length_batches
 from suite.interfaces import Run
-from suite.training.settings import OptimConfig, snapshot_steps, total_steps, warmup_of
+from suite.training.settings import OptimConfig, snapshot_steps, steps_per_epoch, warmup_of
 
 LossFn = Callable[[Any, Sequence[Any]], tuple[Tensor, dict[str, Tensor]]]
 
@@ -20,11 +21,14 @@ class NonFiniteLoss(Exception):
 def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConfig, run: Run) -> Any:
     """Minimise the mean of `loss_fn` over `examples`: the loop of every offline method.
 
+    All examples of a prompt are in one batch, so that a completion that stands in several passes through the model once (sec.
+    3.5 of Ouyang et al. 2022, arXiv:2203.02155, where a prompt's comparisons shuffled apart also made reward models overfit).
+
     Logs `loss` [nats], `grad_norm` before clipping, `lr`, `tokens` trained so far, and the means of `loss_fn`'s metrics.
 
     Args:
         policy: Has `model`, `device` and `save`; its model is trained in place. Dropout is off.
-        examples: What `loss_fn` understands; shuffled anew every epoch by `run.seed`.
+        examples: Texts (`Completion`), pairs or rankings; prompts are shuffled anew every epoch by `run.seed`.
         loss_fn: (policy, batch of examples) → (loss per example, metrics per example), each of shape (len(batch),).
         config: Optimizer settings.
         run: Seed, log, snapshots, checkpoints.
@@ -36,8 +40,9 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
     if not examples:
         raise ValueError("no examples to train on")
     optimizer = torch.optim.RMSprop(policy.model.parameters(), lr=config.lr)
-    step, steps = 0, total_steps(len(examples), config)
-    per_epoch = steps // config.num_epochs
+    groups = by_prompt(examples)
+    per_epoch = steps_per_epoch(len(examples), len(groups), config)
+    step, steps = 0, per_epoch * config.num_epochs
     snapshots = set(snapshot_steps(steps, config.num_snapshots))
     if state := run.load_checkpoint():
         policy.model.load_state_dict(state["model"])
@@ -46,8 +51,8 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
     with run.progress(steps, "step", step) as bar:
         while step < steps:
             epoch, at = divmod(step, per_epoch)
-            order = epoch_order(len(examples), run.seed, epoch)
-            batch = [examples[i] for i in order[at * config.batch_size :][: config.batch_size]]
+            order = epoch_order(len(groups), run.seed, epoch)
+            batch = [groups[i] for i in batch_of(order, at, per_epoch)]
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * min(1.0, (step + 1) / warmup_of(steps, config))
             metrics = _accumulate_gradients(policy, batch, loss_fn, config)
@@ -77,17 +82,25 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(num_examples, generator=generator).tolist()
 
 
-def _accumulate_gradients(policy, batch: Sequence[Any], loss_fn: LossFn, config: OptimConfig) -> dict[str, float]:
-    """Backward of Σ loss / len(batch), micro-batch by micro-batch; returns batch means of the loss and the metrics."""
+def batch_of(order: Sequence[int], at: int, batches: int) -> Sequence[int]:
+    """Part `at` of `order` in so many parts, whose sizes differ by one at most."""
+    return order[at * len(order) // batches : (at + 1) * len(order) // batches]
+
+
+def _accumulate_gradients(policy, batch: Sequence[Group], loss_fn: LossFn, config: OptimConfig) -> dict[str, float]:
+    """Backward of the mean loss of the batch's examples, in micro-batches of prompts with completions of like lengths.
+    Returns means over the batch of the loss and the metrics.
+    """
     sums: dict[str, float] = {}
-    for at in range(0, len(batch), config.micro_batch_size):
-        micro_batch = batch[at : at + config.micro_batch_size]
+    total = sum(len(group.examples) for group in batch)
+    lengths, sequences = [group.length for group in batch], [group.sequences for group in batch]
+    for index in length_batches(lengths, lambda _: config.micro_batch_size, sequences):
         with autocast(policy.device, config.precision):
-            losses, metrics = loss_fn(policy, micro_batch)
-        (losses.sum() / len(batch)).backward()
+            losses, metrics = loss_fn(policy, [example for i in index for example in batch[i].examples])
+        (losses.sum() / total).backward()
         for name, values in {"loss": losses.detach(), **metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(values.sum())
-    return {name: value / len(batch) for name, value in sums.items()}
+    return {name: value / total for name, value in sums.items()}
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -11,9 +11,9 @@ class OptimConfig:
     lr: float = 1e-6
     """Peak learning rate."""
     batch_size: int = 64
-    """Examples per optimizer step."""
+    """Examples (pairs) per optimizer step, on average: all of a prompt's are in one step."""
     micro_batch_size: int = 64
-    """Examples per forward pass; changes memory, not the result (beyond rounding)."""
+    """Completions per forward pass; changes memory, not the result (beyond rounding). Those of a prompt are not parted."""
     num_epochs: int = 1
     """Passes over the examples."""
     warmup_steps: int = 150
@@ -39,9 +39,9 @@ def snapshot_steps(total_steps: int, num_snapshots: int) -> list[int]:
     return [round(total_steps * k / num_snapshots) for k in range(1, num_snapshots + 1)]
 
 
-def total_steps(num_examples: int, config: OptimConfig) -> int:
-    """Optimizer steps of a whole run; the last batch of an epoch may be short."""
-    return config.num_epochs * -(-num_examples // config.batch_size)
+def steps_per_epoch(num_examples: int, num_prompts: int, config: OptimConfig) -> int:
+    """Optimizer steps of one pass over examples of so many prompts: one a prompt where prompts have more than a batch."""
+    return min(num_prompts, -(-num_examples // config.batch_size))
 
 
 def warmup_of(steps: int, config: OptimConfig) -> int:

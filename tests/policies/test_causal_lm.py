@@ -13,7 +13,7 @@ from suite.data.preference_data import Prompt
 from suite.policies import sampling
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.sampling import uniforms
-from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear
+from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, packed
 
 
 def some_completions(prompts):
@@ -130,6 +130,60 @@ def test_a_prompt_read_once_for_all_its_samples_gives_the_same_ones(policy, prom
     for a, b in zip(chain(*together), chain(*alone), strict=True):
         assert a.sampler_log_prob == pytest.approx(b.sampler_log_prob, abs=1e-4)
     assert len({c.ids for c in together[1]}) > 1
+
+
+def test_rows_that_end_early_leave_the_batch_and_nothing_changes(policy, prompts, monkeypatch):
+    """A third of the first tokens are EOS here; with and without padding, whether rows are taken out often or never."""
+    for some in (prompts, [Prompt(p.id, p.ids[:1], "") for p in prompts]):
+        drawn = {}
+        for share in (0.0, 0.5, 1.0):
+            monkeypatch.setattr(sampling, "KEPT_SHARE", share)
+            drawn[share] = policy.sample(some, num_samples=40, max_new_tokens=6, seed=3)
+        assert len({len(c.ids) for some in drawn[0.0] for c in some}) >= 4
+        for share in (0.5, 1.0):
+            for some_a, some_b in zip(drawn[0.0], drawn[share], strict=True):
+                assert [c.ids for c in some_a] == [c.ids for c in some_b]
+                for a, b in zip(some_a, some_b, strict=True):
+                    assert a.sampler_log_prob == pytest.approx(b.sampler_log_prob, abs=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", [6, 64, 1000, 8192])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_token_is_where_the_cumulative_sum_passes_the_uniform_number(vocabulary, temperature):
+    """Against float64 from left to right; where they differ, the number lies on the edge between two tokens."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = 3 * torch.randn(500, vocabulary, generator=generator)
+    logits[:, 1::3] = -torch.inf  # such a token is never drawn
+    noise = torch.rand(500, dtype=torch.float64, generator=generator)
+    noise[:3] = torch.tensor([0.0, 1 - 2**-53, 1 - 2**-25])
+    token, log_prob = sampling._draw(logits, noise, temperature)
+    p = (logits.double() / temperature).softmax(-1)
+    rows = torch.arange(500)
+    assert (p[rows, token] > 0).all()
+    assert torch.allclose(log_prob.double(), p[rows, token].log(), atol=1e-4)
+    up_to = p.cumsum(-1)
+    assert (up_to[rows, token] > noise - 2e-6).all()
+    assert (up_to[rows, token] - p[rows, token] <= noise + 2e-6).all()
+    assert (token != torch.searchsorted(up_to, noise[:, None], right=True)[:, 0]).sum() <= 5
+
+
+def test_packed_weights_multiply_alike_and_are_gone_afterwards(policy, prompts):
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with torch.inference_mode():
+        plain = policy.model(ids).logits
+        with packed(policy.model):
+            assert torch.allclose(policy.model(ids).logits, plain, atol=1e-5)
+            for name, weight in policy.model.named_parameters():
+                if "mlp" in name:
+                    weight.mul_(2)
+            assert torch.allclose(policy.model(ids).logits, plain, atol=1e-5)  # a copy: made anew for each use
+        assert not torch.allclose(policy.model(ids).logits, plain, atol=1e-2)
+    assert not any("forward" in vars(module) for module in policy.model.modules())
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        plain = policy.model(ids).logits
+        with packed(policy.model):
+            assert policy.model(ids).logits.dtype == plain.dtype == torch.bfloat16
+            assert torch.allclose(policy.model(ids).logits, plain, rtol=0.05, atol=0.5)
 
 
 def test_gelu_in_one_kernel_is_the_same_function():
