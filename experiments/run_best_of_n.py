@@ -69,7 +69,7 @@ def on_film_reviews(args: Arguments) -> int:
         raise UserError(f"{', '.join(given)}: --task imdb_sentiment has its own model, prompts, gold reward and temperature")
     if args.profile == "local":
         raise UserError("--profile local is for dialogues and summaries; on film reviews use --profile embedded")
-    study = sentiment_study(args.profile, device=args.device, micro_batch_size=args.micro_batch_size)
+    study = sentiment_study(args.profile, **args.machine)
     asked = parse_integers(args.sizes or SIZES["paper"], "--sizes", example="1,4,16", least=1)
     sizes = [{"n": n} for n in asked if 1 < n <= study.pool_size]
     evaluator = RewardKLEvaluator(splits=("test",), panel="best_of_n")

@@ -61,7 +61,7 @@ def main(args: Arguments) -> int:
     seeds = parse_seeds(args.seeds)
     grid = chosen_grid(GRIDS[args.grid], args.methods, GRIDS["trl"], GRIDS["variants"])
     study = sentiment_study(
-        args.profile, device=args.device, micro_batch_size=args.micro_batch_size, labels=args.labels, source=args.reviews,
+        args.profile, **args.machine, labels=args.labels, source=args.reviews,
         model=args.reference, gold_reward=args.gold_reward, sampler_dtype=args.sampler_dtype,
     )  # fmt: skip
     plan = plan_study(study, grid, RewardKLEvaluator(), seeds=seeds, reference=Contender(REFERENCE))

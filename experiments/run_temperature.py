@@ -38,7 +38,7 @@ class Arguments(MachineOptions):
 
 def main(args: Arguments) -> int:
     temperatures = parse_numbers(args.temperatures, "--temperatures")
-    study = sentiment_study(args.profile, device=args.device, micro_batch_size=args.micro_batch_size)
+    study = sentiment_study(args.profile, **args.machine)
     chosen = chosen_grid(GRIDS["default"], args.methods)
     grid = {name: settings for name, settings in chosen.items() if describe(name).trained}
     evaluator = RewardKLEvaluator(tuple(temperatures), splits=("test",), pool=False)

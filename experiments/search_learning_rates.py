@@ -16,6 +16,7 @@ Examples:
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -48,8 +49,8 @@ class Arguments(MachineOptions):
 
 
 def main(args: Arguments) -> int:
-    sizes = {"train_size": args.train_prompts, "validation_prompts": args.validation_prompts}
-    base = sentiment_study("embedded", device=args.device, micro_batch_size=args.micro_batch_size, **sizes)
+    sizes: dict[str, Any] = {"train_size": args.train_prompts, "validation_prompts": args.validation_prompts}
+    base = sentiment_study("embedded", **args.machine, **sizes)
     rates, plans = parse_rates(args.rates), dict[tuple[str, float], Plan]()
     grid = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
     known = [name for name in grid if describe(name).searched]

@@ -73,7 +73,7 @@ def compare(options: Unnamed[CompareOptions]) -> int:
     others = [describe(other).name for other in baselines]
     if info.name in (REFERENCE, *others):
         raise UserError(f"--method {name}: the name {info.name!r} is taken; give it a name of its own")
-    study = sentiment_study(options.profile, device=options.device, micro_batch_size=options.micro_batch_size)
+    study = sentiment_study(options.profile, **options.machine)
     recorded, folder = None, options.reuse_records
     if folder:
         found = read_reusable(folder)

@@ -58,8 +58,15 @@ class MachineOptions:
     """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
     device: str = "auto"
     """cpu, cuda or auto."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of training and of the sampler; auto: bfloat16 where the hardware does it. It is part of every run's key."""
     dry_run: bool = False
     """Print the plan and stop."""
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What profiles are told of it."""
+        return {"device": self.device, "precision": self.precision, "micro_batch_size": self.micro_batch_size}
 
     def run_options(self) -> Options:
         """As plain values, with the command that was given."""

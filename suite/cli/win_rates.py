@@ -43,7 +43,7 @@ class TextOptions(MachineOptions, JudgeOptions):
         """The profile's study of a task, with what the command line replaces."""
         return text_study(
             task, self.profile, pairs=self.pairs, answers=self.answers, model=self.model, lora_rank=self.lora_rank,
-            own_judge=bool(self.judge_model), micro_batch_size=self.micro_batch_size, device=self.device, runs=self.runs,
+            own_judge=bool(self.judge_model), runs=self.runs, **self.machine,
         )  # fmt: skip
 
 

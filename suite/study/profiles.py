@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from suite.common.errors import UserError, did_you_mean
 from suite.common.files import write_atomically
@@ -44,11 +44,13 @@ def chosen_grid(grid: Grid, methods: str, *others: Grid) -> Grid:
     return {name: known.get(name, [{}]) for name in names} if names else grid
 
 
-def sentiment_study(profile: str, *, device: str = "cpu", micro_batch_size: int | None = None, **changes: Any) -> Study:
+def sentiment_study(
+    profile: str, *, device: str = "cpu", precision: str = "auto", micro_batch_size: int | None = None, **changes: Any
+) -> Study:  # fmt: skip
     """The controlled sentiment experiment with `changes` of fields. Raises UserError for an unknown profile or device."""
     quiet_libraries()
     device = usable_device(device)
-    fast: Precision = "bfloat16" if bfloat16_is_native(device) else "float32"
+    fast = _precision(precision, device)
     embedded = Study(
         profile="embedded", task="imdb_sentiment", model=EMBEDDED, gold_reward=str(ASSETS / "imdb-sentiment"),
         train_size=768, validation_prompts=64, test_prompts=192, max_new_tokens=32, on_policy_samples=4096,
@@ -104,7 +106,7 @@ TEXT_RATES: dict[str, dict[str, float]] = {
 def text_study(
     task: str, profile: str, *, pairs: str | None = None, answers: str | None = None, model: str | None = None,
     own_judge: bool = True, lora_rank: int | None = None, micro_batch_size: int | None = None, device: str = "cpu",
-    runs: Path = Path("results/runs"),
+    precision: str = "auto", runs: Path = Path("results/runs"),
 ) -> Study:  # fmt: skip
     """A study on texts with human preferences: smoke, embedded, local or paper, with what is given in place of the profile's.
 
@@ -114,7 +116,8 @@ def text_study(
         model: A language model before fine-tuning.
         own_judge: A reward model is fitted to a half of the pairs as judge; without it methods have that half too.
         lora_rank, micro_batch_size: Of adapters (0 trains all weights); completions per forward pass of training.
-        device, runs: Where, and beside which runs the model of the profile local is put.
+        device, precision: Where, and in which arithmetic: float32, bfloat16, or auto for what the device does itself.
+        runs: Beside which runs the model of the profile local is put.
 
     Raises:
         UserError: The profile needs what is not installed, the device is not there, or a number is out of range.
@@ -123,7 +126,7 @@ def text_study(
     if lora_rank is not None and lora_rank < 0:
         raise UserError(f"--lora-rank {lora_rank}: expected 0 or more")
     known, device = load(task, "task"), usable_device(device)
-    fast: Precision = "bfloat16" if bfloat16_is_native(device) else "float32"
+    fast = _precision(precision, device)
     settings = {**TEXT_SETTINGS[profile]}
     settings |= {name: {**settings.get(name, {}), "stop": known.form.stop} for name in ("zero_shot", "few_shot")}
     shared: dict[str, Any] = {
@@ -163,6 +166,11 @@ def text_study(
     if not known.on_chosen:  # no curve over training is drawn
         study = replace(study, optim=replace(study.optim, num_snapshots=1))
     return with_micro_batch(study, micro_batch_size)
+
+
+def _precision(wanted: str, device: str) -> Precision:
+    """The arithmetic that is named; of "auto" bfloat16 where the device does it itself."""
+    return cast(Precision, wanted) if wanted != "auto" else "bfloat16" if bfloat16_is_native(device) else "float32"
 
 
 def _paper_texts(dialogue: bool, shared: Mapping[str, Any], *, one_turn: bool) -> Study:
