@@ -3,9 +3,9 @@
 A rate's score is the area under the hull of its snapshots, the mean validation reward over KL budgets from 0 to 10 nats
 (`suite.maths.frontier.Frontier.area`), at the first setting of the default grid; the best score wins. For a method that is
 steered to a target KL, the largest rate within 0.02 of the best (about the standard error) wins: it reaches the target
-soonest. No test prompt is touched. The chosen rates stand in LEARNING_RATES of suite/study/profiles.py. Methods of an earlier
-search in the same folder stay in its tables; those searched again replace their rows. Without a method (--methods "") the
-tables are made again from the records.
+soonest. The reward model's score is its accuracy on held-out pairs. No test prompt is touched. The chosen rates stand in
+suite/study/profiles.py. Methods of an earlier search in the same folder stay in its tables; those searched again replace their
+rows. Without a method (--methods "") the tables are made again from the records.
 
 Examples:
   python experiments/search_learning_rates.py                    the committed search (embedded models, CPU)
@@ -20,7 +20,16 @@ from typing import Any
 
 import pandas as pd
 
-from suite.analysis.rate_search import RATES, choose, plans_of, run_search, score_table, targets_of
+from suite.analysis.rate_search import (
+    RATES,
+    REWARD_MODEL,
+    choose,
+    plans_of,
+    run_search,
+    score_table,
+    search_reward_model,
+    targets_of,
+)
 from suite.analysis.records import write_table, write_text
 from suite.cli.options import RESULTS, MachineOptions, command, parse_rates, run_script
 from suite.common.errors import UserError, did_you_mean
@@ -37,8 +46,8 @@ from suite.study.profiles import GRIDS, sentiment_study
 class Arguments(MachineOptions):
     """Command line of the learning-rate search."""
 
-    methods: str = "dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck,ppo,ppo_gt"
-    """Comma-separated methods of the default grid and of the variants."""
+    methods: str = "reward_model,dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck,ppo,ppo_gt"
+    """Comma-separated methods of the default grid and of the variants, and reward_model."""
     rates: str = RATES
     """Comma-separated candidates, the same for every method."""
     train_prompts: int = 512
@@ -54,7 +63,8 @@ def main(args: Arguments) -> int:
     rates, plans = parse_rates(args.rates), dict[tuple[str, float], Plan]()
     grid = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
     known = [name for name in grid if describe(name).searched]
-    for method in (name.strip() for name in args.methods.split(",") if name):
+    methods = [name.strip() for name in args.methods.split(",") if name]
+    for method in (name for name in methods if name != REWARD_MODEL):
         if method not in known:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, known)}")
         plans |= plans_of(base, method, grid[method][0], rates)
@@ -64,10 +74,14 @@ def main(args: Arguments) -> int:
         return 0
     for folder in (args.out, args.runs):
         check_writable(folder)
-    (tables, failed), path = run_search(plans, args.run_options(), workers=workers), args.out / "records.csv"
+    options, path, tables = args.run_options(), args.out / "records.csv", []
+    if REWARD_MODEL in methods:
+        tables.append(search_reward_model(base, rates, options, workers=workers))
+    found, failed = run_search(plans, options, workers=workers)
+    tables += found
     if path.exists():
         earlier = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"setting": ""})
-        tables.insert(0, earlier[~earlier["searched"].isin([method for method, _ in plans])])
+        tables.insert(0, earlier[~earlier["searched"].isin(methods)])
     if not tables:
         raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
     records = pd.concat(tables, ignore_index=True)

@@ -1,4 +1,6 @@
-"""The search of learning rates on validation prompts: the same candidates, data and snapshots for every method."""
+"""The search of learning rates on validation prompts: the same candidates, data and snapshots for every method, and the same
+candidates for the reward model, by its accuracy on held-out pairs.
+"""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +16,14 @@ from suite.engine.sweep import closure, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.maths.frontier import Frontier, hull_indices
+from suite.maths.statistics import mean_interval
 from suite.study.plan import REFERENCE, Plan, plan_study
 from suite.study.run import Finished, Options
+from suite.study.specs import Specs
 from suite.study.study import Study
 
 RATES = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
+REWARD_MODEL = "reward_model"
 MAX_KL = 10.0
 TIED = 0.02
 """Scores of a method that is steered to a target KL that count as equal."""
@@ -35,6 +40,23 @@ def plans_of(base: Study, method: str, setting: Mapping[str, Any], rates: Sequen
         study = replace(base, learning_rates={**base.learning_rates, method: rate})
         plans[method, rate] = plan_study(study, {method: [setting]}, evaluator, reference=Contender(REFERENCE))
     return plans
+
+
+def search_reward_model(base: Study, rates: Sequence[float], options: Options, *, workers: int) -> pd.DataFrame:
+    """Fit the reward model with every rate: one row each, `value` its accuracy on held-out pairs with an interval over their
+    prompts; no value where it failed.
+    """
+    specs = {rate: Specs(replace(base, reward_model=replace(base.reward_model, lr=rate))).reward_model() for rate in rates}
+    failed = {o.spec.key for o in run_all(options.runs, list(specs.values()), workers=workers, tracker=options.tracker)}
+    rows: list[dict[str, Any]] = []
+    for rate, spec in specs.items():
+        rows.append({"searched": REWARD_MODEL, "lr": rate, "metric": None, "train_prompts": base.train_size})
+        if spec.key not in failed:
+            held_out = pd.read_parquet(spec.directory(options.runs) / "held_out.parquet")
+            found = mean_interval(held_out.groupby("prompt_id", sort=False)["right"].mean())
+            accuracy = {"value": found.mean, "ci_low": found.low, "ci_high": found.high, "n": found.n}
+            rows[-1] |= {"metric": "accuracy", "split": "held out", **accuracy}
+    return pd.DataFrame(rows)
 
 
 def targets_of(plans: Candidates) -> list[RunSpec]:
@@ -57,12 +79,18 @@ def run_search(plans: Candidates, options: Options, *, workers: int) -> tuple[li
 
 def score_table(records: pd.DataFrame) -> pd.DataFrame:
     """One row per method and rate: `method`, `lr`, `score` (area under the hull; NaN where it diverged), `reference` reward,
-    `reward` and `kl` of the best policy with `…_low` and `…_high`, and `n` prompts.
+    `reward` and `kl` of the best policy with `…_low` and `…_high`, and `n` prompts. Of a reward model score and `reward` are
+    its accuracy.
     """
     rows = []
     for (method, rate), part in records.groupby(["searched", "lr"], sort=False):
         if part["metric"].isna().all():
             rows.append({"method": method, "lr": float(rate), "score": float("nan")})
+            continue
+        if method == REWARD_MODEL:
+            row = part.iloc[0]
+            bounds = {"reward": row["value"], "reward_low": row["ci_low"], "reward_high": row["ci_high"], "n": int(row["n"])}
+            rows.append({"method": method, "lr": float(rate), "score": row["value"], **bounds})
             continue
         places = [name for name in PLACE if name in part]
         table = wide(part[[*POINT, *places, "split", "metric", "value", "ci_low", "ci_high", "n"]], "validation")
