@@ -69,7 +69,7 @@ def main(args: Arguments) -> int:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, known)}")
         plans |= plans_of(base, method, grid[method][0], rates)
     workers = workers_for(args.workers, base.device)
-    print_plan(args.runs, targets_of(plans), workers=workers)
+    print_plan(args.runs, targets_of(plans), workers=workers, whole=args.dry_run or args.verbose)
     if args.dry_run:
         return 0
     for folder in (args.out, args.runs):
@@ -84,7 +84,7 @@ def main(args: Arguments) -> int:
         tables.insert(0, earlier[~earlier["searched"].isin(methods)])
     if not tables:
         raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
-    records = pd.concat(tables, ignore_index=True)
+    records = pd.concat(tables, ignore_index=True).fillna({"panel": "frontier", "x": 0.0, "temperature": 1.0})  # of older ones
     scores = score_table(records)
     if scores["score"].isna().all():
         raise UserError("no rate of any method gave a policy: all diverged or failed; see error.log of the runs named above")

@@ -84,7 +84,7 @@ def compare(options: Unnamed[CompareOptions]) -> int:
     search = search_plans(name, info, study, rates)
     plan = _plan(study, grid, seeds, pool=recorded is None)
     workers = workers_for(options.workers, study.device)
-    print_plan(options.runs, [*targets_of(search), *plan.targets], workers=workers)
+    print_plan(options.runs, [*targets_of(search), *plan.targets], workers=workers, whole=options.dry_run or options.verbose)
     if search:
         print(f"{len(search)} learning rates of {name} are tried first; the runs of {info.name} then take the best of them\n")
     if recorded:

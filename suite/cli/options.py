@@ -61,7 +61,9 @@ class MachineOptions:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training and of the sampler; auto: bfloat16 where the hardware does it. It is part of every run's key."""
     dry_run: bool = False
-    """Print the plan and stop."""
+    """Print the plan, every run of it with what it takes, and stop."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Print every run of the plan before it is carried out."""
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class MachineOptions:
 
     def run_options(self) -> Options:
         """As plain values, with the command that was given."""
-        return Options(self.runs, self.workers, self.tracker, self.dry_run, command())
+        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose)
 
     def folder(self, name: str, profile: str) -> Path:
         """Where the results of an experiment go; by default those of every profile but embedded have it in their name."""

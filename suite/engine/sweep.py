@@ -21,7 +21,8 @@ from tabulate import tabulate
 from suite.common.errors import UserError
 from suite.common.files import write_atomically
 from suite.common.machine import available_cores, quiet_libraries
-from suite.engine import progress
+from suite.engine import progress, speed
+from suite.engine.clock import Clock
 from suite.engine.store import RunSpec, open_run, status
 from suite.engine.tracking import Tracker, check_tracker
 
@@ -74,7 +75,7 @@ def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: 
     """Make `targets` and all they need; yields each outcome as it comes.
 
     With one worker everything happens in this process, on all its threads; with more, each worker gets an equal share of
-    the threads. Runs are idempotent: after a failure or a kill, the same call goes on.
+    the threads. What most work waits for goes first. Runs are idempotent: after a failure or a kill, the same call goes on.
     """
     todo: list[RunSpec] = []
     for spec in closure(targets):
@@ -84,25 +85,34 @@ def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: 
             todo.append(spec)
     if not todo:
         return
-    with progress.sweep_bar(sum(spec.cost for spec in todo)) as bar:
+    clock = Clock(todo, workers)
+    with progress.Watch(clock) as watch:
         one = partial(run_one, root, tracker=tracker)
-        for outcome in _run_here(one, todo) if workers == 1 else _run_in_pool(one, todo, workers):
-            bar.set_postfix_str(f" last: {outcome.spec.title} {outcome.status}")
-            bar.update(outcome.spec.cost)
-            yield outcome
+        yield from _run_here(one, todo, clock, watch) if workers == 1 else _run_in_pool(one, todo, workers, clock, watch)
 
 
-def _run_here(one: Callable[[RunSpec], Outcome], todo: list[RunSpec]) -> Iterator[Outcome]:
+def _run_here(
+    one: Callable[[RunSpec], Outcome], todo: list[RunSpec], clock: Clock, watch: progress.Watch
+) -> Iterator[Outcome]:  # fmt: skip
     failed: set[str] = set()
     progress.set_position(1)
+    if sample := clock.worth_measuring:
+        clock.measured([speed.measured(sample)])
     for spec in todo:
-        outcome = _skipped(spec, failed) or one(spec)
+        outcome = _skipped(spec, failed)
+        if not outcome:
+            clock.start(spec)
+            watch.show()
+            outcome = one(spec)
+        clock.end(spec, outcome.status)
         if outcome.status in ("failed", "skipped"):
             failed.add(spec.key)
         yield outcome
 
 
-def _run_in_pool(one: Callable[[RunSpec], Outcome], todo: list[RunSpec], workers: int) -> Iterator[Outcome]:
+def _run_in_pool(
+    one: Callable[[RunSpec], Outcome], todo: list[RunSpec], workers: int, clock: Clock, watch: progress.Watch
+) -> Iterator[Outcome]:  # fmt: skip
     context = multiprocessing.get_context("spawn")
     slots = context.Queue()
     for position in range(1, workers + 1):
@@ -112,29 +122,36 @@ def _run_in_pool(one: Callable[[RunSpec], Outcome], todo: list[RunSpec], workers
     unfinished, failed = {spec.key for spec in todo}, set[str]()
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(slots, threads, os.getpid()))
     try:
+        if sample := clock.worth_measuring:
+            clock.measured([f.result() for f in [pool.submit(speed.measured, sample) for _ in range(workers)]])
         while waiting or running:
             ready = [spec for spec in waiting if unfinished.isdisjoint(needed.key for needed in spec.inputs.values())]
+            ready.sort(key=clock.chain, reverse=True)
             for spec in ready[: workers + 1 - len(running)]:  # one in reserve, so that no worker waits
                 waiting.remove(spec)
                 if skipped := _skipped(spec, failed):
                     failed.add(spec.key)
                     unfinished.remove(spec.key)
+                    clock.end(spec, skipped.status)
                     yield skipped
                 else:
                     running[pool.submit(one, spec)] = spec
-            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+            for spec in list(running.values())[:workers]:
+                clock.start(spec)
+            watch.show()
+            for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done if running else ():
                 spec = running.pop(future)
-                try:
-                    outcome = future.result()
-                except BrokenProcessPool as error:
-                    raise UserError(
-                        "a worker process was killed (out of memory?); start the same command again to go on, "
-                        "with --workers 1 if it happens again"
-                    ) from error
+                outcome = future.result()
                 unfinished.remove(spec.key)
+                clock.end(spec, outcome.status)
                 if outcome.status == "failed":
                     failed.add(spec.key)
                 yield outcome
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed (out of memory?); start the same command again to go on, with --workers 1 if it "
+            "happens again"
+        ) from error
     except BaseException:  # stop now: what is not done is resumed by the next start
         for process in list((pool._processes or {}).values()):
             process.terminate()
@@ -161,28 +178,32 @@ def _start_worker(slots, threads: int, parent: int) -> None:
     progress.set_position(slots.get())
 
 
-def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int) -> None:
-    """Every run of a plan with its `status` and what it will take: tokens (a trained one counts 3) and GiB, both estimates."""
+def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int, whole: bool) -> None:
+    """How many runs a plan has, and whether they fit into memory; the `whole` plan is every run with its `status` and what it
+    will take: tokens (a trained one counts 3) and GiB, both estimates.
+    """
     from suite.engine.memory import GIB, host_memory_of, memory_of, what_cannot_fit
 
     def gib(memory: float | None) -> str:
         return "–" if memory is None else f"{memory / GIB:.1f}"
 
     specs = closure(targets)
-    on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
-    sizes = {"GPU, GiB": memory_of, "host, GiB": host_memory_of} if on_gpu else {"GiB": memory_of}
     states = {spec: status(root, spec) for spec in specs}
-    rows = [
-        (spec.stage, spec.title, state, f"{spec.cost:,.0f}", *(gib(size_of(spec)) for size_of in sizes.values()), spec.key[:16])
-        for spec, state in states.items()
-    ]
-    align = ["left"] * 3 + ["right"] * (1 + len(sizes)) + ["left"]
-    print(tabulate(rows, headers=["stage", "run", "status", "tokens", *sizes, "key"], colalign=align, disable_numparse=True))
+    if whole:
+        on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
+        sizes = {"GPU, GiB": memory_of, "host, GiB": host_memory_of} if on_gpu else {"GiB": memory_of}
+        rows = [
+            (spec.stage, spec.title, state, f"{spec.cost:,.0f}", *(gib(of(spec)) for of in sizes.values()), spec.key[:16])
+            for spec, state in states.items()
+        ]
+        align = ["left"] * 3 + ["right"] * (1 + len(sizes)) + ["left"]
+        headers = ["stage", "run", "status", "tokens", *sizes, "key"]
+        print(tabulate(rows, headers=headers, colalign=align, disable_numparse=True) + "\n")
     counts = Counter(states.values())
-    print(f"\n{len(rows)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})")
+    print(f"{len(specs)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})")
     problem = what_cannot_fit([spec for spec, state in states.items() if state != "cached"], workers=workers)
     fits = f"{workers} at a time fit into the memory that is free here"
-    print(f"does not fit here: {problem}\n" if problem else f"{fits}\n", flush=True)
+    print(f"does not fit here: {problem}" if problem else fits, flush=True)
 
 
 def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: Tracker = "none") -> list[Outcome]:

@@ -1,5 +1,6 @@
 """A plan is carried out: everything that is missing is made, samples are measured, and a page is written of what was found."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,8 +27,9 @@ class Options:
     runs: Path  # where runs are kept, to be reused and resumed
     workers: int = 0  # processes that share the cores; 0: one per core up to 8, 1 on a GPU
     tracker: Tracker = "none"  # where training metrics go beside `metrics.jsonl`
-    dry_run: bool = False  # print the plan and stop
+    dry_run: bool = False  # print the plan, every run of it, and stop
     command: str = ""  # that was given, for pages
+    verbose: bool = False  # print every run of the plan before it is carried out
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,12 @@ def run_study(
         UserError: A folder cannot be written, the judge cannot be asked, or what everything needs failed.
     """
     workers = workers_for(options.workers, plan.study.device)
-    print_plan(options.runs, plan.targets, workers=workers)
+    print_plan(options.runs, plan.targets, workers=workers, whole=options.dry_run or options.verbose)
+    if not plan.task.gives_pairs:
+        per_prompt, batch = math.comb(plan.study.completions_per_prompt, 2), plan.study.optim.batch_size
+        print(
+            f"a step on pairs has {batch}, all {per_prompt} of a prompt together: {batch / per_prompt:.1f} prompts on average"
+        )
     if judge_name:
         asked = sum(plan.prompts["test"].config["size"] for _ in plan.points)
         print(f"then the judge ({judge_name}): {2 * asked:,} questions at most, {len(plan.points)} points, both orders")

@@ -154,7 +154,8 @@ class Specs:
         config = {"reward": "gold" if gold else "learned", "num_samples": num_samples, "precision": self.study.sampler_dtype}
         inputs = {"samples": samples, "prompts": prompts} | ({} if gold else {"reward_model": self.reward_model()})
         count = samples.work.drawn * num_samples / samples.config["num_samples"]
-        return self._spec("scores", config | (self.gold if gold else {}), inputs, title, self._work(scored=count, models=1))
+        work = self._work(models=1, **{"rewarded" if gold else "scored": count})
+        return self._spec("scores", config | (self.gold if gold else {}), inputs, title, work)
 
     def pool(self, prompts: RunSpec) -> list[Shard]:
         """Reference samples of test prompts: many for the first ones, from which the ideal frontier is computed."""
@@ -239,8 +240,9 @@ class Specs:
         rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
         sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2}
         if "samples_per_step" in config:  # drawn, read by policy, reference and reward, and passed over several times
-            drawn = config["num_steps"] * config["samples_per_step"]
-            sizes |= {"drawn": drawn, "scored": 3 * drawn, "trained": drawn * config["epochs_per_step"], "state": 8}
+            drawn, learned = config["num_steps"] * config["samples_per_step"], "reward" in info.needs
+            sizes |= {"drawn": drawn, "scored": (3 if learned else 2) * drawn, "rewarded": 0 if learned else drawn}
+            sizes |= {"trained": drawn * config["epochs_per_step"], "state": 8}
         else:
             sizes |= {"trained": self.num_completions * optim.num_epochs}
         spec = self._spec("policy", whole, inputs, title, self._work(optim, **sizes), module, *rewards)
@@ -264,10 +266,13 @@ class Specs:
         }  # fmt: skip
         inputs = {**self.base, **prompts, "samples": samples, **({"policy": policy} if policy else {})}
         modules = [kind.__module__, *([policy.config["method"].partition(":")[0]] if policy else [])]
-        work = self._work(scored=3 * samples.work.drawn, models=2)
+        drawn = samples.work.drawn
+        work = self._work(scored=2 * WHOLE * drawn, rewarded=drawn, models=2)
         return self._spec("measurements", config, inputs, f"{evaluator.name} of {samples.title}", work, *modules)
 
 
+WHOLE = 1.1
+"""Scoring a sequence over the whole vocabulary, for the exact KL, costs so many of its log-probs."""
 PROMPTS_PER_SHARD = 256
 """Training prompts of one run."""
 POOL_SAMPLES_PER_SHARD = 4096
