@@ -12,25 +12,21 @@ examples:
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM
 
-import baselines.ppo
 from baselines.ppo import PPOGT, PPOConfig
 from baselines.ppo_rollout import prompts_of_step
 from suite.analysis.records import write_table, write_text
 from suite.cli.options import RESULTS, made_here, run_script
 from suite.common.errors import UserError
-from suite.common.machine import available_cores, bfloat16_is_native, quiet_libraries
+from suite.common.machine import available_cores, quiet_libraries
 from suite.data.preference_data import Prompt
 from suite.engine.store import RunSpec, open_run
 from suite.evaluation.reward_kl import evaluate_reward_kl
@@ -48,7 +44,7 @@ from suite.training.settings import OptimConfig, snapshot_steps
 MODEL, GOLD = ASSETS / "imdb-gpt2", ASSETS / "imdb-sentiment"
 TARGET_KL, NEW_TOKENS = 6.0, 32
 SNAPSHOTS, PEER_SNAPSHOTS = 8, 4
-PARTS = ("sample", "reward_model", "score", "update")
+PARTS = ("sample", "reward", "score", "update")
 Timed = tuple[dict[str, float], Path]
 """Seconds by part, in `all`, and the `completions`; and the folder of snapshots."""
 
@@ -64,6 +60,8 @@ class Arguments:
     lr: float = 1e-4
     """Learning rate of ours, and of TRL with our settings."""
     test_prompts: int = 192
+    precision: Precision = "float32"
+    """Arithmetic of ours."""
     threads: int = available_cores()
     out: Path = RESULTS / "benchmarks"
     """Where ppo_beside_trl.md and .csv go."""
@@ -78,7 +76,7 @@ def main(args: Arguments) -> int:
         raise UserError(f"--work {args.work}: is not empty; remove it or choose another")
     torch.set_num_threads(args.threads)
     quiet_libraries()
-    precision: Precision = "bfloat16" if bfloat16_is_native() else "float32"
+    precision = args.precision
     reference = CausalLMPolicy.load(MODEL, sampler_dtype=getattr(torch, precision))
     reward = ClassifierReward.load(GOLD)
     train = prompts_from_model(reference, "train", 768, seed=0)
@@ -115,28 +113,15 @@ def main(args: Arguments) -> int:
 def time_ours(
     config: PPOConfig, train: list[Prompt], reference: CausalLMPolicy, reward: ClassifierReward, work: Path
 ) -> Timed:  # fmt: skip
-    """A run of PPO-GT; what its parts take is measured around the functions that do them."""
-    seconds = dict.fromkeys((*PARTS, "rollout"), 0.0)
-
-    def timed(part: str, function: Callable) -> Callable:
-        def call(*args: Any, **keywords: Any) -> Any:
-            began = time.perf_counter()
-            result = function(*args, **keywords)
-            seconds[part] += time.perf_counter() - began
-            return result
-
-        return call
-
-    rollout, update = timed("rollout", baselines.ppo.draw_rollout), timed("update", baselines.ppo.update)
-    loop = mock.patch.multiple(baselines.ppo, draw_rollout=rollout, update=update)
-    sample = mock.patch.object(CausalLMPolicy, "sample", timed("sample", CausalLMPolicy.sample))
-    data = TrainingData(prompts=train, gold_reward=timed("reward_model", reward), max_new_tokens=NEW_TOKENS)
-    with open_run(work, RunSpec("train", {"seed": 0})) as run, loop, sample:
+    """A run of PPO-GT, which logs what its parts take."""
+    data = TrainingData(prompts=train, gold_reward=reward, max_new_tokens=NEW_TOKENS)
+    with open_run(work, RunSpec("train", {"seed": 0})) as run:
         PPOGT().train(data, reference, config, run)
-    seconds["score"] = seconds["rollout"] - seconds["sample"] - seconds["reward_model"]
-    seconds["all"] = seconds.pop("rollout") + seconds["update"]
-    seconds["completions"] = config.num_steps * config.samples_per_step
-    return seconds, run.directory / "snapshots"
+    logged = pd.read_json(run.directory / "metrics.jsonl", lines=True)
+    seconds = {part: float(logged[f"seconds_{part}"].sum()) for part in PARTS}
+    return {**seconds, "all": sum(seconds.values()), "completions": config.num_steps * config.samples_per_step}, (
+        run.directory / "snapshots"
+    )
 
 
 def time_peers(config: PPOConfig, train: list[Prompt], args: Arguments) -> dict[str, Timed]:

@@ -73,8 +73,8 @@ def main() -> int:
         stats = trainer.step(queries, responses, [torch.tensor((score - mean) / max(spread, 1e-8)) for score in scores])
         done = time.perf_counter()
         rows.append(
-            {"step": step, "reward": sum(scores) / len(scores), "kl": float(stats["objective/kl"]),
-             "sample": sampled - began, "reward_model": scored - sampled, "score": float(stats["time/ppo/forward_pass"]),
+            {"step": step, "mean_reward": sum(scores) / len(scores), "kl": float(stats["objective/kl"]),
+             "sample": sampled - began, "reward": scored - sampled, "score": float(stats["time/ppo/forward_pass"]),
              "update": float(stats["time/ppo/optimize_step"]), "all": done - began}
         )  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)

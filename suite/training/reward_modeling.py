@@ -1,6 +1,7 @@
 """Fit the learned reward of RLHF to preference pairs."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,7 @@ def fit_reward_model(
     """
     training, held_out = split_by_prompt(pairs, config.validation_share, run.seed)
 
-    def loss_fn(model, batch):
-        prompts, chosen, rejected = texts_of(batch)
-        both = model.raw(prompts + prompts, chosen + rejected)
-        good, bad = both[: len(batch)], both[len(batch) :]
-        margin = torch.tensor([config.margin * (p.chosen_reward - p.rejected_reward) for p in batch], device=both.device)
-        return bradley_terry_loss(good, bad, margin=margin), {"accuracies": (good > bad).float().detach()}
-
-    fit(RewardModel.from_policy(reference), training, loss_fn, config.optim, run)
+    fit(RewardModel.from_policy(reference), training, partial(pair_losses, margin=config.margin), config.optim, run)
     device = str(reference.device)
     kept = {int(f.name.removeprefix("step-")): f for f in sorted((run.directory / "snapshots").glob("step-*"))}
     tables = {step: ranked(RewardModel.load(folder, device=device), held_out) for step, folder in kept.items()}
@@ -50,6 +44,17 @@ def fit_reward_model(
     raw = np.array(model(*zip(*sorted(samples), strict=True)))
     model.scale = RewardScale(float(raw.mean()), float(raw.std()))
     return model, tables[step], {"accuracy": by_step[step], "step": step, "accuracy_by_step": by_step}
+
+
+def pair_losses(
+    model: RewardModel, pairs: Sequence[PreferencePair], *, margin: float
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:  # fmt: skip
+    """The Bradley-Terry loss of each pair, and whether it is ranked right; `margin` is per unit of gold reward difference."""
+    prompts, chosen, rejected = texts_of(pairs)
+    both = model.raw(prompts + prompts, chosen + rejected)
+    good, bad = both[: len(pairs)], both[len(pairs) :]
+    margins = torch.tensor([margin * (p.chosen_reward - p.rejected_reward) for p in pairs], device=both.device)
+    return bradley_terry_loss(good, bad, margin=margins), {"accuracies": (good > bad).float().detach()}
 
 
 def split_by_prompt(
