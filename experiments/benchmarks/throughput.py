@@ -100,8 +100,8 @@ def main(args: Arguments) -> int:
     gemm = matrix_product()
     notes = (
         f"The best round's rates; ratios are medians of {args.rounds} rounds with their range. A product of two float32 "
-        f"matrices of 1024 × 1024 does {gemm:.0f} GFLOP/s here; GFLOP of ours are those of its matrix products without attention, three "
-        "times as many with gradient, completions that stand in several pairs once."
+        f"matrices of 1024 × 1024 does {gemm:.0f} GFLOP/s here; GFLOP of ours are those of its matrix products without "
+        "attention, three times as many with gradient, completions that stand in several pairs once."
     )
     machine = made_here(f"{args.threads} threads", args.precision, f"torch {torch.__version__}", f"{NEW_TOKENS} new tokens")
     text = page("Throughput", [("", machine), ("", table(rows)), ("", notes)])
