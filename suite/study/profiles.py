@@ -55,7 +55,7 @@ def sentiment_study(
         profile="embedded", task="imdb_sentiment", model=EMBEDDED, gold_reward=str(ASSETS / "imdb-sentiment"),
         train_size=768, validation_prompts=64, test_prompts=192, max_new_tokens=32, on_policy_samples=4096,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
-        reward_model=OptimConfig(lr=3e-5, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
+        reward_model=OptimConfig(lr=3e-4, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
         learning_rates=LEARNING_RATES, rates_from=EMBEDDED, sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
