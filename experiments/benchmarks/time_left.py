@@ -4,7 +4,7 @@ The command runs as it is, with no terminal, and its lines "05:00 gone, 06:40 le
 
 examples:
   python experiments/benchmarks/time_left.py
-  python experiments/benchmarks/time_left.py --command "experiments/search_learning_rates.py --methods dpo"
+  python experiments/benchmarks/time_left.py --keep /tmp/default
 """
 
 import os

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from doors import through_doors
 
 from suite.tasks.made_up import ROWS
 
@@ -39,11 +40,13 @@ def folder(tmp_path_factory):
     return folder
 
 
+GIVEN = ["own-data", "--pairs", "pairs.jsonl", "--profile", "smoke", "--runs", "runs", "--out", "out"]
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1"}
+
+
 def run(folder, *more):
-    arguments = ["--pairs", "pairs.jsonl", "--profile", "smoke", "--runs", "runs", "--out", "out", *more]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    words = [sys.executable, "-m", "suite.cli.main", "own-data", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment)
+    words = [sys.executable, "-m", "suite.cli.main", *GIVEN, *more]
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=ENVIRONMENT)
 
 
 def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
@@ -79,32 +82,40 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
     assert "rewards:short" in (out / "frontier.svg").read_text() or (out / "frontier.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--reward", "rewards:short", "--judge", "openai:gpt-4o"], "give one of them"),
-        (["--reward", "rewards:gone"], "cannot be loaded"),
-        (["--reward", "rewards:fails", "--dry-run"], "fails on test pairs (AttributeError"),
-        (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1 or more"),
-        (["--device", "cuda:9"], "cannot be used here"),
-        (["--pairs", "gone.jsonl"], "gone.jsonl"),
-        (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),
-        (["--pairs", "few.jsonl"], "use more rows"),
-    ],
-)
-def test_bad_input_gets_one_line_before_anything_is_trained(folder, more, message):
-    done = run(folder, *more, "--out", "bad")
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+BAD = [
+    (["--reward", "rewards:short", "--judge", "openai:gpt-4o"], "give one of them"),
+    (["--reward", "rewards:gone"], "cannot be loaded"),
+    (["--reward", "rewards:fails", "--dry-run"], "fails on test pairs (AttributeError"),
+    (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1 or more"),
+    (["--device", "cuda:9"], "cannot be used here"),
+    (["--pairs", "gone.jsonl"], "gone.jsonl"),
+    (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),
+    (["--pairs", "few.jsonl"], "use more rows"),
+]
+
+
+@pytest.fixture(scope="module")
+def brief(folder):
+    """Command lines that make no run, all in one process: options → exit code, stdout, stderr."""
+    every = [*(more for more, _ in BAD), ["--dry-run"]]
+    lines = [["suite", *GIVEN, "--out", "bad", *more] for more in every]
+    results = through_doors("run", lines, cwd=folder, env=ENVIRONMENT)
     assert not (folder / "bad").exists()
+    return lambda more: results[every.index(more)]
 
 
-def test_the_plan_trains_nothing(folder):
-    done = run(folder, "--dry-run", "--out", "planned")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "judge's reward model" in done.stdout
-    assert not (folder / "planned").exists()
+@pytest.mark.parametrize(("more", "message"), BAD)
+def test_bad_input_gets_one_line_before_anything_is_trained(brief, more, message):
+    code, _, complaint = brief(more)
+    assert code not in (0, None)
+    assert message in complaint
+    assert "Traceback" not in complaint
+
+
+def test_the_plan_trains_nothing(brief):
+    code, printed, complaint = brief(["--dry-run"])
+    assert code == 0, complaint
+    assert "judge's reward model" in printed
 
 
 def test_if_everything_fails_it_says_so(folder):

@@ -6,16 +6,16 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from doors import through_doors
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "suite" / "assets"
 LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
 COMMANDS = [re.split(r"\s{2,}#", line)[0] for line in LINES if line.startswith(("python ", "suite "))]
+NEEDS_HUB = [command for command in COMMANDS if "reproduce_paper" in command and "--profile paper" in command]
 MODELS = ["--reference", ASSETS / "imdb-gpt2", "--gold-reward", ASSETS / "imdb-sentiment", "--reviews", "reviews"]
 
 
@@ -49,24 +49,40 @@ def words_of(command):
     program, *words = shlex.split(command)
     if program == "suite":
         plan = ["--dry-run"] if words[0] in ("compare", "own-data") and "--dry-run" not in words else []
-        return [sys.executable, "-m", "suite.cli.main", *words, *plan]
+        return ["suite", *words, *plan]
     script, *words = words
     words = [str(ROOT / script), *words]
     if script.endswith("make_figures.py"):
-        return [sys.executable, *words, "--out", "figures"]
+        return [*words, "--out", "figures"]
     if "run_imdb_frontier" in script and "paper" in words and "--profile" in words:
         words += MODELS
-    if "reproduce_paper" in script and "paper" in words and "--profile" in words:
-        pytest.skip("its plan needs the Hub's models to say what they are")
+    if command in NEEDS_HUB:
+        return None
     if "--reviews" in words and words[words.index("--reviews") + 1] == "stanfordnlp/imdb":
         words[words.index("--reviews") + 1] = "reviews"
-    return [sys.executable, *map(str, words), *(() if "--dry-run" in words else ("--dry-run",))]
+    return [*map(str, words), *(() if "--dry-run" in words else ("--dry-run",))]
+
+
+@pytest.fixture(scope="module")
+def ended(folder):
+    """Every command as a user types it, one after the other in one process: command → exit code, stdout, stderr. Of the whole
+    reproduction the commands that it starts are parsed elsewhere (`test_win_rates_end_to_end`).
+    """
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "", "PYTHONPATH": str(ROOT)}
+    lines = {command: words for command in COMMANDS if (words := words_of(command))}
+    found = {}
+    for mode in ("run", "start"):
+        some = {command: words for command, words in lines.items() if ("reproduce_paper" in command) == (mode == "start")}
+        results = through_doors(mode, some.values(), cwd=folder, env=environment)
+        found |= {command: result[:3] for command, result in zip(some, results, strict=True)}
+    return found
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_runs(command, folder):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words_of(command), capture_output=True, text=True, cwd=folder, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip()
-    assert "Traceback" not in done.stderr
+def test_the_command_runs(command, ended):
+    if command in NEEDS_HUB:
+        pytest.skip("its plan needs the Hub's models to say what they are")
+    code, printed, complaint = ended[command]
+    assert code == 0, complaint[-2000:]
+    assert printed.strip()
+    assert "Traceback" not in complaint

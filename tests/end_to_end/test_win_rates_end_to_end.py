@@ -2,11 +2,10 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import doors
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +30,6 @@ from suite.tasks.made_up import ROWS
 from suite.tasks.splits import MADE_UP
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-DOORS = Path(__file__).with_name("doors.py")
 
 
 def tiny(task, **options):
@@ -53,11 +51,8 @@ def run(task, grid, evaluator, *, plan=(), **options):
 
 
 def through_doors(mode, command_lines):
-    """What every script does with its command line, all in one process; see `doors.py`."""
-    lines = [[str(EXPERIMENTS / script), *map(str, words)] for script, *words in command_lines]
-    finished = subprocess.run([sys.executable, DOORS, mode], input=json.dumps(lines), capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return json.loads(finished.stdout)
+    """What every script does with its command line, all in one process."""
+    return doors.through_doors(mode, [(EXPERIMENTS / script, *words) for script, *words in command_lines])
 
 
 def rates_in(folder):
@@ -70,11 +65,19 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("answers")
 
 
-def test_dialogue_from_data_to_page(shared, capsys):
-    grid = {"few_shot": [{}], "dpo": [{"beta": 0.1}], "best_of_n": [{"n": 4}]}
-    study = ("hh_dialogue", grid, WinRateEvaluator((0.0, 1.0), (1.0,)))
+DIALOGUE = {"few_shot": [{}], "dpo": [{"beta": 0.1}], "best_of_n": [{"n": 4}]}
+
+
+@pytest.fixture(scope="module")
+def again(shared):
+    """The study of dialogue, made once in `shared`, with answers written for other judges; to be called again."""
+    study = ("hh_dialogue", DIALOGUE, WinRateEvaluator((0.0, 1.0), (1.0,)))
     places = {"runs": shared / "runs", "out": shared / "hh"}
     assert run(*study, **places, write_answers=shared / "jsonl") == 0
+    return lambda: run(*study, **places)
+
+
+def test_dialogue_from_data_to_page(again, shared, capsys):
     table = rates_in(shared / "hh")
     points = set(zip(table["panel"], table["method"], table["temperature"], strict=True))
     assert ("temperature", "Best-of-N", 1.0) in points
@@ -105,12 +108,12 @@ def test_dialogue_from_data_to_page(shared, capsys):
         assert not any(text.encode() in content for text in texts), path
     before = pd.read_csv(shared / "hh" / "records.csv")
     capsys.readouterr()
-    assert run(*study, **places) == 0
+    assert again() == 0
     assert "to run" not in capsys.readouterr().out
     pd.testing.assert_frame_equal(pd.read_csv(shared / "hh" / "records.csv"), before)
 
 
-def test_answers_are_written_for_other_judges(shared):
+def test_answers_are_written_for_other_judges(again, shared):
     files = {path.name: path for path in (shared / "jsonl").iterdir()}
     assert "hh_dialogue_reference.jsonl" in files
     policy = next(path for name, path in files.items() if "DPO" in name and name.endswith("T---1.jsonl"))
@@ -249,7 +252,7 @@ def test_differences_are_paired_and_of_the_other_less_dpo():
     assert compare_curves(by_hand().query("method == 'PPO'")).empty
 
 
-def test_the_page_is_made_from_tables_alone(shared, tmp_path):
+def test_the_page_is_made_from_tables_alone(again, shared, tmp_path):
     results = read_results(shared / "hh")
     comparison = compare_curves(results.measurements)
     text = page("x", curves.sections_of(results, comparison))
