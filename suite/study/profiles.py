@@ -24,7 +24,7 @@ EMBEDDED = str(ASSETS / "imdb-gpt2")
 # results/learning_rates/.
 LEARNING_RATES = {
     "dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5,
-    "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5, "ppo": 1e-4, "ppo_gt": 1e-4,
+    "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5, "ppo": 1e-5, "ppo_gt": 1e-4,
     "trl_dpo": 1e-5, "trl_sft": 3e-5,  # those of ours, to be compared
 }  # fmt: skip
 METHODS: dict[str, dict[str, Grid]] = tomllib.loads(files("suite.study").joinpath("grids.toml").read_text(encoding="utf-8"))
