@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 
 from suite.engine import speed
 from suite.engine.store import RunSpec
@@ -16,11 +15,10 @@ TRUSTED = 30.0
 
 
 class Clock:
-    """What a sweep has done and has yet to do, in seconds of its workers."""
+    """What a sweep has done and has yet to do, in seconds of its workers. Runs are given inputs first."""
 
     def __init__(self, todo: Sequence[RunSpec], workers: int) -> None:
         self.todo, self.workers, self.began = list(todo), workers, time.monotonic()
-        self.speed = speed.assumed(self.todo)
         self.started: dict[str, float] = {}
         self.ended: dict[str, str] = {}
         self.expected = self.taken = 0.0  # of runs that are done
@@ -28,6 +26,7 @@ class Clock:
         for spec in self.todo:
             for needed in {needed.key for needed in spec.inputs.values()}:
                 self.next.setdefault(needed, []).append(spec)
+        self._believe(speed.assumed(self.todo))
 
     @property
     def worth_measuring(self) -> RunSpec | None:
@@ -38,7 +37,13 @@ class Clock:
 
     def measured(self, speeds: Sequence[Speed]) -> None:
         """Believe these from now on."""
-        self.speed = speed.mean(speeds)
+        self._believe(speed.mean(speeds))
+
+    def _believe(self, found: Speed) -> None:
+        self.speed, self._chains = found, dict[str, float]()
+        for spec in reversed(self.todo):  # inputs come first in it
+            waiting = (self._chains[after.key] for after in self.next.get(spec.key, ()))
+            self._chains[spec.key] = self.seconds(spec) + max(waiting, default=0.0)
 
     def seconds(self, spec: RunSpec) -> float:
         """What the formula says of a run."""
@@ -46,12 +51,7 @@ class Clock:
 
     def chain(self, spec: RunSpec) -> float:
         """Seconds of a run and of the longest chain of runs that wait for it."""
-
-        @cache
-        def of(key: str) -> float:
-            return max((self.seconds(after) + of(after.key) for after in self.next.get(key, ())), default=0.0)
-
-        return self.seconds(spec) + of(spec.key)
+        return self._chains[spec.key]
 
     def start(self, spec: RunSpec) -> None:
         self.started.setdefault(spec.key, time.monotonic())
