@@ -184,6 +184,7 @@ def test_the_paper_grid_has_the_papers_runs():
 def test_the_learning_rates_are_those_of_the_committed_search():
     chosen = json.loads((ROOT / "results" / "learning_rates" / "chosen.json").read_text())
     theirs = {"trl_dpo": chosen["dpo"], "trl_sft": chosen["preferred_ft"]}  # not searched: to be compared with ours
+    assert chosen.pop("reward_model") == sentiment_study("embedded").reward_model.lr
     assert {**chosen, **theirs} == LEARNING_RATES
 
 

@@ -199,23 +199,27 @@ def children_of(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-@pytest.mark.parametrize("moment", ["samples", "policy", "measurements"])
-def test_killed_at_any_moment_it_ends_with_the_same_records(finished, tmp_path, moment):
-    """SIGKILL of the sweep while a stage is at work: its workers die too, and a second start gives the same records."""
+def test_killed_at_every_stage_it_ends_with_the_same_records(finished, tmp_path):
+    """SIGKILL of one sweep three times, each while another stage is at work: its workers die too, and what a last start leaves
+    is the records of the run that was never killed.
+    """
     more = ["--methods", "dpo"]
-    process = subprocess.Popen(command(tmp_path, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not any((tmp_path / "runs" / moment).glob("*/lock")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert process.poll() is None
-    workers = children_of(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert workers
-    while any(Path(f"/proc/{w}").exists() and "Z" not in Path(f"/proc/{w}/stat").read_text().split()[2] for w in workers):
-        assert time.monotonic() < deadline, "workers outlived the sweep"
-        time.sleep(0.05)
-    assert not (tmp_path / "out" / "records.csv").exists()
+    for stage in ("samples", "policy", "measurements"):
+        began = time.time()
+        process = subprocess.Popen(command(tmp_path, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 300
+        locks = (tmp_path / "runs" / stage).glob
+        while not any(lock.stat().st_mtime > began for lock in locks("*/lock")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None
+        workers = children_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert workers
+        while any(Path(f"/proc/{w}").exists() and "Z" not in Path(f"/proc/{w}/stat").read_text().split()[2] for w in workers):
+            assert time.monotonic() < deadline, "workers outlived the sweep"
+            time.sleep(0.05)
+        assert not (tmp_path / "out" / "records.csv").exists()
     run(tmp_path, *more)
     whole = records(finished[0])
     same = whole[whole["method"].isin(["DPO", "SFT (reference)"])].reset_index(drop=True)
