@@ -111,6 +111,8 @@ def test_it_leaves_everything_it_promises(finished):
         "deviations.md",
     }
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    assert not [name for name in pd.read_parquet(out / "training.parquet") if name.startswith("seconds_")]  # never the same
+    assert any("seconds_update" in path.read_text() for path in (folder / "runs" / "policy").glob("*/metrics.jsonl"))
     assert "Reward at equal KL" in printed
     for method in ("DPO", "Unlikelihood", "Preferred-FT", "PPO", "PPO-GT", "Best-of-N"):
         assert method in (out / "summary.md").read_text()
