@@ -25,7 +25,7 @@ def token_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) 
         ValueError: Shapes disagree, a row has no completion token, or its first token is marked as completion.
     """
     mask = _predicted(logits, input_ids, completion_mask)
-    scored = logits[:, :-1][mask].to(_exact(logits))  # (completion tokens, vocabulary): those of the prompt are never normalised
+    scored = logits[:, :-1][mask].to(_exact(logits))  # (completion tokens, vocabulary): the prompt's are never normalised
     chosen = -functional.cross_entropy(scored, input_ids[:, 1:][mask], reduction="none")
     return torch.zeros(mask.shape, dtype=chosen.dtype, device=logits.device).masked_scatter(mask, chosen)
 
