@@ -141,6 +141,7 @@ def text_study(
         study = Study(
             model=EMBEDDED, sft=SupervisedSettings(replace(optim, lr=1e-4)), train_size=48, judge_pairs=48, test_prompts=12,
             max_prompt_tokens=110, max_new_tokens=24, optim=optim, reward_model=replace(optim, lr=1e-4), on_policy_samples=64,
+            pool_size=32, ideal_prompts=6, ideal_samples=64,
             **shared,
         )  # fmt: skip
     elif profile == "embedded":

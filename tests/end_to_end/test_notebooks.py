@@ -53,4 +53,4 @@ def _rounded(word):
         value = float(word)
     except ValueError:
         return word
-    return pytest.approx(value, rel=0.05, abs=0.02)
+    return pytest.approx(value, rel=0.05, abs=0.02, nan_ok=True)
