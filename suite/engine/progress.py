@@ -46,8 +46,8 @@ class Watch:
     def __init__(self, clock: Watched) -> None:
         self.clock, self.next_line = clock, LINE_EVERY_S
         self.bar = tqdm(
-            total=1.0, desc="sweep", position=0, file=sys.stderr, disable=not sys.stderr.isatty(),
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix}",
+            total=1.0, position=0, file=sys.stderr, disable=not sys.stderr.isatty(),
+            bar_format="sweep {percentage:3.0f}%|{bar:20}| {desc}",
         )  # fmt: skip
 
     def show(self) -> None:
@@ -56,7 +56,9 @@ class Watch:
         if not self.bar.disable:
             left = clock.left
             self.bar.n = gone / max(gone + left, 1e-9)
-            self.bar.set_postfix_str(f"{tqdm.format_interval(gone)} gone, {tqdm.format_interval(left)} left; {clock.stages}")
+            self.bar.set_description_str(
+                f"{tqdm.format_interval(gone)} gone, {tqdm.format_interval(left)} left; {clock.stages}"
+            )
         elif gone >= self.next_line:
             self.next_line = gone - gone % LINE_EVERY_S + LINE_EVERY_S
             running = "; ".join(spec.title for spec in clock.running)

@@ -1,6 +1,5 @@
 """The specification of every run of a study: what its key holds, what it reads, what makes it, what it asks of the machine."""
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -189,27 +188,20 @@ class Specs:
         return self._spec("reference_log_probs", config, {**self.base, "data": self.data}, "log π_ref of the pairs", work)
 
     @property
-    def num_pairs(self) -> int:
-        """Pairs that methods learn from, at most."""
-        of_prompt = 1 if self.task.gives_pairs else math.comb(self.study.completions_per_prompt, 2)
-        return self.study.train_size * of_prompt
-
-    @property
     def num_completions(self) -> int:
-        """Completions in these pairs: what passes through a model that learns from them, in each epoch."""
+        """Completions that methods learn from, at most: what passes through a model in each epoch."""
         return self.study.train_size * (2 if self.task.gives_pairs else self.study.completions_per_prompt)
 
     def reward_model(self, *, judge: bool = False) -> RunSpec:
         """The learned reward of the methods; or the judge's, from the half of the pairs that they do not see."""
         study, optim = self.study, self.study.reward_model
-        data, pairs, count, title = self.data, self.pairs, self.num_pairs, "reward model"
+        data, pairs, completions, title = self.data, self.pairs, self.num_completions, "reward model"
         if judge:
-            count, title = study.judge_pairs, "judge's reward model"
-            data = pairs = self.split("judge", count)
+            completions, title = 2 * study.judge_pairs, "judge's reward model"
+            data = pairs = self.split("judge", study.judge_pairs)
         elif self.task.gives_pairs:
             pairs = data
-        trained = 2 * count if judge else self.num_completions
-        work = self._work(optim, trained=trained * optim.num_epochs, models=2)
+        work = self._work(optim, trained=completions * optim.num_epochs, models=2)
         config = {"config": asdict(RewardModelConfig(optim=optim)), "sampler_dtype": study.sampler_dtype}
         return self._spec("reward_model", config, {**self.base, "prompts": data, "pairs": pairs}, title, work)
 
