@@ -8,6 +8,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -42,6 +43,15 @@ def in_our_order(pairs: Sequence[PreferencePair], optim: OptimConfig, seed: int)
     groups = by_prompt(pairs)
     order = [i for epoch in range(optim.num_epochs) for i in epoch_order(len(groups), seed, epoch)]
     return [pair for i in order for pair in groups[i].examples]
+
+
+def in_turns(pairs: Sequence[PreferencePair], optim: OptimConfig, seed: int) -> list[PreferencePair]:
+    """As `in_our_order`, but prompts take turns, each with its first pair, then each with its second: neighbours differ in
+    their prompts, where there are several.
+    """
+    groups = by_prompt(pairs)
+    visits = ([groups[i].examples for i in epoch_order(len(groups), seed, epoch)] for epoch in range(optim.num_epochs))
+    return [pair for visit in visits for turn in zip_longest(*visit) for pair in turn if pair is not None]
 
 
 def id_tokenizer(policy: TrainablePolicy) -> Any:

@@ -7,7 +7,7 @@ again (`resumable` is False).
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -93,6 +93,7 @@ class OfflineTRLMethod(TRLMethod, ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     sides: ClassVar[tuple[str, ...]] = ("chosen", "rejected")  # of a pair, those that it trains on
+    order: ClassVar[Callable[..., list[PreferencePair]]] = staticmethod(trl_adapter.in_our_order)  # in which it visits them
 
     @abstractmethod
     def rows(self, pairs: Sequence[PreferencePair], config: Any, eos: int) -> list[dict[str, Any]]:
@@ -104,7 +105,7 @@ class OfflineTRLMethod(TRLMethod, ABC):
 
     def train(self, data: TrainingData, reference: TrainablePolicy, config: Any, run: Run) -> Policy:
         optim, policy = config.optim, reference.copy()
-        pairs = trl_adapter.in_our_order(data.pairs, optim, run.seed)
+        pairs = self.order(data.pairs, optim, run.seed)
         steps = -(-len(pairs) // optim.batch_size)
         settings = self.settings(config, trl_adapter.trainer_arguments(policy, optim, run, batch=optim.batch_size, steps=steps))
         trainer = trl_adapter.new_trainer(
@@ -140,11 +141,16 @@ class TRLDPO(OfflineTRLMethod):
 
 
 class TRLKTO(OfflineTRLMethod):
-    """TRL's KTOTrainer (Ethayarajh et al. 2024, arXiv:2402.01306): the chosen completions desirable, the rejected ones not."""
+    """TRL's KTOTrainer (Ethayarajh et al. 2024, arXiv:2402.01306): the chosen completions desirable, the rejected ones not.
+
+    Its KL is of a prompt with the completion before it in the micro-batch, which must not answer that prompt: so prompts take
+    turns.
+    """
 
     name: ClassVar[str] = "KTO (TRL)"
     Config: ClassVar[type] = TRLKTOConfig
     trainer: ClassVar[str] = "KTO"
+    order: ClassVar[Callable[..., list[PreferencePair]]] = staticmethod(trl_adapter.in_turns)
 
     def rows(self, pairs: Sequence[PreferencePair], config: TRLKTOConfig, eos: int) -> list[dict[str, Any]]:
         micro = trl_adapter.micro_batch(config.optim, config.optim.batch_size)

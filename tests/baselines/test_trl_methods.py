@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 pytest.importorskip("trl")
 
 from baselines import trl_methods
-from baselines.trl_adapter import id_tokenizer, import_trl, in_our_order, positions_from_mask
+from baselines.trl_adapter import id_tokenizer, import_trl, in_our_order, in_turns, positions_from_mask
 from baselines.trl_methods import TRLDPO, TRLGRPO, TRLKTO, TRLDPOConfig, TRLKTOConfig
 from suite.check.exact_world import ExactWorld, tiny_language_model, word_tokenizer
 from suite.check.trial import QuietRun, Trial
@@ -62,19 +63,26 @@ def test_dpo_trains_on_exactly_our_tokens_in_our_order(pairs, reference, tmp_pat
 
 
 def test_kto_trains_on_exactly_our_tokens_and_takes_its_kl_from_other_prompts(pairs, reference, tmp_path, monkeypatch):
+    """Ten pairs of each of ten prompts, which our own loop would keep together."""
+    prompts = [replace(p.prompt, id=f"p{k}") for k, p in enumerate(pairs[:10])]
+    pairs = [
+        replace(p, chosen=replace(p.chosen, prompt=prompts[k // 10]), rejected=replace(p.rejected, prompt=prompts[k // 10]))
+        for k, p in enumerate(pairs)
+    ]
     rows = seen_by(TRLKTO, TRLKTOConfig(optim=OPTIM), pairs, reference, tmp_path, monkeypatch)
-    ordered, sides = in_our_order(pairs, OPTIM, 0), []
+    ordered, sides = in_turns(pairs, OPTIM, 0), []
+    assert Counter(map(id, ordered)) == Counter(map(id, pairs))
     for at in range(0, len(ordered), OPTIM.micro_batch_size):
         some = ordered[at : at + OPTIM.micro_batch_size]
         sides += [(p, p.chosen, True) for p in some] + [(p, p.rejected, False) for p in some]
     assert [tuple(row["completion_ids"]) for row in rows] == [side.ids for _, side, _ in sides]
     assert [row["label"] for row in rows] == [label for _, _, label in sides]
-    for k in range(0, len(rows), 2 * OPTIM.micro_batch_size):  # the completion before it in the micro-batch: of another pair
+    for k in range(0, len(rows), 2 * OPTIM.micro_batch_size):  # the completion before it in the micro-batch: of another prompt
         batch = range(k, min(k + 2 * OPTIM.micro_batch_size, len(rows)))
         for at in batch:
             other = at - 1 if at > k else batch[-1]
             assert tuple(rows[at]["KL_completion_ids"]) == sides[other][1].ids
-            assert sides[other][0] is not sides[at][0]
+            assert sides[other][0].prompt.id != sides[at][0].prompt.id
     with pytest.raises(UserError, match="2 or more"):
         TRLKTO().train(
             TrainingData(pairs=pairs),
