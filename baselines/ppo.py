@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.ppo_rollout import (
+    RewardScale,
     Rollout,
-    RunningScale,
     draw_rollout,
     prompts_of_step,
     timed,
@@ -40,8 +40,6 @@ class PPOConfig:
     """Sequence KL in nats per completion that the controller steers β to; None keeps β."""
     horizon: float = 0.05
     """Share of the run's samples in which the controller may change β by a factor of at most 1.2."""
-    gain: float = 1.0
-    """How the penalty also answers the KL at hand: β·(KL/target)^gain. Without it β lags behind and the KL swings."""
     num_steps: int = 32
     """Rollouts."""
     samples_per_step: int = 128
@@ -65,7 +63,7 @@ class PPOConfig:
     whiten_advantages: bool = True
     """Advantages with mean 0 and variance 1 over the tokens of a rollout."""
     normalise_rewards: bool = True
-    """Rewards in standard deviations from the mean of all rewards so far; β is then per standard deviation."""
+    """Rewards in standard deviations of the first rollout's, which the reference wrote; β is then per standard deviation."""
     logit_rewards: bool = False
     """Rewards in (0, 1) enter as ½·log(r/(1 - r)), the logit of a two-class classifier with symmetric logits."""
     no_eos_penalty: float = 0.0
@@ -95,7 +93,6 @@ class PPOTRLConfig(PPOConfig):
     normalise_rewards: bool = False
     logit_rewards: bool = True
     value_lr: float = 1.41e-5
-    gain: float = 0.0
     horizon: float = 0.4
     final_lr: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1.41e-5))
@@ -139,21 +136,21 @@ class PPO:
         ]
         optimizer = torch.optim.Adam(groups, eps=1e-5)
         peaks = [group["lr"] for group in optimizer.param_groups]
-        beta, weight, scale, step = config.beta, config.beta, RunningScale(), 0
+        beta, scale, step = config.beta, RewardScale(), 0
         if state := run.load_checkpoint():
             policy.model.load_state_dict(state["model"])
             value_head.load_state_dict(state["value_head"])
             optimizer.load_state_dict(state["optimizer"])
-            (beta, weight), scale, step = state["beta"], RunningScale(*state["scale"]), state["step"]
+            beta, scale, step = state["beta"], RewardScale(*state["scale"]), state["step"]
             policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored = state["tokens"]
         kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
         with run.progress(config.num_steps, "step", step) as bar:
             while step < config.num_steps:
-                seed = 1_000_003 * run.seed + step
+                seed = 1_000_003 * (run.seed + 1) + step  # none of the seeds with which completions of pairs are drawn
                 chosen, num_samples = prompts_of_step(data.prompts, config.samples_per_step, run.seed, step)
                 rollout = draw_rollout(
                     policy, value_head, reference, data.reward, chosen, num_samples=num_samples,
-                    max_new_tokens=data.max_new_tokens, seed=seed, beta=weight, config=config, scale=scale,
+                    max_new_tokens=data.max_new_tokens, seed=seed, beta=beta, config=config, scale=scale,
                 )  # fmt: skip
                 policy.tokens_sampled += int(rollout.mask.sum())
                 policy.tokens_scored += 3 * sum(len(c.prompt.ids) + len(c.ids) for c in rollout.completions)  # π, π_ref, reward
@@ -168,19 +165,18 @@ class PPO:
                 with timed(rollout.seconds, "update"):
                     metrics = update(policy, value_head, optimizer, rollout, config, seed=seed, step=step)
                 step += 1
-                run.log(step, {**_describe(rollout, weight), **metrics, "lr": optimizer.param_groups[0]["lr"],
+                run.log(step, {**_describe(rollout, beta), **metrics, "lr": optimizer.param_groups[0]["lr"],
                                **{f"seconds_{part}": took for part, took in rollout.seconds.items()},
                                "tokens": float(policy.tokens_trained), "tokens_sampled": float(policy.tokens_sampled),
                                "tokens_scored": float(policy.tokens_scored)})  # fmt: skip
                 beta = next_beta(beta, kl, config)
-                weight = penalty(beta, kl, config)
                 bar.update(1)
                 if step in kept:
                     run.snapshot(policy, step)
                 if run.checkpoint_due() and step < config.num_steps:
                     run.save_checkpoint(step, {
-                        "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": [beta, weight],
-                        "optimizer": optimizer.state_dict(), "scale": scale.state(),
+                        "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": beta,
+                        "optimizer": optimizer.state_dict(), "scale": scale.state,
                         "tokens": [policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored],
                     })  # fmt: skip
         return policy
@@ -208,22 +204,12 @@ def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
     """The adaptive controller of Ziegler et al. 2019 (arXiv:1909.08593, sec. 2.2): β ← β·max(½, 1 + e·n/H).
 
     e = clip(KL/target - 1, -0.2, 0.2) with the *sequence* KL, n the samples of a step, H = `horizon` × all samples of the run.
+    As published: it integrates past errors, which the policy answers some steps later, so that the KL swings around its target.
     """
     if config.target_kl is None:
         return beta
     error = min(max(kl / config.target_kl - 1, -0.2), 0.2)
     return beta * max(0.5, 1 + error / (config.horizon * config.num_steps))
-
-
-def penalty(beta: float, kl: float, config: PPOConfig) -> float:
-    """The weight of the next rollout's KL penalty: β·clip(KL/target, 1/3, 3)^gain.
-
-    β alone integrates past errors; the policy answers it some steps later, so that the KL swings around the target. The power
-    answers at once (proportional beside integral control). `gain` = 0 is the controller as published.
-    """
-    if config.target_kl is None:
-        return beta
-    return beta * min(max(kl / config.target_kl, 1 / 3), 3.0) ** config.gain
 
 
 def update(

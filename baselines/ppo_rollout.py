@@ -44,25 +44,25 @@ def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - began
 
 
-class RunningScale:
-    """Mean and standard deviation of all rewards seen so far (Chan et al.'s update), to normalise new ones with."""
+class RewardScale:
+    """Mean and standard deviation of the first rewards that it is given, in units of which later ones are expressed.
 
-    def __init__(self, count: float = 0.0, mean: float = 0.0, squares: float = 0.0) -> None:
-        self.count, self.mean, self.squares = count, mean, squares
+    The first rollout is the reference's own, so that β is per standard deviation of the reward on the reference and means the
+    same throughout the run. Where all of the first are equal, the unit stays that of the reward.
+    """
 
-    def update(self, scores: Tensor) -> None:
-        count, mean = float(len(scores)), float(scores.mean())
-        squares = float((scores - mean).square().sum())
-        total, delta = self.count + count, mean - self.mean
-        self.squares += squares + delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count = total
+    def __init__(self, mean: float | None = None, std: float = 1.0) -> None:
+        self.mean, self.std = mean, std
 
     def normalise(self, scores: Tensor) -> Tensor:
-        return (scores - self.mean) / max((self.squares / self.count) ** 0.5, 1e-8)
+        if self.mean is None:
+            self.mean, spread = float(scores.mean()), float(scores.std(unbiased=False))
+            self.std = spread if spread > 1e-8 * max(1.0, abs(self.mean)) else 1.0
+        return (scores - self.mean) / self.std
 
-    def state(self) -> list[float]:
-        return [self.count, self.mean, self.squares]
+    @property
+    def state(self) -> tuple[float | None, float]:
+        return self.mean, self.std
 
 
 def prompts_of_step(prompts: Sequence[Prompt], samples: int, seed: int, step: int) -> tuple[list[Prompt], int]:
@@ -109,9 +109,9 @@ def shaped_rewards(logps: Tensor, reference_logps: Tensor, mask: Tensor, scores:
 def draw_rollout(
     policy: TrainablePolicy, value_head: nn.Module, reference: TrainablePolicy, reward: RewardFunction,
     prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, seed: int, beta: float, config: Any,
-    scale: RunningScale,
+    scale: RewardScale,
 ) -> Rollout:  # fmt: skip
-    """Sample, score, shape rewards and estimate advantages. `config` is a `PPOConfig`; `scale` is updated."""
+    """Sample, score, shape rewards and estimate advantages. `config` is a `PPOConfig`; `scale` is set by the first rollout."""
     seconds: dict[str, float] = {}
     with timed(seconds, "sample"):
         drawn = policy.sample(prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed)
@@ -123,7 +123,6 @@ def draw_rollout(
         logps, values, mask, reference_logps = _scored(policy, value_head, reference, completions, config.optim)
     kl = sequence_kl(logps, reference_logps, mask, estimator="k1")
     shaped = _logits(scores) if config.logit_rewards else scores
-    scale.update(shaped)
     if config.normalise_rewards:
         shaped = scale.normalise(shaped)
     shaped = shaped - config.no_eos_penalty * torch.tensor([c.truncated for c in completions], device=shaped.device)

@@ -8,7 +8,11 @@ Examples:
   python experiments/run_imdb_frontier.py                                  embedded models, no network, CPU, minutes
   python experiments/run_imdb_frontier.py --profile smoke                  the whole pipeline in about a minute
   python experiments/run_imdb_frontier.py --dry-run                        every run, cached or not
+  python experiments/run_imdb_frontier.py --grid core --seeds 0,1,2,3,4    the committed study: five seeds, more prompts
   python experiments/run_imdb_frontier.py --grid paper --seeds 0,1,2       the paper's grid, three training seeds
+  python experiments/run_imdb_frontier.py --label-noise 0.2                one label in five is turned
+  python experiments/run_imdb_frontier.py --grid core --seeds 0,1,2,3,4,5 --reuse-records results/imdb_frontier_core_grid
+                                                                           one seed more: what is recorded is not run again
   python experiments/run_imdb_frontier.py --methods dpo,best_of_n          some methods
   python experiments/run_imdb_frontier.py --methods dpo,my_pkg.kto:KTO     your own method in the race
   python experiments/run_imdb_frontier.py --reviews stanfordnlp/imdb       prefixes of real reviews
@@ -19,16 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from suite.analysis.reuse import RUN, in_recorded_precision, read_reusable, same_pairs, split
 from suite.cli.options import MachineOptions, parse_seeds, run_script
+from suite.common.errors import UserError
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.report.deviations import write_deviations
-from suite.report.frontier import write_frontier
+from suite.report.frontier import write_frontier, write_page
 from suite.report.page import said_in
 from suite.report.sentiment import data_lines
 from suite.study.plan import REFERENCE, plan_study
 from suite.study.profiles import GRIDS, chosen_grid, sentiment_study
 from suite.study.run import Finished, run_study
+
+MANY_PROMPTS = {"validation_prompts": 256, "test_prompts": 512}
 
 
 @dataclass(frozen=True)
@@ -37,21 +45,30 @@ class Arguments(MachineOptions):
 
     profile: str = "embedded"
     """Models, data and sizes: smoke, embedded or paper."""
-    grid: Literal["default", "paper", "variants", "trl"] = "default"
-    """default: a few settings of every method; paper: all of the paper's; variants: the DPO family; trl: TRL's trainers beside
-    ours."""
+    grid: Literal["default", "core", "paper", "variants", "trl"] = "default"
+    """default: a few settings of every method; core: more of them, on more prompts; paper: all of the paper's; variants: the
+    DPO family; trl: TRL's trainers beside ours."""
     methods: str = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"
-    """Comma-separated training seeds."""
+    """Comma-separated training seeds: each draws its own prompts, preferences and reward model, and trains on them."""
     labels: Literal["hard", "bradley_terry"] = "hard"
     """hard: the higher gold reward wins (the paper); bradley_terry: it wins with probability σ(scale·difference)."""
+    label_noise: float | None = None
+    """Share of labels that are then turned, from 0 to below 0.5."""
+    validation_prompts: int | None = None
+    test_prompts: int | None = None
+    """Held-out prompts. Default: the profile's, of every grid but the default one 256 and 512."""
     reviews: str | None = None
     """Real reviews for the prefixes: Hub name or local path with train and test splits. Default: drawn from the model."""
     reference: str | None = None
     """Another reference model: folder or Hub name."""
     gold_reward: str | None = None
     """Another sentiment classifier as gold reward: folder or Hub name."""
+    alone: bool = False
+    """Leave the committed frontier of several seeds out of the figure of one."""
+    reuse_records: Path | None = None
+    """Results folder whose numbers are taken where they are of the very runs that would be made: same settings, code, draws."""
     sampler_dtype: Literal["float32", "bfloat16"] | None = None
     """Arithmetic in which training completions and the pool are drawn; evaluation is in float32. Default: what the machine does
     fast."""
@@ -60,21 +77,44 @@ class Arguments(MachineOptions):
 def main(args: Arguments) -> int:
     seeds = parse_seeds(args.seeds)
     grid = chosen_grid(GRIDS[args.grid], args.methods, GRIDS["trl"], GRIDS["variants"])
+    if args.label_noise is not None and not 0 <= args.label_noise < 0.5:
+        raise UserError(f"--label-noise {args.label_noise:g}: expected a share from 0 to below 0.5")
+    many = MANY_PROMPTS if args.profile == "embedded" and args.grid != "default" else {}
     study = sentiment_study(
-        args.profile, **args.machine, labels=args.labels, source=args.reviews,
+        args.profile, **args.machine, labels=args.labels, label_noise=args.label_noise, source=args.reviews,
+        validation_prompts=args.validation_prompts or many.get("validation_prompts"),
+        test_prompts=args.test_prompts or many.get("test_prompts"),
         model=args.reference, gold_reward=args.gold_reward, sampler_dtype=args.sampler_dtype,
     )  # fmt: skip
-    plan = plan_study(study, grid, RewardKLEvaluator(), seeds=seeds, reference=Contender(REFERENCE))
-
-    def page(finished: Finished, out: Path) -> str:
-        write_deviations(out, study, grid, seeds)
-        title, data = "Reward-KL frontier, controlled sentiment", data_lines(args.runs, finished.plan)
-        return write_frontier(finished, out, title=title, data=data, **said_in("paper")["imdb_frontier"])
-
     out = args.folder("imdb_frontier", study.profile)
     if args.grid != "default" and not args.out:
         out = out.with_name(f"{out.name}_{args.grid}_grid")
-    return run_study(plan, page, out=out, options=args.run_options())
+    kept, left = None, None
+    if folder := args.reuse_records:
+        found = read_reusable(folder)
+        study = in_recorded_precision(study, found) if args.precision == "auto" else study
+    plan = plan_study(study, grid, RewardKLEvaluator(), seeds=seeds, reference=Contender(REFERENCE))
+    if folder:
+        left, kept = split(plan, found)
+        print(
+            f"{folder}: {len(kept.records.groupby(RUN))} of {len({p.contender for p in plan.points})} contenders are recorded"
+        )
+        if left is None:
+            write_deviations(out, study, grid, seeds)
+            print(f"\n{write_page(out, kept)}\nWritten to {out} from the records: there was nothing to run")
+            return 0
+
+    def page(finished: Finished, out: Path) -> str:
+        if folder and kept is not None:
+            same_pairs(args.runs, finished.plan, folder, kept)
+        write_deviations(out, study, grid, seeds)
+        title, data = "Reward-KL frontier, controlled sentiment", data_lines(args.runs, finished.plan)
+        core = out.with_name("imdb_frontier_core_grid")
+        behind = core if not args.alone and args.grid == "default" and (core / "study.json").exists() else None
+        paper = said_in("paper")["imdb_frontier"]
+        return write_frontier(finished, out, title=title, data=data, recorded=kept, behind=behind, **paper)
+
+    return run_study(left or plan, page, out=out, options=args.run_options())
 
 
 if __name__ == "__main__":

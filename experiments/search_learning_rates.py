@@ -1,11 +1,11 @@
-"""Choose every method's learning rate on validation prompts: the same candidates, data and snapshots for all.
+"""Choose every method's learning rate on validation prompts: as many candidates, the same data and snapshots for all.
 
-A rate's score is the area under the hull of its snapshots, the mean validation reward over KL budgets from 0 to 10 nats
-(`suite.maths.frontier.Frontier.area`), at the first setting of the default grid; the best score wins. For a method that is
-steered to a target KL, the largest rate within 0.02 of the best (about the standard error) wins: it reaches the target
-soonest. The reward model's score is its accuracy on held-out pairs. No test prompt is touched. The chosen rates stand in
-suite/study/profiles.py. Methods of an earlier search in the same folder stay in its tables; those searched again replace their
-rows. Without a method (--methods "") the tables are made again from the records.
+A candidate's score is the area under the hull of its snapshots, the mean validation reward over KL budgets 0 to 10 nats, at
+one setting of each method and at the length at which the study trains; the best score wins, for every method alike. Of PPO
+other samples per step, passes and value rates are tried too, at its best rate. The reward model's score is its accuracy on
+held-out pairs. No test prompt is touched. The chosen rates stand in suite/study/profiles.py. Methods of an earlier search in
+the same folder stay in its tables; those searched again replace their rows. Without a method (--methods "") the tables are made
+again from the records.
 
 Examples:
   python experiments/search_learning_rates.py                    the committed search (embedded models, CPU)
@@ -16,14 +16,15 @@ Examples:
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from suite.analysis.rate_search import (
+    PPO_SETTINGS,
     RATES,
     REWARD_MODEL,
-    choose,
+    REWARD_MODEL_RATES,
+    best_of,
     plans_of,
     run_search,
     score_table,
@@ -46,28 +47,27 @@ from suite.study.profiles import GRIDS, sentiment_study
 class Arguments(MachineOptions):
     """Command line of the learning-rate search."""
 
-    methods: str = "reward_model,dpo,unlikelihood,preferred_ft,cdpo,robust_dpo,ipo_sum,ipo_mean,hinge,pl_dpo,welleck,ppo,ppo_gt"
-    """Comma-separated methods of the default grid and of the variants, and reward_model."""
+    methods: str = "reward_model,dpo,unlikelihood,preferred_ft,ppo,ppo_gt"
+    """Comma-separated methods of the grids, and reward_model."""
     rates: str = RATES
     """Comma-separated candidates, the same for every method."""
-    train_prompts: int = 512
-    """Training prefixes; fewer than in the study, to be affordable."""
-    validation_prompts: int = 128
+    reward_model_rates: str = REWARD_MODEL_RATES
+    """The reward model's."""
+    validation_prompts: int = 256
     out: Path = RESULTS / "learning_rates"  # type: ignore[assignment]
     """Where records and the choice go."""
 
 
 def main(args: Arguments) -> int:
-    sizes: dict[str, Any] = {"train_size": args.train_prompts, "validation_prompts": args.validation_prompts}
-    base = sentiment_study("embedded", **args.machine, **sizes)
-    rates, plans = parse_rates(args.rates), dict[tuple[str, float], Plan]()
+    base = sentiment_study("embedded", **args.machine, validation_prompts=args.validation_prompts)
+    rates, plans = parse_rates(args.rates), dict[tuple[str, float, str], Plan]()
     grid = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
     known = [name for name in grid if describe(name).searched]
     methods = [name.strip() for name in args.methods.split(",") if name]
     for method in (name for name in methods if name != REWARD_MODEL):
         if method not in known:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, known)}")
-        plans |= plans_of(base, method, grid[method][0], rates)
+        plans |= plans_of(base, method, grid[method][:1], rates)
     workers = workers_for(args.workers, base.device)
     print_plan(args.runs, targets_of(plans), workers=workers, whole=args.dry_run or args.verbose)
     if args.dry_run:
@@ -76,22 +76,31 @@ def main(args: Arguments) -> int:
         check_writable(folder)
     options, path, tables = args.run_options(), args.out / "records.csv", []
     if REWARD_MODEL in methods:
-        tables.append(search_reward_model(base, rates, options, workers=workers))
+        tables.append(search_reward_model(base, parse_rates(args.reward_model_rates), options, workers=workers))
     found, failed = run_search(plans, options, workers=workers)
     tables += found
+    best = best_of(score_table(pd.concat(found, ignore_index=True))).set_index("method")["lr"] if found else {}
+    if "ppo" in best:
+        tried = [{**grid["ppo"][0], **change} for change in PPO_SETTINGS]
+        more, diverged = run_search(plans_of(base, "ppo", tried, [best["ppo"]]), options, workers=workers)
+        tables, failed = tables + more, failed or diverged
     if path.exists():
-        earlier = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"setting": ""})
-        tables.insert(0, earlier[~earlier["searched"].isin(methods)])
+        earlier = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        texts = [name for name in ("setting", "tried") if name in earlier]
+        tables.insert(0, earlier[~earlier["searched"].isin(methods)].fillna(dict.fromkeys(texts, "")))
     if not tables:
         raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
-    records = pd.concat(tables, ignore_index=True).fillna({"panel": "frontier", "x": 0.0, "temperature": 1.0})  # of older ones
+    records = pd.concat(tables, ignore_index=True)
     scores = score_table(records)
     if scores["score"].isna().all():
         raise UserError("no rate of any method gave a policy: all diverged or failed; see error.log of the runs named above")
-    chosen = choose(scores, {name for name, settings in grid.items() if settings[0].get("target_kl")})
+    chosen = {
+        row["method"]: {"lr": row["lr"], "setting": row["setting"], "score": row["score"]}
+        for row in best_of(scores).to_dict("records")
+    }
     write_table(path, records)
     write_text(args.out / "chosen.json", json.dumps(chosen, indent=1) + "\n")
-    text = rates_page(command(), scores, chosen)
+    text = rates_page(command(), scores, {name: f"{best['lr']:g} {best['setting']}".strip() for name, best in chosen.items()})
     write_text(args.out / "summary.md", text)
     print(text)
     return 1 if failed else 0

@@ -8,7 +8,8 @@ _HOMES = {
     "suite.interfaces": "Policy TrainablePolicy RewardFunction TrainingData Method Run Task Example Reading Evaluator Judge "
     "Contender Point",
     "suite.data.preference_data": "Prompt Completion PreferencePair Ranking", "suite.policies.causal_lm": "CausalLMPolicy",
-    "suite.rewards.text_rewards": "ClassifierReward", "suite.rewards.reward_model": "RewardModel",
+    "suite.rewards.text_rewards": "ClassifierReward", "suite.rewards.ngram_reward": "NgramReward",
+    "suite.rewards.open_reward": "open_reward", "suite.rewards.reward_model": "RewardModel",
     "suite.training.settings": "OptimConfig RewardModelConfig", "suite.training.loop": "fit",
     "suite.methods.dpo": "DPO DPOConfig", "suite.methods.dpo_variants": "ConservativeDPO RobustDPO IPOSum IPOMean HingeDPO",
     "suite.methods.plackett_luce_dpo": "PlackettLuceDPO", "suite.methods.supervised": "SFT",

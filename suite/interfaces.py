@@ -210,6 +210,7 @@ class Reading:
     single_turn: bool = False  # only conversations of one turn are test prompts
     texts: int = 0  # texts that supervised fine-tuning reads; they give no training prompts
     seed: int = 0  # of every draw
+    draw: int = 0  # which draw of training prompts from all there are: training seeds learn from their own; others have 0
 
 
 class Task(Protocol):

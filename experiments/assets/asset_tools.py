@@ -90,19 +90,22 @@ def finish(
     if 2 * size > limit:
         raise UserError(f"{size} parameters are {2 * size} bytes in bf16, more than {limit}; use fewer or narrower layers")
     model.to(torch.bfloat16).save_pretrained(config.out)
+    write_card(config, title, seconds, {**trained, "parameters": size, "stored as": "safetensors, bf16"}, measure())
+    (config.out / "progress.pt").unlink(missing_ok=True)
+
+
+def write_card(config, title: str, seconds: float, trained: dict, found: dict[str, str]) -> None:
+    """`README.md` of an asset: data, command, settings, what it took, what was measured."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}
     card = {
         "data": "Large Movie Review Dataset (Maas et al. 2011), training split; measured on its test split",
-        **trained, "command": f"`{command()}`", "configuration": f"`{json.dumps(settings)}`", "parameters": size,
-        "stored as": "safetensors, bf16",
+        **trained, "command": f"`{command()}`", "configuration": f"`{json.dumps(settings)}`",
         "training time": f"{seconds / 60:.0f} minutes, {os.cpu_count()} shared CPU cores ({platform.machine()})",
-        "date": date.today().isoformat(), **measure(),
+        "date": date.today().isoformat(), **found,
     }  # fmt: skip
     rows = "".join(f"| {key} | {value} |\n" for key, value in card.items())
-    lead = "Contains no review text; the tokenizer's vocabulary holds words and word pieces."
-    text = f"# {title}\n\n{lead}\n\n| | |\n| --- | --- |\n{rows}"
+    text = f"# {title}\n\nContains no review text.\n\n| | |\n| --- | --- |\n{rows}"
     write_text(config.out / "README.md", text)
-    (config.out / "progress.pt").unlink(missing_ok=True)
     print(text)
 
 

@@ -30,12 +30,12 @@ from suite.common.machine import available_cores, quiet_libraries
 from suite.data.preference_data import Prompt
 from suite.engine.store import RunSpec, open_run
 from suite.evaluation.reward_kl import evaluate_reward_kl
-from suite.interfaces import TrainingData
+from suite.interfaces import RewardFunction, TrainingData
 from suite.maths.statistics import mean_interval, paired_difference
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.report.page import page, table
 from suite.report.tables import with_interval
-from suite.rewards.text_rewards import ClassifierReward
+from suite.rewards.open_reward import open_reward
 from suite.study.profiles import ASSETS
 from suite.study.study import Precision
 from suite.tasks.imdb_sentiment import prompts_from_model
@@ -78,7 +78,7 @@ def main(args: Arguments) -> int:
     quiet_libraries()
     precision = args.precision
     reference = CausalLMPolicy.load(MODEL, sampler_dtype=getattr(torch, precision))
-    reward = ClassifierReward.load(GOLD)
+    reward = open_reward(str(GOLD))
     train = prompts_from_model(reference, "train", 768, seed=0)
     test = prompts_from_model(reference, "test", args.test_prompts, seed=0)
     steps = max(1, args.samples // PPOConfig.samples_per_step)
@@ -111,7 +111,7 @@ def main(args: Arguments) -> int:
 
 
 def time_ours(
-    config: PPOConfig, train: list[Prompt], reference: CausalLMPolicy, reward: ClassifierReward, work: Path
+    config: PPOConfig, train: list[Prompt], reference: CausalLMPolicy, reward: RewardFunction, work: Path
 ) -> Timed:  # fmt: skip
     """A run of PPO-GT, which logs what its parts take."""
     data = TrainingData(prompts=train, gold_reward=reward, max_new_tokens=NEW_TOKENS)

@@ -17,6 +17,7 @@ from suite.common.registry import describe
 from suite.engine.store import RunSpec, facts
 from suite.engine.workload import TRAINED
 from suite.study.plan import Plan
+from suite.study.specs import Source
 
 
 def training_metrics(root: Path, plan: Plan) -> pd.DataFrame:
@@ -43,18 +44,18 @@ def cost_at(root: Path, plan: Plan, run: RunSpec, step: int) -> dict[str, Any]:
     (with gradient), each with what the method needed beforehand; `compute` [forward tokens]; `run_seconds` of the whole run on
     one worker and `worker_peak_memory_mib`.
     """
-    whole, needs = facts(root, run), describe(run.config["method"]).needs
+    whole, needs, source = facts(root, run), describe(run.config["method"]).needs, plan.sources[run.config["seed"]]
     logged = _metrics(root, run)
     logged = logged[logged["step"] <= step].ffill()
     last = logged.iloc[-1].dropna() if len(logged) else {}
     names = {"tokens_sampled": "tokens_sampled", "tokens_scored": "tokens_scored", "tokens": "tokens_trained"}
     sampled, scored, trained = (float(last.get(name, whole.get(fact, 0))) for name, fact in names.items())
     if needs & {"pairs", "rankings", "reward"}:
-        sampled += _sampled_for_pairs(root, plan)
+        sampled += _sampled_for_pairs(root, source)
     if needs & {"pairs", "rankings"}:  # log π_ref of pairs that were drawn, or of those that people wrote
-        scored += _sampled_for_pairs(root, plan) + facts(root, plan.pairs).get("tokens_scored", 0)
+        scored += _sampled_for_pairs(root, source) + facts(root, source.pairs).get("tokens_scored", 0)
     if "reward" in needs:
-        trained += _trained_for_reward(root, plan)
+        trained += _trained_for_reward(root, source)
     return {
         "tokens_sampled": int(sampled), "tokens_scored": int(scored), "tokens_trained": int(trained),
         "compute": int(sampled + scored + TRAINED * trained), "run_seconds": whole["seconds"],
@@ -62,17 +63,17 @@ def cost_at(root: Path, plan: Plan, run: RunSpec, step: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reward_model_compute(root: Path, plan: Plan) -> int:
+def reward_model_compute(root: Path, source: Source) -> int:
     """Forward tokens that went into the reward model, the completions of the pairs included."""
-    return int(_sampled_for_pairs(root, plan) + TRAINED * _trained_for_reward(root, plan))
+    return int(_sampled_for_pairs(root, source) + TRAINED * _trained_for_reward(root, source))
 
 
-def _trained_for_reward(root: Path, plan: Plan) -> int:
-    return int(_metrics(root, plan.reward_model)["tokens"].iloc[-1])
+def _trained_for_reward(root: Path, source: Source) -> int:
+    return int(_metrics(root, source.reward_model)["tokens"].iloc[-1])
 
 
-def _sampled_for_pairs(root: Path, plan: Plan) -> int:
-    return sum(facts(root, spec).get("tokens_sampled", 0) for spec in plan.pairs.inputs.values())
+def _sampled_for_pairs(root: Path, source: Source) -> int:
+    return sum(facts(root, spec).get("tokens_sampled", 0) for spec in source.pairs.inputs.values())
 
 
 def _metrics(root: Path, spec: RunSpec) -> pd.DataFrame:

@@ -1,13 +1,15 @@
 """Who is better within a budget of compute: each method's best policy by validation reward, with its test reward."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from suite.analysis.records import POLICY, over_seeds, per_prompt, wide
-from suite.analysis.verdict import verdict_of
-from suite.maths.statistics import mean_interval, paired_difference
+from suite.analysis.records import POINT, per_prompt, wide
+from suite.analysis.verdict import FEWEST_SEEDS, few_seeds, verdict_of
+from suite.maths.seeds_and_prompts import estimate, simultaneous
 from suite.study.plan import REFERENCE
 
 
@@ -19,51 +21,67 @@ def compute_budgets(records: pd.DataFrame, *, against: str = "DPO") -> list[floa
 
 
 def compare_within(
-    records: pd.DataFrame, measurements: pd.DataFrame, budgets: Sequence[float], *, against: str = "DPO"
-) -> pd.DataFrame:
+    records: pd.DataFrame, measurements: pd.DataFrame, budgets: Sequence[float], *, against: str = "DPO",
+    unsearched: Container[str] = (),
+) -> pd.DataFrame:  # fmt: skip
     """The policy of each method with the most validation reward within a budget of compute, with its test reward.
 
-    Choice on validation prompts, report on test prompts, both averaged over training seeds; differences from `against` are
-    paired by prompt, their intervals corrected by Bonferroni over all comparisons of the table, conditional on the trained
-    policies. Best-of-N is left out: it is paid for when it is asked.
+    Choice on validation prompts, report on test prompts, of every training seed its own; differences from `against` are paired
+    by seed and prompt, their intervals simultaneous over all comparisons of the table. Best-of-N is left out: it is paid for
+    when it is asked.
 
     Args:
         records, measurements, budgets: See `suite.analysis.records.Results`; forward tokens.
+        against, unsearched: As for `suite.analysis.equal_kl.compare`.
 
     Returns:
-        One row per budget and method: `budget`, `method`, `policy` (NaN: none within the budget), `reward`, `reward_low`,
-        `reward_high`, `kl`, `kl_low`, `kl_high`; `difference`, `difference_low`, `difference_high`, `verdict`.
+        One row per budget and method: `budget`, `method`, `policy` of the first seed (NaN: none within the budget in some
+        seed), `reward`, `reward_low`, `reward_high`, `kl`, `kl_low`, `kl_high`; `difference`, `difference_low`,
+        `difference_high`, `verdict`.
     """
-    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
-    test = test[test["kl_is_bound"] == 0]
-    shown = per_prompt(measurements, keys=POLICY)
-    methods = [method for method in dict.fromkeys(test["method"]) if method != REFERENCE]
-    chosen = {(budget, method): _best_within(validation, test, method, budget) for budget in budgets for method in methods}
-    rivals: dict[float, Any] = {budget: chosen.get((budget, against)) for budget in budgets}
-    tested = [key for key, row in chosen.items() if key[1] != against and row is not None and rivals[key[0]] is not None]
-    level = 1 - 0.05 / max(1, len(tested))
-    rows = []
-    for (budget, method), row in chosen.items():
-        entry = {"budget": budget, "method": method}
-        rows.append(entry)
-        if row is None:
-            continue
-        values = shown.loc[tuple(row[POLICY])]
-        entry["policy"] = f"{row['setting']} step {int(row['step'])}".strip()
-        for name in ("reward", "kl"):
-            entry[name], entry[f"{name}_low"], entry[f"{name}_high"], _ = mean_interval(values[name])
-        if (budget, method) in tested:
-            theirs = shown.loc[tuple(rivals[budget][POLICY])]["reward"].reindex(values.index)
-            gap = paired_difference(values["reward"], theirs, level=level)
-            entry |= {"difference": gap.mean, "difference_low": gap.low, "difference_high": gap.high,
-                      "verdict": verdict_of(gap.low, gap.high)}  # fmt: skip
+    validation, test = (wide(records, split) for split in ("validation", "test"))
+    validation, test = (table[table["method"] != REFERENCE] for table in (validation, test))
+    methods = list(dict.fromkeys(test.loc[test["kl_is_bound"] == 0, "method"]))
+    seeds = sorted(set.intersection(*(set(test.loc[test["method"] == m, "seed"]) for m in methods))) if methods else []
+    shown = per_prompt(measurements)
+    rows: list[dict[str, Any]] = []
+    tested: list[tuple[dict[str, Any], np.ndarray]] = []
+    for budget in budgets:
+        values = {method: _within(validation, shown, method, budget, seeds) for method in methods}
+        for method, found in values.items():
+            rows.append(row := {"budget": budget, "method": method})
+            if found is None:
+                continue
+            row["policy"], numbers = found
+            for name, of_metric in numbers.items():
+                alone = estimate(of_metric[None])
+                half = float(stats.t.ppf(0.975, alone.df[0]) * np.sqrt(alone.variance[0]))
+                row |= {name: float(alone.mean[0]), f"{name}_low": float(alone.mean[0]) - half,
+                        f"{name}_high": float(alone.mean[0]) + half}  # fmt: skip
+            theirs = values.get(against)
+            if method != against and theirs is not None:
+                tested.append((row, numbers["reward"] - theirs[1]["reward"]))
+    if tested:
+        together = simultaneous([gap for _, gap in tested])
+        for k, (row, _) in enumerate(tested):
+            low, high = float(together.low[k]), float(together.high[k])
+            word = few_seeds(len(seeds)) if len(seeds) < FEWEST_SEEDS else verdict_of(low, high)
+            row |= {"difference": float(together.mean[k]), "difference_low": low, "difference_high": high,
+                    "verdict": "rate not searched" if row["method"] in unsearched else word}  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _best_within(validation: pd.DataFrame, test: pd.DataFrame, method: str, budget: float) -> pd.Series | None:
-    """The test row of the method's best policy within the budget of compute, as validation prompts see it."""
+def _within(
+    validation: pd.DataFrame, shown: pd.DataFrame, method: str, budget: float, seeds: Sequence[int]
+) -> tuple[str, dict[str, np.ndarray]] | None:
+    """The first seed's choice in words, and `reward` and `kl` of every seed's choice (seeds, prompts); None where a seed has
+    no policy within the budget.
+    """
     allowed = validation[(validation["method"] == method) & (validation["compute"] <= budget)]
-    if allowed.empty:
+    chosen = [allowed.loc[rows["reward"].idxmax()] for seed in seeds if len(rows := allowed[allowed["seed"] == seed])]
+    if not chosen or len(chosen) < len(seeds):
         return None
-    chosen = allowed.loc[allowed["reward"].idxmax()]
-    return test[(test[POLICY] == chosen[POLICY].to_numpy()).all(axis=1)].iloc[0]
+    tables = [shown.loc[tuple(row[POINT])] for row in chosen]
+    tables = [table.reindex(tables[0].index) for table in tables]
+    name = f"{chosen[0]['setting']} step {int(chosen[0]['step'])}".strip()
+    return name, {metric: np.array([table[metric] for table in tables]) for metric in ("reward", "kl")}

@@ -23,6 +23,7 @@ from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier
 from suite.maths.statistics import mean_interval
 from suite.study.plan import Plan, PlannedPoint
 from suite.study.run import Finished, samples_of
+from suite.study.study import was_searched
 
 
 def gather(finished: Finished, experiment: str) -> Results:
@@ -42,7 +43,7 @@ def gather(finished: Finished, experiment: str) -> Results:
     points = None if ideal is None else pd.DataFrame({name: getattr(ideal, name) for name in IDEAL_COLUMNS})
     return Results(
         about_of(finished), measurements, table, training_metrics(root, plan), health_table(finished), points,
-        finished.tables.get("verdicts"), recorded_runs(root, plan),
+        verdicts=finished.tables.get("verdicts"), runs=recorded_runs(root, plan),
     )  # fmt: skip
 
 
@@ -121,26 +122,31 @@ class _Pool:
         everyone = pool_table(root, [shard.gold for shard in plan.pool])
         drawn = int(everyone.notna().to_numpy().sum())
         self.rewards = everyone.iloc[:, : plan.study.pool_size]
-        self.scores = None
-        if plan.pool_scores:
-            self.scores = pool_table(root, plan.pool_scores).loc[self.rewards.index, self.rewards.columns]
+        odds = pool_table(root, [shard.gold for shard in plan.pool], "log_odds").loc[self.rewards.index, self.rewards.columns]
+        self.odds = odds if odds.notna().all(axis=None) else None
+        self.scores = {
+            seed: pool_table(root, scores).loc[self.rewards.index, self.rewards.columns]
+            for seed, scores in plan.pool_scores.items()
+        }
         self.tokens = sum(facts(root, shard.samples)["tokens_sampled"] for shard in plan.pool) / drawn
 
     def of(self, contender: Contender) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Numbers of a contender (`suite.evaluation.best_of_n.pool_rows`), and what is said of it in the records."""
         selects, first = contender.n > 1, self.plan.pool[0].samples
         made = facts(self.root, first)
-        return pool_rows(self.rewards, contender.n, self.scores if contender.learned else None), {
+        source = self.plan.sources.get(contender.seed, self.plan.source)
+        scores = self.scores[contender.seed] if contender.learned else None
+        return pool_rows(self.rewards, contender.n, scores, self.odds), {
             "tokens_per_completion": contender.n * self.tokens, "run_key": first.key[:16], "git_sha": made["git_sha"],
             "created_at": made["created_at"], "privileged": selects and not contender.learned, "kl_is_bound": selects,
-            "compute": reward_model_compute(self.root, self.plan) if contender.learned else 0,
+            "compute": reward_model_compute(self.root, source) if contender.learned else 0,
         }  # fmt: skip
 
 
-def pool_table(root: Path, scores: list[RunSpec]) -> pd.DataFrame:
-    """Rewards of the pool: prompts by samples, NaN where a prompt has fewer than others."""
+def pool_table(root: Path, scores: list[RunSpec], column: str = "score") -> pd.DataFrame:
+    """Rewards of the pool, or their log-odds: prompts by samples, NaN where a prompt has fewer than others."""
     frame = pd.concat([pd.read_parquet(spec.directory(root) / "scores.parquet") for spec in scores])
-    return frame.pivot(index="prompt_id", columns="sample", values="score")
+    return frame.pivot(index="prompt_id", columns="sample", values=column)
 
 
 def ideal_of(root: Path, plan: Plan) -> IdealFrontier | None:
@@ -192,8 +198,8 @@ def about_of(finished: Finished) -> dict[str, Any]:
     """`study.json`: what captions and pages say of a study."""
     plan, root, study = finished.plan, finished.options.runs, finished.plan.study
     runs = closure(plan.targets)
-    counts = {"learned from": plan.learned_from, **plan.prompts}
-    if plan.judge_model and plan.judge_model.key != plan.reward_model.key:
+    counts = {"learned from": plan.source.prompts, **plan.prompts}
+    if plan.judge_model and plan.judge_model.key != plan.source.reward_model.key:
         counts["judge"] = plan.judge_model.inputs["pairs"]
     data = {name: json.loads((spec.directory(root) / "counts.json").read_text()) for name, spec in counts.items()}
     about = {
@@ -208,6 +214,7 @@ def about_of(finished: Finished) -> dict[str, Any]:
         "worker_minutes": sum(facts(root, spec)["seconds"] for spec in runs) / 60,
         "sampler_kl": max((facts(root, spec).get("sampler_kl", 0.0) for spec in runs), default=0.0),
         "sampler_dtype": study.sampler_dtype,
+        "unsearched": sorted({c.method for c, spec in plan.trained.items() if not was_searched(study, spec.config["method"])}),
         "targets": [
             [contender.method, contender.setting, spec.config["config"]["target_kl"]]
             for contender, spec in plan.trained.items()
@@ -215,9 +222,16 @@ def about_of(finished: Finished) -> dict[str, Any]:
         ],
     }  # fmt: skip
     if not plan.task.gives_pairs:
-        about["pairs"] = json.loads((plan.pairs.directory(root) / "counts.json").read_text())
-    if plan.reward_model.key in {spec.key for spec in runs}:
-        folder = plan.reward_model.directory(root)  # its held-out pairs, one row each, and which snapshot was kept
-        held_out = pd.read_parquet(folder / "held_out.parquet").to_dict("list")
-        about["reward_model"] = {**json.loads((folder / "quality.json").read_text()), "held_out": held_out}
+        about["pairs"] = {
+            str(seed): json.loads((source.pairs.directory(root) / "counts.json").read_text())
+            for seed, source in plan.sources.items()
+        }
+    made = {spec.key for spec in runs}
+    about["reward_model"] = {}
+    for seed, source in plan.sources.items():  # its held-out pairs, one row each, and which snapshot was kept
+        if source.reward_model.key in made:
+            folder = source.reward_model.directory(root)
+            held_out = pd.read_parquet(folder / "held_out.parquet").to_dict("list")
+            quality = json.loads((folder / "quality.json").read_text())
+            about["reward_model"][str(seed)] = {**quality, "held_out": held_out}
     return about

@@ -1,8 +1,8 @@
-"""The search of learning rates on validation prompts: the same candidates, data and snapshots for every method, and the same
-candidates for the reward model, by its accuracy on held-out pairs.
+"""The search of learning rates on validation prompts: as many candidates, the same data, length and snapshots for every method;
+and as many for the reward model, by its accuracy on held-out pairs.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,30 +15,37 @@ from suite.engine.store import RunSpec
 from suite.engine.sweep import closure, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
-from suite.maths.frontier import Frontier, hull_indices
+from suite.maths.frontier import area_grid, hull_indices, reward_at_kl
 from suite.maths.statistics import mean_interval
 from suite.study.plan import REFERENCE, Plan, plan_study
 from suite.study.run import Finished, Options
-from suite.study.specs import Specs
+from suite.study.specs import Specs, label_of
 from suite.study.study import Study
 
-RATES = "3e-6,1e-5,3e-5,1e-4,3e-4,1e-3"
-REWARD_MODEL = "reward_model"
+RATES = "3e-6,1e-5,3e-5"
+REWARD_MODEL, REWARD_MODEL_RATES = "reward_model", "1e-4,3e-4,1e-3"
+PPO_SETTINGS: list[dict[str, Any]] = [
+    {"samples_per_step": 64}, {"samples_per_step": 256}, {"epochs_per_step": 1}, {"epochs_per_step": 4}, {"value_lr": 1e-4},
+    {"value_lr": 1e-2},
+]  # fmt: skip
+"""Changes of one field each that are tried of PPO beside its rates, with as many samples in all."""
 MAX_KL = 10.0
-TIED = 0.02
-"""Scores of a method that is steered to a target KL that count as equal."""
 
-Candidates = Mapping[tuple[str, float], Plan]
-"""(method, rate) → the plan that tries the rate."""
+Candidates = Mapping[tuple[str, float, str], Plan]
+"""(method, rate, setting in words) → the plan that tries them."""
 
 
-def plans_of(base: Study, method: str, setting: Mapping[str, Any], rates: Sequence[float]) -> dict[tuple[str, float], Plan]:
-    """A plan on validation prompts for every rate; no test prompt is touched."""
+def plans_of(
+    base: Study, method: str, settings: Sequence[Mapping[str, Any]], rates: Sequence[float]
+) -> dict[tuple[str, float, str], Plan]:
+    """A plan on validation prompts for every rate and setting; no test prompt is touched."""
     evaluator = RewardKLEvaluator(splits=("validation",), pool=False)
     plans = {}
     for rate in rates:
         study = replace(base, learning_rates={**base.learning_rates, method: rate})
-        plans[method, rate] = plan_study(study, {method: [setting]}, evaluator, reference=Contender(REFERENCE))
+        for setting in settings:
+            plan = plan_study(study, {method: [setting]}, evaluator, reference=Contender(REFERENCE))
+            plans[method, rate, label_of(setting)] = plan
     return plans
 
 
@@ -46,11 +53,14 @@ def search_reward_model(base: Study, rates: Sequence[float], options: Options, *
     """Fit the reward model with every rate: one row each, `value` its accuracy on held-out pairs with an interval over their
     prompts; no value where it failed.
     """
-    specs = {rate: Specs(replace(base, reward_model=replace(base.reward_model, lr=rate))).reward_model() for rate in rates}
+    specs = {
+        rate: Specs(replace(base, reward_model=replace(base.reward_model, lr=rate))).source(0).reward_model for rate in rates
+    }
     failed = {o.spec.key for o in run_all(options.runs, list(specs.values()), workers=workers, tracker=options.tracker)}
     rows: list[dict[str, Any]] = []
     for rate, spec in specs.items():
-        rows.append({"searched": REWARD_MODEL, "lr": rate, "metric": None, "train_prompts": base.train_size})
+        names = {"searched": REWARD_MODEL, "lr": rate, "tried": "", "metric": None}
+        rows.append({**names, "train_prompts": base.train_size})
         if spec.key not in failed:
             held_out = pd.read_parquet(spec.directory(options.runs) / "held_out.parquet")
             found = mean_interval(held_out.groupby("prompt_id", sort=False)["right"].mean())
@@ -68,29 +78,31 @@ def run_search(plans: Candidates, options: Options, *, workers: int) -> tuple[li
     """Make what is missing; the records of every plan, a row without a metric for one that failed, and whether any did."""
     outcomes = run_all(options.runs, targets_of(plans), workers=workers, tracker=options.tracker)
     failed, tables = {outcome.spec.key for outcome in outcomes}, []
-    for (method, rate), plan in plans.items():
+    for (method, rate, tried), plan in plans.items():
+        names = {"searched": method, "lr": rate, "tried": tried}
         if not failed.isdisjoint(spec.key for spec in closure(plan.targets)):  # diverged, or what it needs failed
-            tables.append(pd.DataFrame([{"searched": method, "lr": rate, "metric": None}]))
+            tables.append(pd.DataFrame([{**names, "metric": None}]))
             continue
         records = gather(Finished(plan, options), "learning_rates").records
-        tables.append(records.assign(searched=method, lr=rate, train_prompts=plan.study.train_size))
+        tables.append(records.assign(**names, train_prompts=plan.study.train_size))
     return tables, bool(failed)
 
 
 def score_table(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per method and rate: `method`, `lr`, `score` (area under the hull; NaN where it diverged), `reference` reward,
-    `reward` and `kl` of the best policy with `…_low` and `…_high`, and `n` prompts. Of a reward model score and `reward` are
-    its accuracy.
+    """One row per method, rate and setting: `method`, `lr`, `setting`, `score` (area under the hull; NaN where it diverged),
+    `reference` reward, `reward` and `kl` of the best policy with `…_low` and `…_high`, and `n` prompts. Of a reward model score
+    and `reward` are its accuracy.
     """
     rows = []
-    for (method, rate), part in records.groupby(["searched", "lr"], sort=False):
+    for (method, rate, tried), part in records.groupby(["searched", "lr", "tried"], sort=False):
+        names = {"method": method, "lr": float(rate), "setting": tried}
         if part["metric"].isna().all():
-            rows.append({"method": method, "lr": float(rate), "score": float("nan")})
+            rows.append({**names, "score": float("nan")})
             continue
         if method == REWARD_MODEL:
             row = part.iloc[0]
             bounds = {"reward": row["value"], "reward_low": row["ci_low"], "reward_high": row["ci_high"], "n": int(row["n"])}
-            rows.append({"method": method, "lr": float(rate), "score": row["value"], **bounds})
+            rows.append({**names, "score": row["value"], **bounds})
             continue
         places = [name for name in PLACE if name in part]
         table = wide(part[[*POINT, *places, "split", "metric", "value", "ci_low", "ci_high", "n"]], "validation")
@@ -98,17 +110,20 @@ def score_table(records: pd.DataFrame) -> pd.DataFrame:
         points = table[table["method"] != REFERENCE]
         best = points.loc[points["reward"].idxmax()]
         kept = hull_indices(points["kl"], points["reward"], reference_reward=reference)
-        hull = (np.append(zero, points[name].iloc[kept])[None, :, None] for name, zero in (("reward", reference), ("kl", 0.0)))
+        kl, reward = np.append(0.0, points["kl"].iloc[kept]), np.append(reference, points["reward"].iloc[kept])
+        score = float(reward_at_kl(kl, reward, area_grid(0.0, MAX_KL)).mean())
         bounds = {f"{name}{end}": best[f"{name}{end}"] for name in ("reward", "kl") for end in ("", "_low", "_high")}
-        rows.append({"method": method, "lr": float(rate), "score": Frontier(*hull).area(MAX_KL), "reference": reference,
-                     **bounds, "n": int(best["reward_n"])})  # fmt: skip
+        rows.append({**names, "score": score, "reference": reference, **bounds,
+                     "n": int(best["reward_n"])})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def choose(scores: pd.DataFrame, steered: Container[str]) -> dict[str, float]:
-    """The rate of the best score; of a method that is `steered` to a target KL, the largest of those tied with it."""
-    chosen = {}
-    for method, rows in scores.dropna(subset="score").groupby("method", sort=False):
-        good = rows[rows["score"] >= rows["score"].max() - (TIED if method in steered else 0.0)]
-        chosen[str(method)] = float(good["lr"].max() if method in steered else good.iloc[0]["lr"])
-    return chosen
+def choose(scores: pd.DataFrame) -> dict[str, float]:
+    """The rate of each method's best score, by name."""
+    best = best_of(scores)
+    return dict(zip(best["method"], best["lr"], strict=True))
+
+
+def best_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """The row of each method with the best score."""
+    return scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]

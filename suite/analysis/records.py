@@ -19,13 +19,16 @@ from suite.maths.ideal_frontier import IdealFrontier
 from suite.maths.statistics import mean_interval
 from suite.study.plan import REFERENCE
 
-SCHEMA = 3
+SCHEMA = 4
 POINT = ["method", "setting", "seed", "step"]
 POLICY = ["method", "setting", "step"]
 PLACE = ["panel", "x", "temperature"]
 ABOUT = ("privileged", "kl_is_bound", "compute")
 IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")
-TABLES = {"training": "training.parquet", "health": "health.csv", "ideal": "ideal.csv", "verdicts": "verdicts.csv"}
+TABLES = {
+    "training": "training.parquet", "health": "health.csv", "ideal": "ideal.csv", "behind": "behind.csv",
+    "verdicts": "verdicts.csv",
+}  # fmt: skip
 
 NOT_JUDGED = "not judged: no reference at this temperature"
 
@@ -48,6 +51,7 @@ class Results:
         training: What runs logged, one row per run and step (`suite.analysis.costs.training_metrics`).
         health: Generation health, one row per policy and place (`suite.analysis.gather.health_table`).
         ideal: Points of the ideal frontier, if there is one.
+        behind: Frontiers of a larger study, drawn behind: `method`, `metric`, `kl`, `value` (`suite.analysis.equal_kl.lines_of`).
         verdicts: Every verdict of a judge, if there was one.
         runs: `runs.json`: the specification of every run behind the numbers (`suite.analysis.reuse`).
     """
@@ -58,6 +62,7 @@ class Results:
     training: pd.DataFrame
     health: pd.DataFrame
     ideal: pd.DataFrame | None = None
+    behind: pd.DataFrame | None = None
     verdicts: pd.DataFrame | None = None
     runs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -147,30 +152,35 @@ def wide(records: pd.DataFrame, split: str) -> pd.DataFrame:
     return table.reset_index()
 
 
-def chosen_policies(records: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
-    """(setting, step) of each method's policies on its hull, by growing KL, as validation prompts see it, seeds averaged.
+def chosen_policies(records: pd.DataFrame) -> dict[str, dict[int, list[tuple[str, int]]]]:
+    """(setting, step) of each method's policies on its hull, by growing KL, as validation prompts see it: of every training
+    seed its own, as whoever repeats the experiment with that seed would choose.
 
     Of methods without validation points (Best-of-N) every policy counts: none is picked by its test reward.
     """
-    validation, test = (over_seeds(wide(records, split)) for split in ("validation", "test"))
-    chosen = {}
-    for method in dict.fromkeys(test["method"]):
-        start, rows = (validation[validation["method"] == name] for name in (REFERENCE, method))
-        if method == REFERENCE:
-            continue
-        if len(rows) and len(start):
-            kept = hull_indices(rows["kl"], rows["reward"], reference_reward=float(start["reward"].iloc[0]))
-            rows = rows.iloc[kept]
+    validation, test = (wide(records, split) for split in ("validation", "test"))
+    start = validation[validation["method"] == REFERENCE]
+    chosen: dict[str, dict[int, list[tuple[str, int]]]] = {}
+    for (method, seed), rows in test[test["method"] != REFERENCE].groupby(["method", "seed"], sort=False):
+        judged = validation[(validation["method"] == method) & (validation["seed"] == seed)]
+        if len(judged) and len(start):
+            kept = hull_indices(judged["kl"], judged["reward"], reference_reward=float(start["reward"].iloc[0]))
+            rows = judged.iloc[kept]
         else:
-            rows = test[test["method"] == method].sort_values("kl")
-        chosen[method] = [(row["setting"], int(row["step"])) for _, row in rows.iterrows()]
+            rows = rows.sort_values("kl")
+        chosen.setdefault(method, {})[int(seed)] = [(row["setting"], int(row["step"])) for _, row in rows.iterrows()]
     return chosen
 
 
 def on_hull(records: pd.DataFrame) -> pd.Series:
-    """True on every row of the reference and of a policy on its method's hull."""
-    chosen = {(method, *policy) for method, policies in chosen_policies(records).items() for policy in policies}
-    return records[POLICY].apply(tuple, axis=1).isin(chosen) | (records["method"] == REFERENCE)
+    """True on every row of the reference and of a policy on its method's and seed's hull."""
+    chosen = {
+        (method, setting, seed, step)
+        for method, of_seeds in chosen_policies(records).items()
+        for seed, policies in of_seeds.items()
+        for setting, step in policies
+    }
+    return records[POINT].apply(tuple, axis=1).isin(chosen) | (records["method"] == REFERENCE)
 
 
 def per_prompt(measurements: pd.DataFrame, keys: list[str] = POINT) -> pd.DataFrame:

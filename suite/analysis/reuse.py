@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from suite.analysis.records import POINT, Results, on_hull, read_results
 from suite.common.errors import UserError
 from suite.engine.store import RunSpec
 from suite.engine.sweep import closure
-from suite.study.plan import REFERENCE, Plan
+from suite.study.plan import REFERENCE, Plan, PlannedPoint
 from suite.study.study import Study
 
 RUN = POINT[:3]
@@ -57,8 +57,12 @@ def in_recorded_precision(study: Study, recorded: Results) -> Study:
 
 def drawn_digests(root: Path, plan: Plan) -> dict[str, str]:
     """Hashes of what is sampled and may therefore differ between machines of one key: evaluation prompts, training pairs."""
-    pairs = pd.read_parquet(plan.pairs.directory(root) / "pairs.parquet", columns=["prompt_id", "chosen_ids", "rejected_ids"])
-    digests = {"pairs": _digest([[row[0], list(map(int, row[1])), list(map(int, row[2]))] for row in pairs.to_numpy()])}
+    digests = {}
+    for seed, source in plan.sources.items():
+        path = source.pairs.directory(root) / "pairs.parquet"
+        pairs = pd.read_parquet(path, columns=["prompt_id", "chosen_ids", "rejected_ids"])
+        rows = [[row[0], list(map(int, row[1])), list(map(int, row[2]))] for row in pairs.to_numpy()]
+        digests[f"pairs-{seed}"] = _digest(rows)
     for split, spec in plan.prompts.items():
         frame = pd.read_parquet(spec.directory(root) / "prompts.parquet")
         digests[split] = _digest([[row.prompt_id, list(map(int, row.prompt_ids))] for row in frame.itertuples()])
@@ -75,7 +79,8 @@ def reusable(folder: Path, recorded: Results, plan: Plan) -> Results:
     """
     runs: dict[str, Any] = recorded.runs["runs"]
     pool = [spec for shard in plan.pool for spec in (shard.samples, shard.gold)]
-    for spec in (*(s for p in plan.points for s in p.needs), *pool, *plan.pool_scores):
+    scores = [spec for of_seed in plan.pool_scores.values() for spec in of_seed]
+    for spec in (*(s for p in plan.points for s in p.needs), *pool, *scores):
         if spec.key[:16] not in runs:
             reason = next(differences(spec, runs), "it was made by other settings or code")
             raise UserError(
@@ -85,6 +90,50 @@ def reusable(folder: Path, recorded: Results, plan: Plan) -> Results:
     tables = {name: getattr(recorded, name) for name in ("measurements", "records", "training", "health")}
     kept = {name: table[pd.MultiIndex.from_frame(table[RUN]).isin(wanted)] for name, table in tables.items()}
     return replace(recorded, **kept)
+
+
+def split(plan: Plan, recorded: Results) -> tuple[Plan | None, Results]:
+    """What is left of a plan to be made, None if that is nothing, and what the records hold of it: the numbers of contenders
+    whose every run is, by its key, one of those behind the records. So a study grows one seed at a time.
+
+    The reference stays in what is left, to be looked at beside the others; of what both have, the records count.
+    """
+    runs = recorded.runs["runs"]
+    rows = pd.MultiIndex.from_frame(recorded.records[RUN]).unique()
+
+    def known(specs: Iterable[RunSpec]) -> bool:
+        return all(spec.key[:16] in runs for spec in specs)
+
+    pool = known(spec for shard in plan.pool for spec in (shard.samples, shard.gold))
+    scored = {seed: pool and known(scores) for seed, scores in plan.pool_scores.items()}
+
+    def is_recorded(planned: PlannedPoint) -> bool:
+        contender = planned.contender
+        if (contender.method, contender.setting, contender.seed) not in rows:
+            return False
+        of_pool = scored[contender.seed] if contender.learned else pool
+        return of_pool if planned.samples is None else known(planned.needs)
+
+    absent = {planned.contender for planned in plan.points if not is_recorded(planned)}
+    names = {(p.contender.method, p.contender.setting, p.contender.seed) for p in plan.points if p.contender not in absent}
+    tables = {name: getattr(recorded, name) for name in ("measurements", "records", "training", "health")}
+    kept = replace(
+        recorded, **{name: table[pd.MultiIndex.from_frame(table[RUN]).isin(names)] for name, table in tables.items()}
+    )
+    if not absent:
+        return None, kept
+    pooled = any(planned.samples is None and planned.contender in absent for planned in plan.points)
+    points = [
+        planned
+        for planned in plan.points
+        if planned.contender in absent or (planned.contender.method == REFERENCE and planned.samples is not None)
+    ]
+    seeds = {contender.seed for contender in absent}
+    return replace(
+        plan, points=points, policies={c: spec for c, spec in plan.policies.items() if c in absent},
+        sources={seed: source for seed, source in plan.sources.items() if seed in seeds} or plan.sources,
+        pool=plan.pool if pooled else [],
+    ), kept  # fmt: skip
 
 
 def same_pairs(root: Path, plan: Plan, folder: Path, recorded: Results) -> bool:
@@ -98,7 +147,7 @@ def same_pairs(root: Path, plan: Plan, folder: Path, recorded: Results) -> bool:
                 f"--reuse-records {folder}: the {split} prompts drawn on this machine are not those of the records (another "
                 "rounding); leave the option out to run the baselines here"
             )
-    return bool(drawn["pairs"] == here["pairs"])
+    return all(drawn.get(name) == digest for name, digest in here.items() if name.startswith("pairs"))
 
 
 def differences(spec: RunSpec, runs: Mapping[str, Any]) -> Iterator[str]:
@@ -138,6 +187,15 @@ def together(new: Results, recorded: Results) -> Results:
 
     records = joined("records")
     records["selected"] = on_hull(records)
-    about = {**new.about, "seeds": sorted({*new.about["seeds"], *recorded.about["seeds"]})}
+    mine, theirs = new.about, recorded.about
+    about = {
+        **mine, "seeds": sorted({*mine["seeds"], *theirs["seeds"]}),
+        **{name: mine[name] + theirs[name] for name in ("trained_runs", "worker_minutes")},
+        "sampler_kl": max(mine["sampler_kl"], theirs["sampler_kl"]),
+        "unsearched": sorted({*mine["unsearched"], *theirs["unsearched"]}),
+        **{name: {**theirs.get(name, {}), **mine.get(name, {})} for name in ("pairs", "reward_model")},
+        "targets": [*theirs["targets"], *(target for target in mine["targets"] if target not in theirs["targets"])],
+    }  # fmt: skip
+    runs = {**new.runs, **{name: {**recorded.runs[name], **new.runs[name]} for name in ("drawn", "runs")}}
     others = {name: joined(name) for name in ("measurements", "training", "health")}
-    return replace(new, about=about, records=records, ideal=recorded.ideal, **others)
+    return replace(new, about=about, records=records, ideal=recorded.ideal, runs=runs, **others)

@@ -3,6 +3,8 @@
 from typing import Literal
 
 Verdict = Literal["better", "worse", "equivalent", "not resolved"]
+FEWEST_SEEDS = 3
+"""Training seeds below which there is no verdict on methods, only on the policies at hand."""
 MARGIN = 0.02
 """Differences of reward or win rate that count as none."""
 WORDS: dict[Verdict, str] = {
@@ -12,6 +14,11 @@ TURNED: dict[Verdict, Verdict] = {
     "better": "worse", "worse": "better", "equivalent": "equivalent", "not resolved": "not resolved",
 }  # fmt: skip
 """The same seen from the other side."""
+
+
+def few_seeds(seeds: int) -> str:
+    """Why so few training seeds give no verdict."""
+    return "one seed: these policies" if seeds == 1 else f"{seeds} seeds: these policies"
 
 
 def verdict_of(low: float, high: float, *, margin: float = MARGIN) -> Verdict:

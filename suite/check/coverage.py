@@ -5,11 +5,13 @@ from collections.abc import Callable
 import numpy as np
 
 from suite.maths import statistics
-from suite.maths.frontier import Frontier, bootstrap
+from suite.maths.frontier import Frontier
+from suite.maths.seeds_and_prompts import simultaneous
 from suite.maths.statistics import Interval
 
 SIZES = (64, 256, 512)
 RESAMPLES = 1000
+BUDGETS = (1.5, 3.0, 6.0, 9.0)
 
 Case = Callable[[np.random.Generator, int], tuple[Interval, float]]
 
@@ -44,46 +46,35 @@ def wins_in_both_orders(rng: np.random.Generator, n: int) -> tuple[Interval, flo
     return statistics.clustered_mean_interval(wins, prompts, resamples=RESAMPLES), 0.61
 
 
-def seeds_and_prompts(seeds: int) -> Case:
-    """A frontier's reward at a KL, bootstrapped over prompts and `seeds` training seeds that scatter by 0.01."""
+def method_differences(seeds: int, spread: float) -> Case:
+    """All differences of a table at once: eight methods less one at four KL budgets, from frontiers of `seeds` training seeds
+    whose means scatter by `spread`, policies' KLs included; the simultaneous intervals of the comparison table.
+    """
 
     def case(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
-        of_seed = rng.normal(0, 0.01, (seeds, 1))
-        difficulty = rng.beta(0.4, 0.6, n)
-        reward = np.clip(difficulty + of_seed + rng.normal(0, 0.02, (seeds, n)), -1, 2)
-        frontier = Frontier(np.stack([np.zeros_like(reward), reward], axis=1), np.stack([0 * reward, 1 + 0 * reward], axis=1))
-        draws = bootstrap({"a": frontier}, [1.0], max_kl=1.0, resamples=RESAMPLES, seed=int(rng.integers(2**31)))["a"][:, 0]
-        low, high = np.quantile(draws, [0.025, 0.975])
-        return Interval(float(frontier.at([1.0])[0]), low, high, n), 0.4
+        difficulty = rng.normal(0, 0.15, n)
+        data = rng.normal(0, spread / 2, seeds)  # what the seeds' preferences do to every method
+        base, *others = (_frontier(rng, difficulty, data, spread) for _ in range(9))
+        gaps = [o.by_prompt(BUDGETS)[:, k] - base.by_prompt(BUDGETS)[:, k] for o in others for k in range(len(BUDGETS))]
+        found = simultaneous(gaps, seed=int(rng.integers(2**31)))
+        inside = bool(((found.low <= 0) & (found.high >= 0)).all())
+        return Interval(0.0, -1.0 if inside else 2.0, 1.0 if inside else 3.0, n), 0.0
 
-    case.__doc__ = f"A frontier's reward, percentiles over prompts and {seeds} training seeds that scatter by 0.01."
+    case.__doc__ = f"All of 32 differences of methods at once, {seeds} training seeds that scatter by {spread:g}; max-T."
     return case
 
 
-def paired_at_equal_kl(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
-    """Difference of two frontiers at a KL, one seed each, paired bootstrap percentiles: the comparison table's interval."""
-    draws, gap = _two_frontiers(rng, n, better=0.02)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(gap, low, high, n), 0.02
-
-
-def no_difference(rng: np.random.Generator, n: int) -> tuple[Interval, float]:
-    """The comparison table's p-value where there is no difference: coverage is the share of p above 0.05."""
-    draws, gap = _two_frontiers(rng, n, better=0.0)
-    inside = statistics.bootstrap_p_value(draws) > 0.05
-    return Interval(gap, -1.0 if inside else 2.0, 1.0 if inside else 3.0, n), 0.0
-
-
-def _two_frontiers(rng: np.random.Generator, n: int, *, better: float) -> tuple[np.ndarray, float]:
-    """Replications of the difference at 1 nat of two methods that share the prompts' difficulty, and the difference."""
-    difficulty = rng.beta(0.4, 0.6, n)
-    found = {}
-    for name, shift in (("a", better), ("b", 0.0)):
-        reward = (difficulty + shift + rng.normal(0, 0.2, n))[None]
-        frontier = np.stack([np.zeros((1, n)), reward], axis=1)
-        found[name] = Frontier(frontier, np.stack([np.zeros((1, n)), np.ones((1, n))], axis=1))
-    draws = bootstrap(found, [1.0], max_kl=1.0, resamples=RESAMPLES, seed=int(rng.integers(2**31)))
-    return draws["a"][:, 0] - draws["b"][:, 0], float(found["a"].at([1.0])[0] - found["b"].at([1.0])[0])
+def _frontier(rng: np.random.Generator, difficulty: np.ndarray, data: np.ndarray, spread: float) -> Frontier:
+    """Four policies per seed on the curve 0.5 + 0.45·(1 - exp(-KL/4)), each with a KL and a shift of its own."""
+    reward, kl = [], []
+    for shared in data:
+        spent = np.array([1.0, 3.0, 6.0, 12.0]) * np.exp(rng.normal(0, 0.2, 4))
+        own = shared + rng.normal(0, spread)
+        means = 0.45 * (1 - np.exp(-spent / 4)) + own
+        rows = 0.5 + difficulty + means[:, None] + rng.normal(0, 0.25, (4, len(difficulty)))
+        reward.append(np.vstack([0.5 + difficulty, rows]))
+        kl.append(np.vstack([0 * difficulty, spent[:, None] * np.exp(rng.normal(0, 0.3, (4, len(difficulty))) - 0.045)]))
+    return Frontier(range(len(data)), reward, kl)
 
 
 def seeds_alone(seeds: int) -> Case:
@@ -99,8 +90,10 @@ def seeds_alone(seeds: int) -> Case:
 CASES: dict[str, Case] = {
     "mean reward, middling policy": mid_rewards, "mean reward, policy near the top": high_rewards, "paired difference": paired,
     "win rate, Wilson": independent_wins, "win rate, both orders, clustered": wins_in_both_orders,
-    "difference at equal KL": paired_at_equal_kl, "p-value without a difference": no_difference,
-    "frontier, 2 seeds": seeds_and_prompts(2), "frontier, 5 seeds": seeds_and_prompts(5),
+    **{
+        f"methods at equal KL, {seeds} seeds, spread {spread:g}": method_differences(seeds, spread)
+        for seeds in (3, 5) for spread in (0.0, 0.01, 0.02)
+    },
     "over 2 seeds, t": seeds_alone(2), "over 5 seeds, t": seeds_alone(5),
 }  # fmt: skip
 

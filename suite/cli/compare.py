@@ -43,9 +43,6 @@ from suite.study.study import Study, is_searched
 if TYPE_CHECKING:
     from suite.check.checks import Check
 
-SEARCH_SIZES = {"embedded": (512, 128)}
-"""Training and validation prompts of the others' search, per profile; the study's own where none is named."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(MachineOptions):
@@ -96,7 +93,8 @@ def compare(options: Unnamed[CompareOptions]) -> int:
         check_writable(place)
     reused = ""
     if folder and recorded:
-        if run_all(options.runs, [*plan.prompts.values(), plan.pairs], workers=workers):
+        drawn = [*plan.prompts.values(), *(source.pairs for source in plan.sources.values())]
+        if run_all(options.runs, drawn, workers=workers):
             return 1
         drawn_elsewhere = "pairs drawn from the same reference for the same prompts on another machine, which rounds otherwise"
         pairs = "the pairs" if same_pairs(options.runs, plan, folder, recorded) else drawn_elsewhere
@@ -160,21 +158,18 @@ def run_checks(name: str) -> list[Check]:
     return results
 
 
-def search_plans(name: str, info: MethodInfo, study: Study, rates: Sequence[float]) -> dict[tuple[str, float], Plan]:
+def search_plans(name: str, info: MethodInfo, study: Study, rates: Sequence[float]) -> Candidates:
     """The plans of the learning-rate search; none for a method that needs no search."""
     if not info.searched or is_searched(study, info) or study.rates_from is None:
         return {}
-    sizes = SEARCH_SIZES.get(study.profile, (study.train_size, study.validation_prompts))
-    base = replace(study, train_size=sizes[0], validation_prompts=sizes[1])
-    return plans_of(base, name, settings_of(name)[0], rates)
+    return plans_of(study, name, settings_of(name)[:1], rates)
 
 
 def chosen_rate(options: CompareOptions, search: Candidates, workers: int) -> tuple[float, pd.DataFrame]:
     """Run the search; the rate that wins, and every candidate's score. Raises UserError if no rate gave a policy."""
     tables, _ = run_search(search, options.run_options(), workers=workers)
     scores = score_table(pd.concat(tables, ignore_index=True))
-    (first,) = next(iter(search.values())).trained.values()
-    chosen = choose(scores, {options.method} if first.config["config"].get("target_kl") else set())
+    chosen = choose(scores)
     if not chosen:
         raise UserError(f"no learning rate of {options.method} gave a policy; see error.log of the runs above, or give --rates")
     return chosen[options.method], scores

@@ -192,11 +192,10 @@ def rates_line(study: Study, names: Sequence[str]) -> str:
 def reward_scale(given: str, resolved: str) -> tuple[str, float]:
     """Name of a reward for tables, and the largest value it can have."""
     from suite.rewards.open_reward import is_function, open_reward
-    from suite.rewards.text_rewards import ClassifierReward
 
     if is_function(given):
         return given, math.inf
-    return ("P(positive)", 1.0) if isinstance(open_reward(resolved), ClassifierReward) else ("reward model's score", math.inf)
+    return ("P(positive)", 1.0) if hasattr(open_reward(resolved), "log_odds") else ("reward model's score", math.inf)
 
 
 def examine(study: Study) -> tuple[dict[Split, int], list[str]]:

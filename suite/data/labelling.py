@@ -11,7 +11,9 @@ from suite.data.parquet import pair_row
 Labels = Literal["hard", "bradley_terry"]
 
 
-def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
+def label_pairs(
+    completions: pd.DataFrame, *, labels: Labels, scale: float, seed: int, noise: float = 0.0
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """All pairs of completions of each prompt (6 of 4), labelled by the gold reward.
 
     Identical completions and, with hard labels, equal rewards are dropped and counted, never broken by order.
@@ -20,16 +22,19 @@ def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed
         completions: Columns `prompt_id`, `sample`, `ids`, `text`, `truncated`, `reward`, `reference_logps`.
         labels: `hard`: the higher gold reward wins (the DPO paper). `bradley_terry`: a wins with probability
             σ(scale·(r_a - r_b)), drawn from `seed`; the scale is in 1 / reward units.
+        noise: Each label is then turned with this probability, drawn from `seed` too: the ε of cDPO and robust DPO.
 
     Returns:
-        The pairs (`suite.data.parquet.pair_row`), and the counts `pairs`, `dropped_identical`, `dropped_tied`.
+        The pairs (`suite.data.parquet.pair_row`), and the counts `pairs`, `turned`, `dropped_identical`, `dropped_tied`.
 
     Raises:
-        ValueError: Unknown `labels`, or `scale` ≤ 0.
+        ValueError: Unknown `labels`, `scale` ≤ 0, or `noise` not in [0, 0.5).
     """
     _check(labels, scale)
-    rng = np.random.default_rng(seed)
-    counts, rows = {"pairs": 0, "dropped_identical": 0, "dropped_tied": 0}, []
+    if not 0 <= noise < 0.5:
+        raise ValueError(f"noise: expected a share in [0, 0.5), got {noise}")
+    rng, turns = np.random.default_rng(seed), np.random.default_rng([seed, 2])
+    counts, rows = {"pairs": 0, "turned": 0, "dropped_identical": 0, "dropped_tied": 0}, []
     for prompt_id, group in completions.groupby("prompt_id", sort=False):
         for a, b in combinations(group.itertuples(index=False), 2):
             if list(a.ids) == list(b.ids):
@@ -40,6 +45,9 @@ def label_pairs(completions: pd.DataFrame, *, labels: Labels, scale: float, seed
                 a_wins = a.reward > b.reward
                 if labels == "bradley_terry":
                     a_wins = rng.random() < 1 / (1 + np.exp(-scale * (a.reward - b.reward)))
+                turned = bool(turns.random() < noise)
+                counts["turned"] += turned
+                a_wins ^= turned
                 rows.append(pair_row(prompt_id, *((a, b) if a_wins else (b, a))))
     counts["pairs"] = len(rows)
     return pd.DataFrame(rows), counts

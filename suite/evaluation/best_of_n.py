@@ -5,21 +5,26 @@ import pandas as pd
 from suite.maths.best_of_n import best_of_n_kl_bound, expected_best_of_n
 
 
-def pool_rows(rewards: pd.DataFrame, n: int, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+def pool_rows(
+    rewards: pd.DataFrame, n: int, scores: pd.DataFrame | None = None, log_odds: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """What a frontier knows of Best-of-`n` on test prompts; at n = 1 that is the reference itself.
 
     Args:
         rewards: Gold reward, one row per prompt, one column per reference sample.
         n: How many are drawn.
         scores: What selects, in the same layout; None: the gold reward.
+        log_odds: Of the gold reward in the same layout, where it has any.
 
     Returns:
-        `split`, `prompt_id`, `sample` (-1: expected over the pool), `metric` ("reward", and "kl": the bound
+        `split`, `prompt_id`, `sample` (-1: expected over the pool), `metric` ("reward", "log_odds", and "kl": the bound
         log n - (n - 1)/n nats), `value`.
     """
-    expected = expected_best_of_n(rewards.to_numpy(), n, scores=None if scores is None else scores.to_numpy())
+    by = (rewards if scores is None else scores).to_numpy()
     rows = pd.DataFrame({"split": "test", "prompt_id": rewards.index, "sample": -1})
-    values = (("reward", expected), ("kl", best_of_n_kl_bound(n)))
+    values = [("reward", expected_best_of_n(rewards.to_numpy(), n, scores=by)), ("kl", best_of_n_kl_bound(n))]
+    if log_odds is not None:
+        values.append(("log_odds", expected_best_of_n(log_odds.to_numpy(), n, scores=by)))
     return pd.concat([rows.assign(metric=metric, value=value) for metric, value in values], ignore_index=True)
 
 

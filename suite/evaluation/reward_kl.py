@@ -13,7 +13,6 @@ from suite.data.parquet import completions_table
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import Policy, RewardFunction
 from suite.maths.kl import KLOf, check_kl_of, kl_terms, sequence_kl, tempered_log_probs
-from suite.rewards.text_rewards import ClassifierReward
 
 LOGITS_PER_BATCH, ON_GPU, TOKENS_PER_BATCH = 2**22, 2**25, 256
 """Next-token log-probs at a time: few enough to stay in a processor's cache, and at least of so many tokens."""
@@ -59,9 +58,9 @@ def evaluate_reward_kl(
 def score(reward: RewardFunction, completions: Sequence[Completion]) -> tuple[np.ndarray, np.ndarray]:
     """Rewards and log-odds (NaN for a reward that has none), one per completion; raises UserError if a reward is not finite."""
     texts = [c.prompt.text for c in completions], [c.text for c in completions]
-    if isinstance(reward, ClassifierReward):  # one pass for both
-        odds = reward.log_odds(*texts)
-        values = ClassifierReward.probability(odds)
+    if hasattr(reward, "log_odds"):  # one pass for both
+        odds = np.asarray(reward.log_odds(*texts), dtype=float)
+        values = 1 / (1 + np.exp(-odds))
     else:
         values = np.asarray(reward(*texts), dtype=float)
         odds = np.full(len(values), np.nan)

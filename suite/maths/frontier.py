@@ -1,6 +1,8 @@
-"""The reward-KL frontier as a statistic: hull, reward at matched KL, area, bootstrap over prompts and seeds. No torch."""
+"""The reward-KL frontier as a statistic: hull, reward at matched KL, what each prompt contributes to it. No torch."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from suite.maths.statistics import same_prompts
 
 Array = NDArray[np.float64]
-RESAMPLES = 4000
-P_FLOOR = 2 / (1 + RESAMPLES)
-"""The smallest p-value that so many replications can give."""
 
 
 def pareto_indices(kl: ArrayLike, reward: ArrayLike) -> NDArray[np.int64]:
@@ -72,14 +71,36 @@ def reward_at_kl(kl: ArrayLike, reward: ArrayLike, at: ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class Frontier:
-    """A method's frontier on test prompts, one entry per training seed, policy and prompt; the reference comes first."""
+    """A method's frontier on test prompts. Of each training seed the policies that it keeps, the reference first."""
 
-    reward: Array  # shape (seeds, 1 + policies, prompts)
-    kl: Array  # KL(π‖π_ref) or its bound, nats; same shape, 0 for the reference
+    seeds: Sequence[int]  # the training seeds, by whose order the others are
+    reward: Sequence[Array]  # one entry per training seed, shape (1 + policies, prompts)
+    kl: Sequence[Array]  # KL(π‖π_ref) or its bound, nats; same shapes, 0 for the reference
 
     def __post_init__(self) -> None:
-        if self.reward.ndim != 3 or self.reward.shape != self.kl.shape:
-            raise ValueError(f"kl: expected three axes and the shape of reward, {self.reward.shape}, got {self.kl.shape}")
+        shapes = [values.shape for values in self.reward]
+        if not shapes or len(shapes) != len(self.seeds):
+            raise ValueError(f"reward: expected one entry per training seed, {len(self.seeds)}, got {len(shapes)}")
+        if shapes != [values.shape for values in self.kl] or any(len(shape) != 2 for shape in shapes):
+            raise ValueError(f"kl: expected two axes and the shapes of reward, {shapes}, got {[v.shape for v in self.kl]}")
+        if len({shape[1] for shape in shapes}) != 1:
+            raise ValueError(f"reward: expected the same prompts for all training seeds, got shapes {shapes}")
+
+    def of(self, seeds: Sequence[int]) -> Frontier:
+        """The same of these training seeds only, in their order."""
+        places = [list(self.seeds).index(seed) for seed in seeds]
+        return Frontier(seeds, [self.reward[k] for k in places], [self.kl[k] for k in places])
+
+    @property
+    def prompts(self) -> int:
+        """Test prompts."""
+        return int(self.reward[0].shape[1])
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """KL in nats between which every training seed has policies: of the first and the last one; (∞, 0) without any."""
+        spent = [kl.mean(axis=1)[1:] for kl in self.kl]
+        return max(kl.min(initial=np.inf) for kl in spent), min(kl.max(initial=0.0) for kl in spent)
 
     def at(self, budgets: ArrayLike) -> Array:
         """Mean reward at each KL budget: the mean of the training seeds' own frontiers. Shape (budgets,).
@@ -91,67 +112,39 @@ class Frontier:
 
     def by_seed(self, budgets: ArrayLike) -> Array:
         """Reward at each KL budget on the frontier of each training seed, prompts averaged. Shape (seeds, budgets)."""
-        of_seeds = zip(self.kl.mean(axis=2), self.reward.mean(axis=2), strict=True)
-        return np.array([reward_at_kl(kl, reward, budgets) for kl, reward in of_seeds])
+        of_seeds = zip(self.kl, self.reward, strict=True)
+        return np.array([reward_at_kl(kl.mean(axis=1), reward.mean(axis=1), budgets) for kl, reward in of_seeds])
 
-    def by_prompt(self, budget: float) -> Array:
-        """Each prompt's reward under the mixture of policies that spends `budget` on average in each seed. Shape (prompts,)."""
-        mixed = [_mixture(kl.mean(axis=1), reward, budget) for kl, reward in zip(self.kl, self.reward, strict=True)]
-        return np.asarray(np.mean(mixed, axis=0))
+    def by_prompt(self, budgets: ArrayLike) -> Array:
+        """What each prompt contributes to the frontier at each KL budget, shape (seeds, budgets, prompts).
 
-    def area(self, max_kl: float) -> float:
-        """Mean reward over KL budgets uniform in [0, max_kl]: the normalised area under the frontier, in reward units."""
-        return float(self.at(_area_grid(max_kl)).mean())
+        Its mean over prompts is `by_seed`, and its spread is that of the frontier: a prompt counts by its reward under the
+        mixture of policies that spends the budget, less what the KL that it spends above the budget would buy,
+        r_i - slope·(KL_i - budget), the linearisation of the frontier in the two means (delta method).
+        """
+        at = np.atleast_1d(np.asarray(budgets, dtype=float))
+        return np.array([_linearised(kl, reward, at) for kl, reward in zip(self.kl, self.reward, strict=True)])
 
 
-def _mixture(kl: Array, reward: Array, budget: float) -> Array:
-    """One seed's reward per prompt at `budget`: `kl` has shape (policies,), `reward` (policies, prompts)."""
-    order = np.argsort(kl, kind="stable")
+def _linearised(kl: Array, reward: Array, budgets: Array) -> Array:
+    """One seed's `Frontier.by_prompt`: `kl`, `reward` have shape (policies, prompts), the result (budgets, prompts)."""
+    order = np.argsort(kl.mean(axis=1), kind="stable")
     kl, reward = kl[order], reward[order]
-    right = int(np.searchsorted(kl, budget))
-    left = max(right - 1, 0)
-    right = min(right, len(kl) - 1)
-    share = 0.0 if kl[right] == kl[left] else min((budget - kl[left]) / (kl[right] - kl[left]), 1.0)
-    return np.asarray((1 - share) * reward[left] + share * reward[right])
+    x, y = kl.mean(axis=1), reward.mean(axis=1)
+    right = np.clip(np.searchsorted(x, budgets), 1, max(1, len(x) - 1))
+    if len(x) == 1:  # the reference alone
+        return np.repeat(reward, len(budgets), axis=0)
+    left, width = right - 1, x[right] - x[right - 1]
+    inside = (budgets < x[-1]) & (width > 0)
+    share = np.where(inside, (budgets - x[left]) / np.where(width > 0, width, 1.0), 1.0)[:, None]
+    slope = np.where(inside, (y[right] - y[left]) / np.where(width > 0, width, 1.0), 0.0)[:, None]
+    spent = (1 - share) * kl[left] + share * kl[right]
+    return np.asarray((1 - share) * reward[left] + share * reward[right] - slope * (spent - spent.mean(axis=1, keepdims=True)))
 
 
-def _area_grid(max_kl: float) -> Array:
-    """Midpoints of 200 equal parts of [0, max_kl]."""
-    return (np.arange(200) + 0.5) * max_kl / 200
-
-
-def bootstrap(
-    frontiers: Mapping[str, Frontier], budgets: Sequence[float], *, max_kl: float, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Array]:
-    """Bootstrap replications of every frontier's reward at `budgets` and, last, of its area up to `max_kl`.
-
-    Prompts are resampled once for all methods, so that differences of two methods' replications are paired; the training
-    seeds of each method are resampled on their own, and a replication is the mean of its seeds' frontiers. With one seed the
-    result is conditional on the trained policies; with two it understates how much seeds matter.
-
-    Returns:
-        Method → shape (resamples, budgets + 1).
-
-    Raises:
-        ValueError: The frontiers differ in prompts.
-    """
-    sizes = {name: frontier.reward.shape[2] for name, frontier in frontiers.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"frontiers: expected the same prompts for all, got {sizes}")
-    rng = np.random.default_rng(seed)
-    prompts = next(iter(sizes.values()))
-    counts = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples) / prompts
-    grid = np.concatenate([np.asarray(budgets, dtype=float), _area_grid(max_kl)])
-    found = {}
-    for name, frontier in frontiers.items():
-        seeds = frontier.reward.shape[0]
-        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-        curves = np.zeros((resamples, len(grid)))
-        for of_seed, weight in zip(zip(frontier.kl, frontier.reward, strict=True), drawn.T, strict=True):
-            means = [counts @ values.T for values in of_seed]
-            curves += weight[:, None] * [reward_at_kl(kl, reward, grid) for kl, reward in zip(*means, strict=True)]
-        found[name] = np.column_stack([curves[:, : len(budgets)], curves[:, len(budgets) :].mean(axis=1)])
-    return found
+def area_grid(low: float, high: float) -> Array:
+    """Midpoints of 200 equal parts of [low, high]: the mean of a frontier there is its normalised area, in reward units."""
+    return np.asarray(low + (np.arange(200) + 0.5) * (high - low) / 200)
 
 
 def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:

@@ -73,7 +73,8 @@ def sections_of(results: Results, comparison: pd.DataFrame) -> list[Section]:
                 "(Bonferroni); p by paired t-test, Holm.\n\n"
             )
             sections.append(("", lead + gaps_table(gaps, f"{name} minus {about['against']}'s")))
-    reward_model = tables.reward_model_table(pd.DataFrame(about["reward_model"]["held_out"])) if "reward_model" in about else ""
+    found = about["reward_model"]
+    reward_model = tables.reward_model_table(tables.held_out_pairs(found)) if found else ""
     settings = [{"setting": name, "here": str(value)} for name, value in about["settings"].items()]
     deviations = pd.DataFrame(about["deviations"], columns=["item", "paper", "here"])
     lead = "Alarms beside the reference at the same temperature.\n\n"

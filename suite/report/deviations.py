@@ -36,8 +36,8 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
     rates = {name: f"{rate_of(study, info):g}" for name, info in methods.items() if info.searched}
     own = [name for name, info in methods.items() if info.searched and not is_searched(study, info)]
     choice = rates_note(study) or (
-        "equal-size search on validation prompts by the area under the hull; of a method steered to a target KL the largest "
-        "rate within 0.02 of the best" + (f"; not for {', '.join(own)}, which have their own default" if own else "")
+        "equal-size search on validation prompts by the area under the hull"
+        + (f"; not for {', '.join(own)}, which have their own default" if own else "")
     )
     ties = "identical completions and equal rewards dropped and counted"
     if study.labels == "bradley_terry":

@@ -1,11 +1,13 @@
 """One function per paper figure: records → Axes. They write no files."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from suite.maths.frontier import pareto_indices
+from suite.maths.frontier import Frontier, pareto_indices
 from suite.report.page import said_in
 
 STYLES = {method: (colour, marker) for method, (colour, marker) in said_in("styles")["methods"].items()}
@@ -19,17 +21,22 @@ def styles_of(methods: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def reward_kl_frontier(
-    table: pd.DataFrame, ax: Any, *, reference: str, ideal: Any = None, health: pd.DataFrame | None = None, max_kl: float = 25.0
-) -> list[str]:
+    table: pd.DataFrame, ax: Any, *, reference: str, lines: Mapping[str, Frontier], metric: str = "reward", ideal: Any = None,
+    health: pd.DataFrame | None = None, behind: pd.DataFrame | None = None, max_kl: float = 25.0,
+) -> list[str]:  # fmt: skip
     """Fig. 2 (left) of Rafailov et al. 2023: gold reward against KL(π‖π_ref), one point per evaluated policy.
 
     Args:
-        table: One row per policy (`suite.analysis.records.wide`): `method`, `kl`, `reward`, their `_low` and `_high`,
-            `selected`, `privileged`, `kl_is_bound`.
+        table: One row per policy (`suite.analysis.records.wide`): `method`, `kl`, the metric, their `_low` and `_high`,
+            `privileged`, `kl_is_bound`.
         ax: Where to draw.
         reference: Name of the reference in `method`; drawn as a star with a horizontal line.
+        lines: Method → its frontier (`suite.analysis.equal_kl.frontiers`), drawn as the mean over training seeds, and dashed
+            where not every seed has policies on both sides.
+        metric: "reward", or "log_odds", the same where a probability saturates.
         ideal: The limit that no policy can pass (`suite.maths.ideal_frontier.IdealFrontier`).
         health: Per policy, `alarms` (`suite.analysis.gather.health_table`); points with one are crossed out.
+        behind: Lines of a larger study (`suite.analysis.equal_kl.lines_of`), broad and pale.
         max_kl: The KL axis ends here at the latest.
 
     Returns:
@@ -39,16 +46,19 @@ def reward_kl_frontier(
     start = table[table["method"] == reference]
     rest = table[table["method"] != reference]
     styles = styles_of(list(dict.fromkeys(rest["method"])))
+    rest = rest[rest[metric].notna()] if metric in rest else rest.iloc[:0]
     limit = min(max_kl, 1.08 * max(rest["kl"].max() if len(rest) else 1.0, 1.0))
+    for (method, of_metric), line in behind.groupby(["method", "metric"]) if behind is not None else ():
+        if of_metric == metric and method in styles and (shown := line[line["kl"] <= limit]).size:
+            ax.plot(shown["kl"], shown["value"], "-", color=styles[method][0], lw=6, alpha=0.2, zorder=1, solid_capstyle="butt")
     for method, (colour, marker) in styles.items():
         rows = rest[rest["method"] == method].sort_values("kl")
         privileged = rows["privileged"].any()
         shown = rows[rows["kl"] <= limit]
         look = {"ms": 6, "alpha": 0.9, "zorder": 3, **_points(method, colour, marker, privileged=privileged)}
-        ax.errorbar(shown["kl"], shown["reward"], _errors(shown, "reward"), _errors(shown, "kl"), **look)
-        frontier = rows[rows["selected"]].groupby(["setting", "step"])[["kl", "reward"]].mean()  # over training seeds
-        hull = pd.concat([start[["kl", "reward"]], frontier]).sort_values("kl")
-        ax.plot(hull["kl"], hull["reward"], "--" if privileged else "-", color=colour, lw=1.3, alpha=0.75, zorder=2)
+        ax.errorbar(shown["kl"], shown[metric], _errors(shown, metric), _errors(shown, "kl"), **look)
+        if method in lines:
+            _draw_line(lines[method], ax, limit, color=colour, lw=0.9 if privileged else 1.4, alpha=0.8, zorder=2)
         if beyond := len(rows) - len(shown):
             largest = f"KL up to {rows['kl'].max():.0f} nats"
             notes.append(f"{method}: {beyond} of {len(rows)} points lie beyond the axis ({largest}).")
@@ -62,18 +72,28 @@ def reward_kl_frontier(
         sick = set(map(tuple, health[health["alarms"] != ""][["method", "setting", "seed", "step"]].itertuples(index=False)))
         marked = rest[rest[["method", "setting", "seed", "step"]].apply(tuple, axis=1).isin(sick)] if len(rest) else rest
         if len(marked):
-            ax.plot(marked["kl"], marked["reward"], "x", color="black", ms=9, mew=1.2, zorder=5)
+            ax.plot(marked["kl"], marked[metric], "x", color="black", ms=9, mew=1.2, zorder=5)
             notes.append(f"Crossed out: {len(marked)} policies whose completions degenerate (health.csv).")
-    if len(start):
+    if len(start) and metric in start:
         row = start.iloc[0]
-        ax.axhline(row["reward"], color="0.6", lw=0.8, ls=":", zorder=1)
-        ax.plot(0, row["reward"], "*", color="black", ms=12, label=reference, zorder=4)
+        ax.axhline(row[metric], color="0.6", lw=0.8, ls=":", zorder=1)
+        ax.plot(0, row[metric], "*", color="black", ms=12, label=reference, zorder=4)
     ax.set_xlim(-0.02 * limit, limit)
     ax.set_xlabel("KL(π ‖ π_ref), nats per completion")
     ax.set_ylabel("gold reward")
     ax.grid(alpha=0.25)
     ax.legend(fontsize=7, loc="lower right")
     return notes
+
+
+def _draw_line(frontier: Frontier, ax: Any, limit: float, **look: Any) -> None:
+    """The mean of the seeds' frontiers: solid where every seed has policies on both sides, else dashed."""
+    first, last = frontier.span
+    end = min(limit, max(kl.mean(axis=1).max() for kl in frontier.kl))
+    for low, high, style in ((0.0, min(first, end), "--"), (first, min(last, end), "-"), (max(first, last), end, "--")):
+        if low < high:
+            at = np.linspace(low, high, 200)
+            ax.plot(at, frontier.at(at), style, **look)
 
 
 def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:

@@ -1,19 +1,23 @@
 """The results folder of a frontier study: tables, figures, samples and the page, from its results alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from suite.analysis.equal_compute import compare_within, compute_budgets
-from suite.analysis.equal_kl import compare, frontiers
+from suite.analysis.equal_kl import compare, frontiers, lines_of
 from suite.analysis.gather import gather
-from suite.analysis.records import Results, over_seeds, sick, wide, with_reward_intervals
+from suite.analysis.records import Results, over_seeds, read_results, sick, wide, with_reward_intervals
 from suite.analysis.reuse import together
 from suite.report import figures, tables
 from suite.report.files import captioned, figure_file
 from suite.report.page import Section, Verdict, bullets, origin, said_in, write_folder
-from suite.report.samples import write_samples
+from suite.report.samples import SAMPLES, write_samples
+from suite.report.tables import held_out_pairs
 from suite.study.plan import REFERENCE
 from suite.study.run import Finished
 from suite.study.study import rates_note
@@ -21,7 +25,7 @@ from suite.study.study import rates_note
 
 def write_frontier(
     finished: Finished, out: Path, *, title: str, data: Sequence[str], against: str = "DPO", recorded: Results | None = None,
-    paper: str = "", verdict: Verdict | None = None, prompts: int = 4,
+    paper: str = "", verdict: Verdict | None = None, prompts: int = 4, behind: Path | None = None,
 ) -> str:  # fmt: skip
     """Write a finished study to `out`, and return the page to be read first.
 
@@ -33,14 +37,31 @@ def write_frontier(
         paper: What the paper has, in words.
         verdict: Makes a page of its own, which is then the first to be read.
         prompts: Test prompts of `samples.md`.
+        behind: Results folder of a larger study, whose frontiers are drawn behind and whose page has the verdict.
     """
     results = gather(finished, out.name)
     if recorded is not None:
         results = together(results, recorded)
     note = rates_note(finished.plan.study)
     results.about.update(title=title, lines=[*data, *([note] if note else [])], against=against, paper=paper)
-    comparison = compare(frontiers(results.records, results.measurements), against=against, ideal=results.ideal_frontier)
-    write_samples(out, finished, results, prompts=prompts)
+    if behind is not None:
+        larger = read_results(behind)
+        seeds, prompts_there = larger.about["seeds"], larger.about["test_prompts"]
+        words = f"`{behind}`, {len(seeds)} training seeds ({', '.join(map(str, seeds))}) and {prompts_there} test prompts"
+        results.about["behind"] = words
+        results = replace(results, behind=lines_of(larger))
+    if recorded is None or not (out / SAMPLES).exists():
+        write_samples(out, finished, results, prompts=prompts)
+    return write_page(out, results, verdict=verdict)
+
+
+def write_page(out: Path, results: Results, *, verdict: Verdict | None = None) -> str:
+    """Tables, figures and page of results that are complete, and the page to be read first."""
+    against = results.about["against"]
+    comparison = compare(
+        frontiers(results.records, results.measurements), against=against, ideal=results.ideal_frontier,
+        unsearched=results.about["unsearched"],
+    )  # fmt: skip
     return write_folder(out, results, comparison, frontier_sections(results, comparison), draw=draw, verdict=verdict)
 
 
@@ -51,12 +72,14 @@ def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Sectio
     ill = sick(results.health)
     lines = [
         *about["lines"],
+        *([f"what holds for methods is said by {about['behind']}"] if "behind" in about else []),
         f"self-test at step 0 (fp32): KL = 0 and DPO loss = log 2 to 1e-4, passed by all {about['trained_runs']} training runs",
         f"KL(sampler‖scorer) at most {sampler:.4f} nats per completion in any stage (training data and pool drawn in "
         f"{about['sampler_dtype']}, evaluation in float32)",
         *(f"**alarm**: {r.method} {r.setting} seed {r.seed} step {r.step}: {r.alarms}" for r in ill.itertuples()),
     ]
-    within = compare_within(records, results.measurements, compute_budgets(records, against=against), against=against)
+    budgets = compute_budgets(records, against=against)
+    within = compare_within(records, results.measurements, budgets, against=against, unsearched=about["unsearched"])
     targets = {(method, setting): target for method, setting, target in about["targets"]}
     words, tested = said_in("words")["frontier"], comparison["p"].notna().sum() if "p" in comparison else 0
     return [
@@ -76,15 +99,19 @@ def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Sectio
 
 
 def reward_model_section(results: Results) -> str:
-    """The learned reward's quality; empty without one."""
-    if "reward_model" not in results.about:
+    """The learned rewards' quality; empty without any."""
+    found: dict[str, Any] = results.about["reward_model"]
+    if not found:
         return ""
-    quality = results.about["reward_model"]
-    held_out = pd.DataFrame(quality["held_out"])
-    steps = ", ".join(f"{step} ({accuracy:.3f})" for step, accuracy in quality["accuracy_by_step"].items())
+    held_out = held_out_pairs(found)
+    kept = "; ".join(
+        f"seed {seed}: step {quality['step']}, of "
+        + ", ".join(f"{step} ({accuracy:.3f})" for step, accuracy in quality["accuracy_by_step"].items())
+        for seed, quality in found.items()
+    )
     return (
-        f"Calibration error {tables.calibration(held_out)[1]:.3f}; kept: step {quality['step']}, of {steps} by accuracy on "
-        f"these pairs, which therefore flatters it a little.\n\n{tables.reward_model_table(held_out)}"
+        f"Calibration error {tables.calibration(held_out)[1]:.3f}. Kept by accuracy on these pairs, which therefore flatters "
+        f"it a little: {kept}.\n\n{tables.reward_model_table(held_out)}"
     )
 
 
@@ -94,19 +121,34 @@ def draw(results: Results, out: Path) -> list[Path]:
 
 
 def draw_frontier(results: Results, out: Path) -> list[Path]:
-    """`frontier`: reward against KL, hulls, the ideal, alarms. Also as PNG, for the README."""
-    about = results.about
-    with figure_file(out / "frontier", (7.2, 5.6), png=True) as (figure, ax, written):
-        notes = figures.reward_kl_frontier(
-            wide(results.records, "test"), ax, reference=REFERENCE, ideal=results.ideal_frontier, health=results.health
-        )
+    """`frontier`: reward against KL, and where it is a probability its log-odds below. Also as PNG, for the README."""
+    about, table = results.about, wide(results.records, "test")
+    panels = [metric for metric in ("reward", "log_odds") if metric in table]
+    with figure_file(out / "frontier", (7.2, 3.0 + 2.6 * len(panels)), rows=len(panels), png=True) as (figure, axes, written):
+        axes = np.atleast_1d(axes)
+        notes: list[str] = []
+        for metric, ax in zip(panels, axes, strict=True):
+            lines = frontiers(results.records, results.measurements, metric)
+            ideal = results.ideal_frontier if metric == "reward" else None
+            notes += figures.reward_kl_frontier(
+                table, ax, reference=REFERENCE, lines=lines, metric=metric, ideal=ideal, health=results.health,
+                behind=results.behind,
+            )  # fmt: skip
+            if ax is not axes[0]:
+                ax.get_legend().remove()
+        for ax in axes[:-1]:
+            ax.set_xlabel("")
+        axes[-1].set_ylabel("mean log-odds of the same, nats")
+        ax = axes[0]
         seeds = ", ".join(map(str, results.about["seeds"])) or "–"
         caption = [
             f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, completions of at most "
             f"{about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",
             f"SFT and Best-of-N: {about['pool_size']} reference samples per prompt.",
-            "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values.",
-            *notes,
+            "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values, mean over seeds; dashed "
+            "where not every seed has policies on both sides.",
+            *([f"Broad and pale: {about['behind']}."] if results.behind is not None else []),
+            *dict.fromkeys(notes),
         ]
         ax.set_ylabel(f"gold reward, {about['reward']}")
         captioned(figure, "Gold reward against KL to the reference", caption)

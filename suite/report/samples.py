@@ -10,6 +10,7 @@ from suite.analysis.records import PLACE, POINT, Results, sick, write_text
 from suite.study.plan import PlannedPoint
 from suite.study.run import Finished, samples_of
 
+SAMPLES = "samples.md"
 DEGENERATE = 3
 """Policies with alarms that are shown, and prompts of each."""
 
@@ -39,7 +40,7 @@ def write_samples(out: Path, finished: Finished, results: Results, *, prompts: i
             samples = _first(runs, planned).head(DEGENERATE).to_dict("records")
             lines += [f"\n{quoted(sample['shown'])}\n>\n{quoted('⟶ ' + sample['text'])}" for sample in samples]
             prompts -= 1
-    write_text(out / "samples.md", "\n".join([*lines, *([] if len(ill) else ["", "None: no policy has an alarm."]), ""]))
+    write_text(out / SAMPLES, "\n".join([*lines, *([] if len(ill) else ["", "None: no policy has an alarm."]), ""]))
 
 
 def _name(planned: PlannedPoint) -> str:

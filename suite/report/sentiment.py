@@ -9,7 +9,7 @@ from suite.study.plan import Plan
 def data_lines(runs: Path, plan: Plan) -> list[str]:
     """Models and data."""
     study = plan.study
-    counts = json.loads((plan.pairs.directory(runs) / "counts.json").read_text())
+    counts = json.loads((plan.source.pairs.directory(runs) / "counts.json").read_text())
     return [
         f"profile **{study.profile}**: reference `{Path(study.model).name}`, gold reward "
         f"`{Path(str(study.gold_reward)).name}`, {study.reward_name}",

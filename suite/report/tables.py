@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from suite.analysis.equal_kl import AREA
+from suite.analysis.equal_kl import SHARED
 from suite.analysis.records import ABOUT, POINT, wide
-from suite.maths.frontier import P_FLOOR
 from suite.maths.statistics import clustered_share_interval
 from suite.report.page import interval, table
 
@@ -25,6 +24,7 @@ def points_table(records: pd.DataFrame) -> str:
     """Every evaluated policy on test prompts."""
     columns = [*POINT, *ABOUT, "selected", *(f"{m}{s}" for m in METRICS for s in ("", "_low", "_high", "_n"))]
     shown = wide(records, "test").reindex(columns=columns, fill_value=float("nan"))
+    shown = shown.drop_duplicates(["method", "setting", "step", "reward", "kl"])  # of a pool, the same for every seed
     return table([
         {
             "method": row["method"] + (" (privileged)" if row["privileged"] else ""), "setting": row["setting"],
@@ -41,25 +41,28 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
     """Who is better at equal KL (`suite.analysis.equal_kl.compare`)."""
     rows = []
     for row in comparison.to_dict("records"):
+        shared = row["kl_budget"] == SHARED
+        if shared and row["method"] == against:
+            continue
+        budget = f"shared, {row['from']:.1f}–{row['to']:.1f}" if shared and row["from"] < row["to"] else row["kl_budget"]
+        reach = "no policies" if row["nearest"] > row["reach"] else f"{row['nearest']:.1f} to {row['reach']:.1f}"
         entry = {
-            "KL, nats": row["kl_budget"], "method": row["method"], "reaches": f"{row['reach']:.1f}",
+            "KL, nats": budget, "method": row["method"], "policies, nats": reach,
             "reward": interval(row["reward"], row["low"], row["high"]),
         }  # fmt: skip
-        if comparison["seeds"].max() > 1 and row["kl_budget"] != AREA:
-            of_seeds = interval(row["reward"], row["seed_low"], row["seed_high"])
-            entry["over training seeds (t)"] = f"{of_seeds}, K = {row['seeds']:.0f}"
         if pd.notna(row.get("optimality_low")):
             low, high = row["optimality_low"], row["optimality_high"]
             entry["of the ideal gain"] = f"{high:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%}–{high:.0%}"
         if pd.notna(row.get("p")):
             entry |= {
-                f"minus {against}, corrected": with_interval(row, "difference", "+.3f"),
-                "p (Holm)": ("≤ " if row["p"] <= P_FLOOR else "") + f"{row['p_holm']:.3f}", "verdict": row["verdict"],
+                f"minus {against}, simultaneous": with_interval(row, "difference", "+.3f"), "p (max-T)": f"{row['p']:.3f}",
             }  # fmt: skip
+            entry["verdict"] = row["verdict"]
             if row["verdict"] == "not resolved" and pd.notna(row["detectable"]):
                 entry["verdict"] += f" (a gap of {row['detectable']:.3f} would show)"
-            if pd.notna(row["probability_of_improvement"]):
-                entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
+            entry["better on"] = f"{row['probability_of_improvement']:.0%} of prompts"
+        elif row["verdict"]:
+            entry["verdict"] = row["verdict"]
         rows.append(entry)
     return table(rows)
 
@@ -75,7 +78,7 @@ def compute_table(within: pd.DataFrame, *, against: str = "DPO") -> str:
         entry |= {"policy": row["policy"], "reward": with_interval(row, "reward"), "KL, nats": with_interval(row, "kl", ".2f")}
         if pd.notna(row.get("difference")):
             gap = with_interval(row, "difference", "+.3f")
-            entry |= {f"minus {against}, same prompts, corrected": gap, "verdict": row["verdict"]}
+            entry |= {f"minus {against}, simultaneous": gap, "verdict": row["verdict"]}
         rows.append(entry)
     return table(rows)
 
@@ -141,6 +144,11 @@ def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], f
                 **{title: number(late[name].mean() if name in late else None, form) for title, name, form in ON_POLICY},
             })  # fmt: skip
     return table(rows)
+
+
+def held_out_pairs(reward_models: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The held-out pairs of every training seed's reward model (`reward_model` of `study.json`), one below the other."""
+    return pd.concat([pd.DataFrame(found["held_out"]) for found in reward_models.values()], ignore_index=True)
 
 
 def reward_model_table(held_out: pd.DataFrame) -> str:

@@ -38,7 +38,7 @@ def win_rate_about(finished: Finished, *, title: str, judge: str, template: str,
     plan = finished.plan
     study, test = plan.study, plan.prompts["test"]
     task: Task = load(test.config["task"], "task")
-    own = not study.answers and test.config["task"] == plan.learned_from.config["task"]
+    own = not study.answers and test.config["task"] == plan.source.prompts.config["task"]
     opponent = plan.opponent.name if plan.opponent else "the chosen answer" if own else task.reference_answer
     note, judging, model = rates_note(study), judge_words(judge, template, plan, finished.options.runs), Path(study.model).name
     caption = [
@@ -86,7 +86,7 @@ def judge_words(name: str, template: str, plan: Plan, runs: Path) -> str:
         return f"{name}, template {template}"
     held_out = pd.read_parquet(plan.judge_model.directory(runs) / "held_out.parquet")
     right = clustered_share_interval(held_out["right"], held_out["prompt_id"])
-    own = plan.judge_model.key != plan.reward_model.key
+    own = plan.judge_model.key != plan.source.reward_model.key
     whose = "fitted to the half of the pairs that no method sees" if own else "the one that PPO and Best-of-N optimise"
     chance = "" if right.low > 0.5 else ": not shown to be better than chance"
     return (

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from suite.analysis.equal_kl import AREA
-from suite.analysis.verdict import TURNED, WORDS
+from suite.analysis.equal_kl import SHARED
+from suite.analysis.verdict import FEWEST_SEEDS, TURNED, WORDS
 from suite.report.page import interval, table
 from suite.study.plan import REFERENCE
 
@@ -20,40 +20,57 @@ def verdict(comparison: pd.DataFrame, of: str) -> str:
     others = [method for method in dict.fromkeys(comparison["method"]) if method not in (of, REFERENCE)]
     if not others:
         return f"{of} was compared with nothing."
-    tests, whole = int(comparison["p"].notna().sum()), comparison[comparison["kl_budget"] == AREA].set_index("method")
-    parts = [f"{WORDS[TURNED[whole.loc[other, 'verdict']]]} {other}" for other in others]
+    whole = comparison[comparison["kl_budget"] == SHARED].set_index("method")
     n, seeds = int(whole.loc[of, "n"]), int(whole.loc[of, "seeds"])
+    tests = int(comparison["p"].notna().sum()) if "p" in comparison else 0
+    rows = [_gaps(comparison[comparison["method"] == other], other) for other in others]
+    spans = [f"{method} {_span(whole.loc[method])}" for method in (of, *others)]
     lines = [
-        f"**{of} is {_listed(parts)}** by mean reward over KL budgets from 0 to 10 nats (paired bootstrap over {n} prompts and "
-        f"{seeds} training seed{'s' if seeds > 1 else ''}, intervals corrected for {tests} comparisons).",
-        "",
-        f"{of} minus the other, corrected intervals, same prompts:",
-        "",
-    ]
-    rows = []
-    for other in others:
-        cells = {"against": other}
-        for _, row in comparison[comparison["method"] == other].iterrows():
-            budget = row["kl_budget"] if row["kl_budget"] == AREA else f"{row['kl_budget']} nats"
-            value, low, high = (-row[name] + 0.0 for name in ("difference", "difference_high", "difference_low"))
-            cells[budget] = f"{interval(value, low, high, '+.3f')} {TURNED[row['verdict']]}"
-        rows.append(cells)
-    lines.append(table(rows))
-    spans = whole[["nearest", "reach"]].round(1)
-    reaches = [
-        f"{method} {spans.loc[method, 'nearest']} to {spans.loc[method, 'reach']}"
-        if whole.loc[method, "reach"]
-        else f"{method} none"
-        for method in (of, *others)
-    ]
-    lines += [
-        "",
-        f"Policies, by their KL in nats: {', '.join(reaches)}. Before its first policy a method counts by its mixture with the "
-        "reference, beyond its last by the last; what other settings would reach there is not known.",
-    ]
-    if seeds == 1:
-        lines += ["", "One training seed: this holds for the policies at hand, and says little about other seeds."]
+        _sentence(of, whole, others, seeds)
+        + f" (mean reward over the KLs at which both have policies; {n} prompts, {seeds} training seed{'s' * (seeds > 1)}, "
+        f"paired, intervals simultaneous for {tests} comparisons).",
+        "", f"{of} minus the other:", "", table(rows), "",
+        f"Policies, by their KL in nats: {', '.join(spans)}. Where one of two methods has none, they are not compared.",
+    ]  # fmt: skip
+    if seeds < FEWEST_SEEDS:
+        lines += ["", "Another seed draws other preferences, another reward model and another policy; what it would say is not "
+                  f"known. A verdict on methods takes {FEWEST_SEEDS} seeds or more."]  # fmt: skip
     return "\n".join(lines)
+
+
+def _sentence(of: str, whole: pd.DataFrame, others: list[str], seeds: int) -> str:
+    """Words on methods, or on policies where the seeds are too few."""
+    if seeds < FEWEST_SEEDS:
+        parts = [f"{_signed(whole.loc[other])} {other}" for other in others]
+        return f"**These policies, not these methods**: {of} minus {_listed(parts)}"
+    parts = []
+    for other in others:
+        word = whole.loc[other, "verdict"]
+        parts.append(f"{WORDS[TURNED[word]]} {other}" if word in WORDS else f"not compared with {other} ({word})")
+    return f"**{of} is {_listed(parts)}**"
+
+
+def _signed(row: pd.Series) -> str:
+    return "no common KL with" if pd.isna(row.get("difference")) else f"{_turned(row)} over"
+
+
+def _turned(row: pd.Series) -> str:
+    value, low, high = (-row[name] + 0.0 for name in ("difference", "difference_high", "difference_low"))
+    return interval(value, low, high, "+.3f")
+
+
+def _gaps(rows: pd.DataFrame, other: str) -> dict[str, str]:
+    """One method's line of the table: its differences by budget, turned to the other's side."""
+    cells = {"against": other}
+    for _, row in rows.iterrows():
+        budget = "shared KLs" if row["kl_budget"] == SHARED else f"{row['kl_budget']} nats"
+        word = TURNED.get(row["verdict"], row["verdict"])
+        cells[budget] = word if pd.isna(row.get("difference")) else f"{_turned(row)} {word}"
+    return cells
+
+
+def _span(row: pd.Series) -> str:
+    return f"{row['nearest']:.1f} to {row['reach']:.1f}" if row["nearest"] <= row["reach"] else "none"
 
 
 def _listed(parts: list[str]) -> str:

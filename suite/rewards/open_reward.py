@@ -8,19 +8,23 @@ from typing import Any
 from suite.common.errors import UserError
 from suite.common.registry import imported, search_current_folder
 from suite.interfaces import RewardFunction
+from suite.rewards.ngram_reward import WEIGHTS, NgramReward
 
 
 def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
     """A two-class text classifier (P(positive)), a one-label reward model, or a function of your own.
 
-    `name` is the folder of a `save_pretrained` model; or module:function, called as `function(prompts, completions)` with two
-    lists of texts, which returns one number each. The module may lie in the current folder.
+    `name` is the folder of a `save_pretrained` model, or of the weights of n-grams; or module:function, called as
+    `function(prompts, completions)` with two lists of texts, which returns one number each. The module may lie in the current
+    folder.
 
     Raises:
         UserError: There is no such model or function, or it is none.
     """
     if is_function(name):
         return _function(name)
+    if (Path(name) / WEIGHTS).exists():
+        return NgramReward.load(name)
     from suite.rewards.reward_model import RewardModel
     from suite.rewards.text_rewards import ClassifierReward
 

@@ -48,12 +48,7 @@ class ClassifierReward:
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float]:
         """P(positive) in [0, 1], float64, so that it saturates only beyond ±36 nats of log-odds."""
-        return self.probability(self.log_odds(prompts, completions)).tolist()
-
-    @staticmethod
-    def probability(log_odds: np.ndarray) -> np.ndarray:
-        """σ(log-odds)."""
-        return 1 / (1 + np.exp(-log_odds))
+        return (1 / (1 + np.exp(-self.log_odds(prompts, completions)))).tolist()
 
     def save(self, directory: Path) -> None:
         self.model.save_pretrained(directory)

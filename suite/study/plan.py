@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from suite.common.registry import describe
 from suite.engine.store import RunSpec
 from suite.engine.sweep import closure
 from suite.interfaces import Contender, Evaluator, Point, Task
-from suite.study.specs import Shard, Specs, label_of
+from suite.study.specs import Shard, Source, Specs, label_of
 from suite.study.study import Study
 
 Grid = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -52,19 +52,22 @@ class Plan:
     evaluator: Evaluator
     policies: dict[Contender, RunSpec]  # trained, or prompted
     points: list[PlannedPoint]
-    pairs: RunSpec
-    reward_model: RunSpec
+    sources: dict[int, Source]  # training seed → what its methods learn from
     prompts: dict[str, RunSpec]  # split → the prompts that are measured on
-    learned_from: RunSpec  # the prompts that methods learn from
     pool: list[Shard] = field(default_factory=list)
     opponent: PlannedPoint | None = None  # whose answers all others are judged against; None: the reference answers
     judge_model: RunSpec | None = None  # the judge's own reward model, if it has one
 
     @property
-    def pool_scores(self) -> list[RunSpec]:
-        """Learned rewards of the pool, if a contender selects by them."""
-        selects = any(p.samples is None and p.contender.learned for p in self.points)
-        return [shard.learned for shard in self.pool] if selects else []
+    def source(self) -> Source:
+        """What the first training seed learns from."""
+        return next(iter(self.sources.values()))
+
+    @property
+    def pool_scores(self) -> dict[int, list[RunSpec]]:
+        """Learned rewards of the pool by training seed, of those seeds where a contender selects by them."""
+        seeds = dict.fromkeys(p.contender.seed for p in self.points if p.samples is None and p.contender.learned)
+        return {seed: [shard.learned[seed] for shard in self.pool] for seed in seeds}
 
     @property
     def targets(self) -> list[RunSpec]:
@@ -72,7 +75,8 @@ class Plan:
         points = [*self.points, *([self.opponent] if self.opponent else [])]
         pool = [spec for shard in self.pool for spec in (shard.samples, shard.gold)]
         return [
-            self.pairs, *self.policies.values(), *pool, *self.pool_scores, *(spec for p in points for spec in p.needs),
+            *(source.pairs for source in self.sources.values()), *self.policies.values(), *pool,
+            *(spec for scores in self.pool_scores.values() for spec in scores), *(spec for p in points for spec in p.needs),
             *([self.judge_model] if self.judge_model else []),
         ]  # fmt: skip
 
@@ -87,9 +91,9 @@ class Plan:
         def lost(targets: Sequence[RunSpec]) -> bool:
             return not failed.isdisjoint(spec.key for spec in closure(targets))
 
-        unscored = lost(self.pool_scores)
+        unscored = {seed for seed, scores in self.pool_scores.items() if lost(scores)}
         bad = {contender for contender, spec in self.policies.items() if lost([spec])}
-        bad |= {p.contender for p in self.points if lost(p.needs) or (unscored and p.samples is None and p.contender.learned)}
+        bad |= {p.contender for p in self.points if lost(p.needs) or _selects(p.contender, p, unscored)}
         policies = {contender: spec for contender, spec in self.policies.items() if contender not in bad}
         left = replace(self, policies=policies, points=[p for p in self.points if p.contender not in bad])
         if not left.points or lost(left.targets):
@@ -132,8 +136,9 @@ def plan_study(
             raise UserError(f"method {name!r} trains nothing; a frontier compares trained policies and Best-of-N")
         for setting in settings:
             if info.evaluated_from_pool:
-                n = setting.get("n", info.method.Config().n)
-                contenders.append(Contender(info.name, label_of(setting) or f"n = {n}", n=n, learned="reward" in info.needs))
+                n, learned = setting.get("n", info.method.Config().n), "reward" in info.needs
+                label = label_of(setting) or f"n = {n}"
+                contenders += [Contender(info.name, label, seed, n=n, learned=learned) for seed in seeds]
                 continue
             for seed in seeds if info.trained else seeds[:1]:
                 contender, spec = make.policy(name, setting, seed)
@@ -147,11 +152,18 @@ def plan_study(
     against = _opponent(opponent, make, evaluator, policies, prompts) if opponent else None
     if against:
         points = [p for p in points if p.samples is None or p.samples.key != (against.samples and against.samples.key)]
+    sources = {seed: make.source(seed) for seed in seeds}
+    judges = {"own": make.judge_model, "learned": lambda seed: sources[seed].reward_model}
     return Plan(
-        study, make.task, evaluator, policies, points, make.pairs, make.reward_model(), prompts, make.data,
-        pool=make.pool(prompts["test"]) if getattr(evaluator, "pool", False) and "test" in prompts else [], opponent=against,
-        judge_model=make.reward_model(judge=judge_model == "own") if judge_model else None,
+        study, make.task, evaluator, policies, points, sources, prompts, opponent=against,
+        pool=make.pool(prompts["test"], seeds) if getattr(evaluator, "pool", False) and "test" in prompts else [],
+        judge_model=judges[judge_model](seeds[0]) if judge_model else None,
     )  # fmt: skip
+
+
+def _selects(contender: Contender, planned: PlannedPoint, seeds: Container[int]) -> bool:
+    """Whether a contender keeps the best of the pool by the reward that one of `seeds` learned."""
+    return planned.samples is None and contender.learned and contender.seed in seeds
 
 
 def _planned(
@@ -174,7 +186,7 @@ def _planned(
     samples = make.samples(title, point.samples, asked, policy=policy, point=point, log_probs=log_probs, dtype=dtype)
     scores = None
     if contender.n > 1 or (point.panel == "best_of_n" and point.samples > 1):
-        scores = make.scores(samples, asked["test"], point.samples, gold=False)
+        scores = make.scores(samples, asked["test"], point.samples, learned_by=contender.seed)
     measured = None if judged else make.measurements(evaluator, samples, point, policy, **asked)
     return PlannedPoint(contender, point, samples, policy, scores, measured)
 

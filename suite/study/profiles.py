@@ -20,13 +20,15 @@ from suite.training.settings import OptimConfig
 ASSETS = Path(__file__).parent.parent / "assets"
 EMBEDDED = str(ASSETS / "imdb-gpt2")
 
-# Chosen on validation prompts by experiments/search_learning_rates.py, equal candidates for every method; its records are in
+# Chosen on validation prompts by experiments/search_learning_rates.py, as many candidates for every method; its records are in
 # results/learning_rates/.
+SEARCHED_RATES = {"dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "ppo": 1e-5, "ppo_gt": 1e-5}
 LEARNING_RATES = {
-    "dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5,
-    "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5, "ppo": 1e-5, "ppo_gt": 1e-4,
-    "trl_dpo": 1e-5, "trl_sft": 3e-5,  # those of ours, to be compared
+    **SEARCHED_RATES, "trl_dpo": SEARCHED_RATES["dpo"], "trl_sft": SEARCHED_RATES["preferred_ft"],  # to be compared with ours
+    # of a search with an earlier gold reward and fewer prompts: these have no verdict until they are searched again
+    "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5, "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5,
 }  # fmt: skip
+SEARCHED = (*SEARCHED_RATES, "trl_dpo", "trl_sft")
 METHODS: dict[str, dict[str, Grid]] = tomllib.loads(files("suite.study").joinpath("grids.toml").read_text(encoding="utf-8"))
 """Task → profile or --grid → the settings of each method."""
 GRIDS, SUMMARY_METHODS = METHODS["imdb_sentiment"], METHODS["tldr_summarization"]
@@ -54,9 +56,9 @@ def sentiment_study(
     embedded = Study(
         profile="embedded", task="imdb_sentiment", model=EMBEDDED, gold_reward=str(ASSETS / "imdb-sentiment"),
         train_size=768, validation_prompts=64, test_prompts=192, max_new_tokens=32, on_policy_samples=4096,
-        optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=4, precision=fast),
+        optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=6, precision=fast),
         reward_model=OptimConfig(lr=3e-4, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
-        learning_rates=LEARNING_RATES, rates_from=EMBEDDED, sampler_dtype=fast,
+        learning_rates=LEARNING_RATES, searched=SEARCHED, rates_from=EMBEDDED, sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
         embedded, profile="smoke", train_size=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,

@@ -19,7 +19,7 @@ from suite.training.settings import OptimConfig, RewardModelConfig
 
 STAGES = "suite.study.stages"
 POLICIES = ("suite.data.parquet", "suite.policies.causal_lm", "suite.training.loop")
-REWARDS = ("suite.rewards.open_reward", "suite.rewards.reward_model", "suite.rewards.text_rewards")
+REWARDS = tuple(f"suite.rewards.{name}" for name in ("open_reward", "ngram_reward", "reward_model", "text_rewards"))
 HELPERS = (f"{STAGES}.data:reading_of", *(f"{STAGES}.inputs:{name}" for name in (
     "reference_policy", "load_policy", "snapshots", "gold_reward", "learned_reward", "prompts_of", "pairs_of",
 )))  # fmt: skip
@@ -41,12 +41,21 @@ PROVIDED = frozenset({"pairs", "prompts", "reward"})
 
 
 @dataclass(frozen=True)
+class Source:
+    """What one training seed learns from: all that somebody who repeats the experiment would draw again."""
+
+    prompts: RunSpec
+    pairs: RunSpec
+    reward_model: RunSpec
+
+
+@dataclass(frozen=True)
 class Shard:
-    """A part of the pool of reference samples, with its gold rewards and, if a method selects by them, its learned ones."""
+    """A part of the pool of reference samples, with its gold rewards and, if a method selects by them, each seed's learned."""
 
     samples: RunSpec
     gold: RunSpec
-    learned: RunSpec
+    learned: Mapping[int, RunSpec]
 
 
 class Specs:
@@ -63,10 +72,9 @@ class Specs:
         self.gold = {"gold_reward": gold_digest} if gold else {}
         self.learns_from = study.learns_from(self.task, bool(gold))
         self.base: dict[str, RunSpec] = {}
-        self.data = self.split(self.learns_from, study.train_size)
+        self.sources: dict[int, Source] = {}
         if study.sft:
             self.base["sft"] = self._sft(study.sft)
-        self.pairs = self._given_pairs() if self.task.gives_pairs else self._labelled_pairs()
 
     def _spec(
         self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, work: Workload, *modules: str,
@@ -83,8 +91,9 @@ class Specs:
 
     # what is read
 
-    def split(self, split: Split, size: int, *, task: str = "", source: str | None = None) -> RunSpec:
+    def split(self, split: Split, size: int, *, task: str = "", source: str | None = None, draw: int = 0) -> RunSpec:
         """Prompts of one split of the study's task, or of another's data; test prompts are those of `answers`, if given.
+        `draw` says which of training prompts that are drawn from more.
         Raises UserError for a local path that does not exist.
         """
         study, tests = self.study, None
@@ -98,10 +107,11 @@ class Specs:
         config = {
             "task": target, "split": split, "size": size, "source": data_digest(source), "tests": data_digest(tests),
             "rows": study.rows, "single_turn": study.single_turn, "max_prompt_tokens": study.longest_prompt,
-            "max_new_tokens": study.max_new_tokens, "sft_texts": (study.sft.texts or 0) if study.sft else 0,
+            "max_new_tokens": study.max_new_tokens, "sft_texts": (study.sft.texts or 0) if study.sft else 0, "draw": draw,
         }  # fmt: skip
         module, work = target.partition(":")[0], self._work(drawn=size)
-        return self._spec("data", config, {}, f"{name}, {split}", work, module, source=source, tests=tests)
+        title = f"{name}, {split}" + (f", draw {draw}" if draw else "")
+        return self._spec("data", config, {}, title, work, module, source=source, tests=tests)
 
     def held_out(self, splits: Sequence[Split]) -> dict[str, RunSpec]:
         """Prompts to measure on."""
@@ -114,7 +124,8 @@ class Specs:
         sizes = {"trained": count * optim.num_epochs, "models": 1}
         if not sft.texts:
             answers = study.answers and self.split(self.learns_from, count, task=study.task, source=study.answers)
-            return self._spec("sft", config, {"texts": answers or self.data}, "SFT", self._work(optim, **sizes))
+            texts = answers or self.split(self.learns_from, self.study.train_size)
+            return self._spec("sft", config, {"texts": texts}, "SFT", self._work(optim, **sizes))
         task = resolve(study.task, "task")
         config |= {"texts": sft.texts, "max_tokens": sft.max_tokens, "task": task, "source": data_digest(study.source),
                    "max_prompt_tokens": study.longest_prompt, "max_new_tokens": study.max_new_tokens}  # fmt: skip
@@ -126,6 +137,7 @@ class Specs:
     def samples(
         self, title: str, num_samples: int, prompts: Mapping[str, RunSpec], *, policy: RunSpec | None = None,
         point: Point | None = None, span: tuple[int, int] | None = None, log_probs: str | None = None, dtype: str | None = None,
+        seed: int | None = None,
     ) -> RunSpec:  # fmt: skip
         """Completions of `prompts` (split → run) by the reference, or by a snapshot of the run `policy`.
 
@@ -134,12 +146,13 @@ class Specs:
             point: Which snapshot, at which temperature; None: the reference at 1.
             span: Only these prompts, [first, last).
             log_probs, dtype: Precision in which log π_ref is kept beside the samples (None: it is not), and of the sampler.
+            seed: Of the draw; None: the study's.
         """
         study, dtype = self.study, dtype or self.study.sampler_dtype
         config = {
             "num_samples": num_samples, "max_new_tokens": study.max_new_tokens, "prompts": list(span) if span else None,
             "temperature": point.temperature if point else 1.0, "snapshot": point.snapshot if point and policy else None,
-            "reference_log_probs": log_probs, "sampler_dtype": dtype,
+            "reference_log_probs": log_probs, "sampler_dtype": dtype, "seed": study.seed if seed is None else seed,
         }  # fmt: skip
         count = num_samples * (span[1] - span[0] if span else sum(spec.config["size"] for spec in prompts.values()))
         work = self._work(drawn=count, scored=count if log_probs else 0, models=2 if policy else 1)
@@ -147,16 +160,18 @@ class Specs:
         inputs = {**self.base, **prompts, **({"policy": policy} if policy else {})}
         return self._spec("samples", config, inputs, title, work, *modules)
 
-    def scores(self, samples: RunSpec, prompts: RunSpec, num_samples: int, *, gold: bool) -> RunSpec:
-        """Gold or learned rewards of the first samples of each prompt."""
-        title = f"{'gold' if gold else 'learned'} rewards of {samples.title}"
+    def scores(self, samples: RunSpec, prompts: RunSpec, num_samples: int, *, learned_by: int | None = None) -> RunSpec:
+        """Gold rewards, or those that one training seed has learned, of the first samples of each prompt."""
+        gold = learned_by is None
+        title = f"gold rewards of {samples.title}" if gold else f"learned rewards of {samples.title}, seed {learned_by}"
         config = {"reward": "gold" if gold else "learned", "num_samples": num_samples, "precision": self.study.sampler_dtype}
-        inputs = {"samples": samples, "prompts": prompts} | ({} if gold else {"reward_model": self.reward_model()})
+        inputs = {"samples": samples, "prompts": prompts}
+        inputs |= {} if learned_by is None else {"reward_model": self.source(learned_by).reward_model}
         count = samples.work.drawn * num_samples / samples.config["num_samples"]
         work = self._work(models=1, **{"rewarded" if gold else "scored": count})
         return self._spec("scores", config | (self.gold if gold else {}), inputs, title, work)
 
-    def pool(self, prompts: RunSpec) -> list[Shard]:
+    def pool(self, prompts: RunSpec, seeds: Sequence[int]) -> list[Shard]:
         """Reference samples of test prompts: many for the first ones, from which the ideal frontier is computed."""
         study, size = self.study, prompts.config["size"]
         ideal = min(study.ideal_prompts, size)
@@ -164,46 +179,59 @@ class Specs:
         found = []
         for count, span in shards(parts, POOL_SAMPLES_PER_SHARD):
             samples = self.samples(f"pool {span[0]}–{span[1] - 1}", count, {"test": prompts}, span=span)
-            scores = [self.scores(samples, prompts, n, gold=gold) for gold, n in ((True, count), (False, study.pool_size))]
-            found.append(Shard(samples, *scores))
+            learned = {seed: self.scores(samples, prompts, study.pool_size, learned_by=seed) for seed in seeds}
+            found.append(Shard(samples, self.scores(samples, prompts, count), learned))
         return found
 
     # what methods learn from
 
-    def _labelled_pairs(self) -> RunSpec:
+    def source(self, seed: int) -> Source:
+        """Prompts, pairs and reward model of one training seed. Preferences that people gave are the same for all seeds."""
+        if seed not in self.sources:
+            draw = 0 if self.task.gives_pairs else seed
+            prompts = self.split(self.learns_from, self.study.train_size, draw=draw)
+            pairs = self._given_pairs(prompts) if self.task.gives_pairs else self._labelled_pairs(prompts, draw)
+            read = prompts if self.task.gives_pairs else pairs  # its loss needs no log π_ref
+            self.sources[seed] = Source(prompts, pairs, self._reward_model(prompts, read, self.num_completions, seed))
+        return self.sources[seed]
+
+    def _labelled_pairs(self, prompts: RunSpec, seed: int) -> RunSpec:
         study, inputs = self.study, dict[str, RunSpec]()
         if not self.gold:
             raise UserError(f"task {self.task.name} gives no preferences; name a gold reward by which samples can be labelled")
         count = study.completions_per_prompt
         for k, (_, part) in enumerate(shards([(count, (0, study.train_size))], PROMPTS_PER_SHARD * count)):
-            title = f"completions {part[0]}–{part[1] - 1}"
-            samples = self.samples(title, count, {"train": self.data}, span=part, log_probs=study.optim.precision)
-            inputs |= {f"samples-{k:03d}": samples, f"scores-{k:03d}": self.scores(samples, self.data, count, gold=True)}
-        config = {"labels": study.labels, "scale": study.bradley_terry_scale}
-        return self._spec("pairs", config, inputs, "pairs", Workload())
+            title = f"completions {part[0]}–{part[1] - 1}, seed {seed}"
+            samples = self.samples(title, count, {"train": prompts}, span=part, log_probs=study.optim.precision, seed=seed)
+            inputs |= {f"samples-{k:03d}": samples, f"scores-{k:03d}": self.scores(samples, prompts, count)}
+        config = {"labels": study.labels, "scale": study.bradley_terry_scale, "noise": study.label_noise, "seed": seed}
+        return self._spec("pairs", config, inputs, f"pairs, seed {seed}", Workload())
 
-    def _given_pairs(self) -> RunSpec:
+    def _given_pairs(self, prompts: RunSpec) -> RunSpec:
         work = self._work(scored=2 * self.study.train_size, models=1)
         config = {"precision": self.study.optim.precision}
-        return self._spec("reference_log_probs", config, {**self.base, "data": self.data}, "log π_ref of the pairs", work)
+        return self._spec("reference_log_probs", config, {**self.base, "data": prompts}, "log π_ref of the pairs", work)
 
     @property
     def num_completions(self) -> int:
         """Completions that methods learn from, at most: what passes through a model in each epoch."""
         return self.study.train_size * (2 if self.task.gives_pairs else self.study.completions_per_prompt)
 
-    def reward_model(self, *, judge: bool = False) -> RunSpec:
-        """The learned reward of the methods; or the judge's, from the half of the pairs that they do not see."""
-        study, optim = self.study, self.study.reward_model
-        data, pairs, completions, title = self.data, self.pairs, self.num_completions, "reward model"
-        if judge:
-            completions, title = 2 * study.judge_pairs, "judge's reward model"
-            data = pairs = self.split("judge", study.judge_pairs)
-        elif self.task.gives_pairs:
-            pairs = data
+    def judge_model(self, seed: int) -> RunSpec:
+        """The judge's own reward model, from the half of the pairs that methods do not see."""
+        pairs = self.split("judge", self.study.judge_pairs)
+        return self._reward_model(pairs, pairs, 2 * self.study.judge_pairs, seed, "judge's reward model")
+
+    def _reward_model(
+        self, prompts: RunSpec, pairs: RunSpec, completions: int, seed: int, title: str = "reward model"
+    ) -> RunSpec:
+        optim = self.study.reward_model
         work = self._work(optim, trained=completions * optim.num_epochs, models=2)
-        config = {"config": asdict(RewardModelConfig(optim=optim)), "sampler_dtype": study.sampler_dtype}
-        return self._spec("reward_model", config, {**self.base, "prompts": data, "pairs": pairs}, title, work)
+        config = {
+            "config": asdict(RewardModelConfig(optim=optim)), "sampler_dtype": self.study.sampler_dtype, "seed": seed,
+        }  # fmt: skip
+        inputs = {**self.base, "prompts": prompts, "pairs": pairs}
+        return self._spec("reward_model", config, inputs, f"{title}, seed {seed}", work)
 
     def policy(self, name: str, setting: Mapping[str, Any], seed: int) -> tuple[Contender, RunSpec]:
         """One method with one setting and one training seed; one that trains nothing is given the model before fine-tuning.
@@ -219,14 +247,15 @@ class Specs:
         if not info.trained:
             model, digest = resolve_model(study.base or study.model)
             whole |= {"num_snapshots": 1, "model": digest}
-            inputs = {"prompts": self.data, "pairs": self.data}
+            shown = self.source(seed).prompts
+            inputs = {"prompts": shown, "pairs": shown}
             spec = self._spec("policy", whole, inputs, title, self._work(models=1), module, model=model)
             return Contender(info.name, label, seed, 1), spec
-        optim = study.optim
+        optim, source = study.optim, self.source(seed)
         whole |= {"num_snapshots": optim.num_snapshots, "precision": optim.precision, "lora_rank": study.lora_rank}
-        inputs = {**self.base, "prompts": self.data, "pairs": self.pairs}
+        inputs = {**self.base, "prompts": source.prompts, "pairs": source.pairs}
         if "reward" in info.needs:
-            inputs["reward_model"] = self.reward_model()
+            inputs["reward_model"] = source.reward_model
         if "gold_reward" in info.needs:
             whole |= self.gold
         rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
@@ -242,7 +271,8 @@ class Specs:
 
     def check_needs(self, name: str, info: MethodInfo) -> None:
         """Raises UserError if the method needs what the study does not provide."""
-        provided = PROVIDED | self.gold.keys() | ({"rankings"} if not self.task.gives_pairs else set())
+        ranked = not self.task.gives_pairs and not self.study.label_noise
+        provided = PROVIDED | self.gold.keys() | ({"rankings"} if ranked else set())
         if absent := info.needs - provided:
             raise UserError(f"method {name!r} needs {', '.join(sorted(absent))}, which this study does not provide")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from suite.common.errors import UserError
-from suite.common.registry import MethodInfo, resolve
+from suite.common.registry import MethodInfo, describe, resolve
 from suite.data.labelling import Labels
 from suite.interfaces import Split, Task
 from suite.training.settings import OptimConfig
@@ -49,12 +49,14 @@ class Study:
     reward_maximum: float = 1.0  # no completion has a larger gold reward; infinity if there is no limit
     judge_pairs: int = 0  # pairs of the other half of the prompts, for the judge's own reward model; 0: none, methods have all
     learning_rates: Mapping[str, float] = field(default_factory=dict)  # per method; any other keeps its Config's own
-    rates_from: str | None = None  # on which model these were chosen, by an equal-size search on validation prompts; None: none
+    searched: tuple[str, ...] = ()  # methods whose rate an equal-size search on validation prompts has chosen
+    rates_from: str | None = None  # on which model; None: none was searched
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per method, fields of its Config that the profile's size or task asks for."""
     completions_per_prompt: int = 4
     labels: Labels = "hard"
     bradley_terry_scale: float = 5.0  # scale of `bradley_terry` labels, per unit of reward
+    label_noise: float = 0.0  # share of labels that are then turned
     on_policy_samples: int = 4096  # completions of a run of a method with `num_steps` and `samples_per_step` in its Config
     pool_size: int = 128  # reference samples per test prompt, shared by every N of Best-of-N
     ideal_prompts: int = 64  # so many test prompts have `ideal_samples` reference samples, for the ideal frontier
@@ -108,8 +110,13 @@ def rate_of(study: Study, info: MethodInfo) -> float:
 
 
 def is_searched(study: Study, info: MethodInfo) -> bool:
-    """Whether the study names the method's learning rate."""
-    return info.target in {resolve(name) for name in study.learning_rates}
+    """Whether the method's learning rate is of the search that the study's others had."""
+    return info.target in {resolve(name) for name in study.searched}
+
+
+def was_searched(study: Study, method: str) -> bool:
+    """Whether a method, by name or module:Class, has the learning rate of a search on the study's very model."""
+    return is_searched(study, describe(method)) and study.rates_from == study.model
 
 
 def method_config(study: Study, info: MethodInfo, setting: Mapping[str, Any]) -> dict[str, Any]:

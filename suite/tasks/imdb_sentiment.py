@@ -30,15 +30,22 @@ def split_of(prefix: tuple[int, ...]) -> Split:
     return "train" if bucket < 90 else "validation" if bucket < 93 else "test"
 
 
-def prompts_of_model(folder: Path, policy: Any, split: Split, size: int, *, seed: int) -> list[Prompt]:
-    """The first prefixes of the model's own list in its folder (`PROMPTS_FILE`), the same on every machine.
+def prompts_of_model(folder: Path, policy: Any, split: Split, size: int, *, seed: int, draw: int = 0) -> list[Prompt]:
+    """Prefixes of the model's own list in its folder (`PROMPTS_FILE`), the same on every machine: of training a random draw,
+    of the other splits the first.
 
     Where the list is too short or absent they are drawn anew, see `prompts_from_model`.
     """
     listed = json.loads((folder / PROMPTS_FILE).read_text())[split] if (folder / PROMPTS_FILE).exists() else []
     if len(listed) < size:
-        return prompts_from_model(policy, split, size, seed=seed)
-    return [_prompt(split, number, tuple(ids), policy) for number, ids in enumerate(listed[:size])]
+        return prompts_from_model(policy, split, size, seed=1_000_003 * draw + seed)
+    order = _drawn(len(listed), seed, draw) if split == "train" else range(size)
+    return [_prompt(split, number, tuple(listed[number]), policy) for number in order[:size]]
+
+
+def _drawn(count: int, seed: int, draw: int) -> list[int]:
+    """The order in which one draw takes so many training prompts."""
+    return np.random.default_rng([seed, draw]).permutation(count).tolist()
 
 
 def prompts_from_model(policy: Any, split: Split, size: int, *, seed: int) -> list[Prompt]:
@@ -54,16 +61,22 @@ def prompts_from_model(policy: Any, split: Split, size: int, *, seed: int) -> li
     return _distinct_prefixes(candidates, policy, split, size, seed=seed)
 
 
-def prompts_from_reviews(reviews: Reviews, policy: Any, split: Split, size: int, *, sft_texts: int, seed: int) -> list[Prompt]:
+def prompts_from_reviews(
+    reviews: Reviews, policy: Any, split: Split, size: int, *, sft_texts: int, seed: int, draw: int = 0
+) -> list[Prompt]:
     """Prefixes of real reviews: training prefixes come from the training reviews, the others from the test reviews.
 
     Each review is tokenised before it is cut, so that the prefix's tokens are those the model was trained on. The first
-    `sft_texts` training reviews of the seeded order belong to supervised fine-tuning and give no prefixes.
+    `sft_texts` training reviews of the seeded order belong to supervised fine-tuning and give no prefixes; each `draw` takes
+    the others in an order of its own.
 
     Raises:
         UserError: Too few reviews with different prefixes.
     """
-    order = review_order(reviews, seed)[sft_texts if split == "train" else 0 :]
+    order = review_order(reviews, seed)
+    if split == "train":
+        order = order[sft_texts:]
+        order = order[_drawn(len(order), seed, draw)]
     texts = (reviews.texts[index][:400] for index in order)  # far more than 8 tokens
     candidates = (tuple(policy.tokenizer(text, add_special_tokens=False)["input_ids"][:MAX_PREFIX]) for text in texts)
     return _distinct_prefixes(candidates, policy, split, size, seed=seed)
@@ -122,10 +135,12 @@ class ImdbSentiment:
         """Different prefixes of one split, from `reading.source` (labelled reviews) or, without it, from the model."""
         policy = reading.load_policy()
         if reading.source is None:
-            prompts = prompts_of_model(reading.model, policy, split, size, seed=reading.seed)
+            prompts = prompts_of_model(reading.model, policy, split, size, seed=reading.seed, draw=reading.draw)
         else:
             reviews = load_reviews(reading.source, "train" if split == "train" else "test")
-            prompts = prompts_from_reviews(reviews, policy, split, size, sft_texts=reading.texts, seed=reading.seed)
+            prompts = prompts_from_reviews(
+                reviews, policy, split, size, sft_texts=reading.texts, seed=reading.seed, draw=reading.draw
+            )
         return [Example(prompt, shown=prompt.text) for prompt in prompts], {"rows": len(prompts), "used": len(prompts)}
 
     def texts(self, size: int, max_tokens: int, reading: Reading) -> list[Completion]:

@@ -23,20 +23,26 @@ class OptimConfig:
     max_grad_norm: float = 10.0
     """Gradients are clipped to this norm."""
     num_snapshots: int = 4
-    """Policies kept for evaluation, evenly spaced over the steps, the last step included."""
+    """Policies kept for evaluation: of the last step, half of it, a quarter, … (`snapshot_steps`)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass (autocast); weights and log-probability sums are float32."""
 
 
 def snapshot_steps(total_steps: int, num_snapshots: int) -> list[int]:
-    """The optimizer steps after which a policy is kept, evenly spaced, the last step included.
+    """The steps after which a policy is kept, geometric: the last step, half of it, a quarter, …, so that every method has
+    policies near the reference. Where halving would pass step 1, the ratio is the one that ends there.
 
     Raises:
         ValueError: Fewer steps than snapshots.
     """
     if total_steps < num_snapshots:
         raise ValueError(f"{total_steps} optimizer steps are too few for {num_snapshots} snapshots; use more data or epochs")
-    return [round(total_steps * k / num_snapshots) for k in range(1, num_snapshots + 1)]
+    halvings = max(1, num_snapshots - 1)
+    ratio = min(2.0, total_steps ** (1 / halvings))
+    steps = [0]
+    for left in reversed(range(num_snapshots)):
+        steps.append(max(steps[-1] + 1, round(total_steps / ratio**left)))
+    return steps[1:]
 
 
 def steps_per_epoch(num_examples: int, num_prompts: int, config: OptimConfig) -> int:

@@ -19,20 +19,26 @@ POLICIES = [
 ]
 
 
-@pytest.fixture
-def tables():
+def made(seeds=3):
+    """Records and numbers, the same for every training seed."""
     records, numbers = [], []
     for method, step, compute, validation, test in POLICIES:
-        point = {"method": method, "setting": "", "seed": 0, "step": step}
-        about = {"n": 4, "privileged": False, "kl_is_bound": method == "Best-of-N", "compute": compute}
-        for split, reward in (("validation", validation), ("test", sum(test) / 4)):
-            for metric, value in (("reward", reward), ("kl", float(step))):
-                row = {"split": split, "metric": metric, "value": value, "ci_low": value, "ci_high": value}
-                records.append({**point, **about, **row})
-        for k, reward in enumerate(test):
-            row = {**point, "split": "test", "prompt_id": f"p{k}", "sample": 0}
-            numbers += [{**row, "metric": m, "value": v} for m, v in (("reward", reward), ("kl", float(step)))]
+        for seed in range(1 if method == REFERENCE else seeds):
+            point = {"method": method, "setting": "", "seed": seed, "step": step}
+            about = {"n": 4, "privileged": False, "kl_is_bound": method == "Best-of-N", "compute": compute}
+            for split, reward in (("validation", validation), ("test", sum(test) / 4)):
+                for metric, value in (("reward", reward), ("kl", float(step))):
+                    row = {"split": split, "metric": metric, "value": value, "ci_low": value, "ci_high": value}
+                    records.append({**point, **about, **row})
+            for k, reward in enumerate(test):
+                row = {**point, "split": "test", "prompt_id": f"p{k}", "sample": 0}
+                numbers += [{**row, "metric": m, "value": v} for m, v in (("reward", reward), ("kl", float(step)))]
     return pd.DataFrame(records), pd.DataFrame(numbers)
+
+
+@pytest.fixture
+def tables():
+    return made()
 
 
 def test_the_best_by_validation_reward_that_the_budget_pays_for(tables):
@@ -59,17 +65,38 @@ def test_differences_are_paired_by_prompt(tables):
     assert turned.loc["DPO", "verdict"] == "better"
 
 
-def test_the_more_comparisons_the_wider_the_intervals(tables):
+def test_one_seed_gives_no_verdict():
+    found = compare_within(*made(seeds=1), [30.0]).set_index("method")
+    assert found.loc["PPO", "difference"] == pytest.approx(-0.1)
+    assert found.loc["PPO", "verdict"] == "one seed: these policies"
+
+
+def test_what_was_not_searched_is_not_judged(tables):
+    found = compare_within(*tables, [30.0], unsearched={"PPO"}).set_index("method")
+    assert found.loc["PPO", "verdict"] == "rate not searched"
+
+
+def test_every_seed_chooses_for_itself(tables):
+    """By the validation prompts of seed 1, its step 2 is DPO's best; the mean is over what each has chosen."""
+    records, numbers = tables
+    theirs = (records["method"] == "DPO") & (records["seed"] == 1) & (records["step"] == 2) & (records["split"] == "validation")
+    records.loc[theirs & (records["metric"] == "reward"), "value"] = 0.7
+    found = compare_within(records, numbers, [30.0]).set_index("method")
+    assert found.loc["DPO", "reward"] == pytest.approx((0.55 + 0.9 + 0.55) / 3)
+    assert found.loc["DPO", "kl"] == pytest.approx((1 + 2 + 1) / 3)
+
+
+def test_whom_a_budget_leaves_without_a_policy_is_compared_with_nobody(tables):
     records, numbers = tables
     noisy = (numbers["method"] == "PPO") & (numbers["step"] == 2) & (numbers["metric"] == "reward")
-    numbers.loc[noisy, "value"] = [0.5, 0.9, 0.4, 0.8]
+    numbers.loc[noisy, "value"] = [0.5, 0.9, 0.4, 0.8] * 3
 
     def width(budgets):
         row = compare_within(records, numbers, budgets).set_index(["budget", "method"]).loc[(50.0, "PPO")]
         return row["difference_high"] - row["difference_low"]
 
-    assert width([50.0]) < width([50.0, 60.0, 70.0])
-    assert width([50.0]) == width([50.0, 5.0])  # whom a budget leaves without a policy is compared with nobody
+    assert width([50.0]) == width([50.0, 5.0])
+    assert width([50.0]) == pytest.approx(width([50.0, 60.0, 70.0]), rel=0.2)  # the same comparison three times is one
 
 
 def test_budgets_are_multiples_of_a_whole_run(tables):

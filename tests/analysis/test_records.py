@@ -93,4 +93,4 @@ def test_samples_of_a_prompt_count_by_their_mean(results):
 
 def test_without_a_reference_every_policy_counts(results):
     records = pd.concat([results.records, results.records.assign(step=6, value=np.array([0.5, 1.0]))])
-    assert chosen_policies(records) == {"DPO": [("", 6), ("", 3)]}  # by growing KL
+    assert chosen_policies(records) == {"DPO": {0: [("", 6), ("", 3)]}}  # by growing KL

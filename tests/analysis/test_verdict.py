@@ -39,10 +39,10 @@ def test_the_margin_is_two_hundredths_unless_another_is_given():
     assert verdict_of(-0.05, 0.05, margin=0.05) == "equivalent"
 
 
-def frontier(gain):
-    """From the reference to one policy at 12 nats that gains `gain` on every prompt, more or less."""
-    reward = np.stack([START, START + gain + RNG.normal(0, 0.01, 60)])[None]
-    return Frontier(reward, np.stack([np.zeros(60), np.full(60, 12.0)])[None])
+def frontier(gain, seeds=3):
+    """From the reference to policies at 6 and 12 nats that gain a half of `gain` and all of it, more or less."""
+    reward = [np.stack([START, *(START + part * gain + RNG.normal(0, 0.01, 60) for part in (0.5, 1.0))]) for _ in range(seeds)]
+    return Frontier(range(seeds), reward, [np.stack([np.full(60, kl) for kl in (0.0, 6.0, 12.0)])] * seeds)
 
 
 def test_the_better_method_is_called_better_whichever_is_asked_about():
@@ -50,14 +50,31 @@ def test_the_better_method_is_called_better_whichever_is_asked_about():
     mine, dpo = (verdict(compare(found, against=name), name) for name in ("Mine", "DPO"))
     assert "**Mine is better than DPO and equivalent to Twin**" in mine
     assert "**DPO is worse than Mine and worse than Twin**" in dpo
-    assert "60 prompts and 1 training seed, intervals corrected for 10 comparisons" in mine
+    assert "60 prompts, 3 training seeds, paired, intervals simultaneous for 6 comparisons" in mine
     row = next(line for line in mine.splitlines() if line.startswith("| DPO"))
     at_ten = row.split("|")[5].split()  # the gap at 10 of 12 nats: five sixths of 0.2
     assert abs(float(at_ten[0]) - 0.2 * 10 / 12) < 0.01
     assert float(at_ten[1].strip("[,")) < float(at_ten[0]) < float(at_ten[2].strip("],"))
     assert at_ten[3] == "better"
-    assert "by their KL in nats: Mine 12.0 to 12.0, DPO 12.0 to 12.0, Twin" in mine
-    assert "One training seed" in mine
+    assert row.split("|")[2].strip() == "no policy there"  # at 1 nat
+    assert "by their KL in nats: Mine 6.0 to 12.0, DPO 6.0 to 12.0, Twin" in mine
+    assert "these policies" not in mine
+
+
+def test_one_seed_speaks_of_policies_and_says_no_word_of_methods():
+    text = verdict(compare({"Mine": frontier(0.4, 1), "DPO": frontier(0.2, 1)}, against="Mine"), "Mine")
+    assert text.startswith("**These policies, not these methods**: Mine minus +0.1")
+    assert "] over DPO" in text
+    for word in ("better", "worse", "equivalent"):
+        assert word not in text
+    assert "A verdict on methods takes 3 seeds or more." in text
+
+
+def test_methods_without_a_common_kl_are_not_compared():
+    late = frontier(0.4)
+    late = Frontier(late.seeds, late.reward, [kl * 3 for kl in late.kl])
+    text = verdict(compare({"Mine": frontier(0.4), "Late": late}, against="Mine"), "Mine")
+    assert "**Mine is not compared with Late (no policy there)**" in text
 
 
 def test_a_method_without_a_policy_and_one_without_rivals():

@@ -16,7 +16,7 @@ from suite.common.registry import load
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import REFERENCE, plan_study
-from suite.study.profiles import ASSETS, EMBEDDED, GRIDS, LEARNING_RATES, chosen_grid, sentiment_study
+from suite.study.profiles import ASSETS, EMBEDDED, GRIDS, LEARNING_RATES, SEARCHED_RATES, chosen_grid, sentiment_study
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
@@ -183,9 +183,10 @@ def test_the_paper_grid_has_the_papers_runs():
 
 def test_the_learning_rates_are_those_of_the_committed_search():
     chosen = json.loads((ROOT / "results" / "learning_rates" / "chosen.json").read_text())
-    theirs = {"trl_dpo": chosen["dpo"], "trl_sft": chosen["preferred_ft"]}  # not searched: to be compared with ours
-    assert chosen.pop("reward_model") == sentiment_study("embedded").reward_model.lr
-    assert {**chosen, **theirs} == LEARNING_RATES
+    rates = {name: found["lr"] for name, found in chosen.items()}
+    assert rates.pop("reward_model") == sentiment_study("embedded").reward_model.lr
+    assert rates == SEARCHED_RATES
+    assert {*sentiment_study("embedded").searched} == {*rates, "trl_dpo", "trl_sft"} <= LEARNING_RATES.keys()
 
 
 def test_every_setting_of_every_grid_can_be_planned():

@@ -23,7 +23,7 @@ def completions(rewards, ids=None, prompt="p"):
 
 def test_four_completions_give_six_pairs_and_the_higher_reward_wins():
     pairs, counts = label_pairs(completions([0.1, 0.9, 0.4, 0.6]), labels="hard", scale=1.0, seed=0)
-    assert counts == {"pairs": 6, "dropped_identical": 0, "dropped_tied": 0}
+    assert counts == {"pairs": 6, "turned": 0, "dropped_identical": 0, "dropped_tied": 0}
     assert (pairs["chosen_reward"] > pairs["rejected_reward"]).all()
     best = pairs[pairs["chosen_text"] == "t1"]
     assert len(best) == 3
@@ -33,7 +33,7 @@ def test_four_completions_give_six_pairs_and_the_higher_reward_wins():
 def test_ties_and_identical_completions_are_dropped_and_counted():
     table = completions([0.5, 0.5, 0.5, 0.9], ids=[[1], [1], [2], [3]])
     pairs, counts = label_pairs(table, labels="hard", scale=1.0, seed=0)
-    assert counts == {"pairs": 3, "dropped_identical": 1, "dropped_tied": 2}
+    assert counts == {"pairs": 3, "turned": 0, "dropped_identical": 1, "dropped_tied": 2}
     assert (pairs["chosen_reward"] == 0.9).all()
 
 
@@ -45,6 +45,19 @@ def test_bradley_terry_labels_follow_the_model():
     assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 4000))
     again, _ = label_pairs(table, labels="bradley_terry", scale=2.0, seed=0)
     assert pairs.equals(again)
+
+
+def test_noise_turns_so_many_labels_and_is_drawn_for_itself():
+    table = pd.concat([completions([0.2, 0.7], prompt=f"p{i}") for i in range(4000)])
+    pairs, counts = label_pairs(table, labels="hard", scale=1.0, seed=0, noise=0.2)
+    turned = (pairs["chosen_reward"] < pairs["rejected_reward"]).sum()
+    assert counts["turned"] == turned == pytest.approx(800, abs=4 * np.sqrt(4000 * 0.2 * 0.8))
+    keywords = {"labels": "bradley_terry", "scale": 2.0, "seed": 0}
+    plain, noisy = (label_pairs(table, noise=noise, **keywords)[0]["chosen_reward"] for noise in (0.0, 0.2))
+    assert 0.15 < (plain != noisy).mean() < 0.25  # the labels below are the same draw
+    for noise in (-0.1, 0.5):
+        with pytest.raises(ValueError, match=r"noise: expected a share in \[0, 0.5\)"):
+            label_pairs(table, labels="hard", scale=1.0, seed=0, noise=noise)
 
 
 def test_bad_arguments():

@@ -226,12 +226,12 @@ def test_bad_input_is_one_line(command, words, refusals):
 def test_a_pair_of_parts_shares_no_prompt_in_the_plan():
     study = TextOptions().study("tldr_summarization")
     make = Specs(study)
-    judged = make.reward_model(judge=True)
-    parts = [make.data, judged.inputs["pairs"], make.held_out(["test"])["test"]]
+    judged, learned = make.judge_model(0), make.source(0).prompts
+    parts = [learned, judged.inputs["pairs"], make.held_out(["test"])["test"]]
     assert [spec.config["split"] for spec in parts] == ["methods", "judge", "test"]
     assert "methods" not in {spec.config.get("split") for spec in closure([judged.inputs["pairs"]])}
     _, prompted = make.policy("zero_shot", {}, 0)
-    assert prompted.inputs == {"prompts": make.data, "pairs": make.data}  # asks the model before fine-tuning
+    assert prompted.inputs == {"prompts": learned, "pairs": learned}  # asks the model before fine-tuning
     assert "sft" in make.policy("dpo", {}, 0)[1].inputs
 
 

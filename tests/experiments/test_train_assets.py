@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from suite.policies.causal_lm import CausalLMPolicy
-from suite.rewards.text_rewards import ClassifierReward
+from suite.rewards.ngram_reward import NgramReward
 from suite.tasks.imdb_sentiment import prompts_from_model
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "assets" / "train_assets.py"
 LANGUAGE_MODEL = "--tokens 20000 --vocab-size 300 --width 32 --layers 1 --heads 2 --context 32 --no-compile"
-CLASSIFIER = "--steps 60 --batch-size 16 --layers 1 --heads 2 --lr 3e-3"
+CLASSIFIER = "--windows 4 --fewest 2 --penalty 1 --others 10"
+RIVAL = "--steps 40 --batch-size 16 --lr 3e-3 --shortest 6 --longest 24"
 
 
 def train_assets(*arguments):
@@ -51,7 +52,11 @@ def made(reviews, tmp_path_factory):
     folder = tmp_path_factory.mktemp("assets")
     lm = folder / "lm"
     train_assets("language-model", "--reviews", reviews, "--out", lm, *LANGUAGE_MODEL.split())
-    train_assets("classifier", "--reviews", reviews, "--language-model", lm, "--out", folder / "clf", *CLASSIFIER.split())
+    clf = folder / "clf"
+    train_assets("classifier", "--reviews", reviews, "--language-model", lm, "--out", clf, *CLASSIFIER.split())
+    for _ in range(2):  # the second time its lines are replaced
+        rival = ("--language-model", lm, "--classifier", clf, "--out", folder / "rival", *RIVAL.split())
+        train_assets("rival", "--reviews", reviews, *rival)
     return folder
 
 
@@ -76,12 +81,14 @@ def test_its_prompts_lie_beside_it(made):
 
 
 def test_the_classifier_is_a_reward_that_learned_something(made):
-    reward = ClassifierReward.load(made / "clf")
+    reward = NgramReward.load(made / "clf")
     good, bad = reward(["film ", "film "], ["great lovely superb moving plot", "awful dull poor stupid plot"])
     assert good > 0.7 > 0.3 > bad
     card = (made / "clf" / "README.md").read_text()
     assert "test accuracy, 16 tokens" in card
     assert "expected calibration error" in card
+    assert "| penalty | 1; nats per window of a tenth of the training reviews: 1: " in card
+    assert card.count("| trunk of lm | fitted to the same labels") == 1 == card.count("| trunk, test accuracy, 32 tokens")
 
 
 def test_half_of_the_rows_begin_where_a_document_does(tools):

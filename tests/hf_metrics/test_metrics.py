@@ -53,10 +53,10 @@ def test_win_rate_guesses_no_verdict():
 
 
 def test_reward_is_the_gold_reward():
-    from suite.rewards.text_rewards import ClassifierReward
+    from suite.rewards.open_reward import open_reward
 
     texts, prompts = ["was wonderful and moving", "was a waste of time", "fine"], ["the film ", "the film ", "it is "]
     found = load("reward").compute(data=texts, prompts=prompts, classifier=str(ASSETS / "imdb-sentiment"))
-    expected = ClassifierReward.load(ASSETS / "imdb-sentiment")(prompts, texts)
+    expected = open_reward(str(ASSETS / "imdb-sentiment"))(prompts, texts)
     assert found["reward"] == pytest.approx(np.mean(expected), abs=1e-6)
     assert found["n"] == 2  # prompts

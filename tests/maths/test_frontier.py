@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 
 from suite.maths.frontier import (
     Frontier,
-    bootstrap,
+    area_grid,
     hull_indices,
     pareto_indices,
     probability_of_improvement,
@@ -70,9 +68,9 @@ def two():
     make = lambda means: np.stack([prompt + m + rng.normal(0, 0.02, 300) for m in means])  # noqa: E731
     exact = lambda values, means: values - values.mean(axis=-1, keepdims=True) + np.array(means)[..., None]  # noqa: E731
     ones = np.ones(300)
-    a = Frontier(exact(make([0.5, 0.7, 0.8])[None], [[0.5, 0.7, 0.8]]), np.array([[0 * ones, 1 * ones, 3 * ones]]))
+    a = Frontier([0], [exact(make([0.5, 0.7, 0.8]), [0.5, 0.7, 0.8])], [np.array([0 * ones, 1 * ones, 3 * ones])])
     seeds = [[0.5, 0.71], [0.5, 0.73]]
-    b = Frontier(np.stack([exact(make(m), m) for m in seeds]), np.array([[0 * ones, 2 * ones]] * 2))
+    b = Frontier([0, 1], [exact(make(m), m) for m in seeds], [np.array([0 * ones, 2 * ones])] * 2)
     return {"A": a, "B": b}
 
 
@@ -81,44 +79,56 @@ def test_reward_at_matched_kl_by_hand(two):
     assert a.at([0, 0.5, 1, 2, 3, 50]) == pytest.approx([0.5, 0.6, 0.7, 0.75, 0.8, 0.8])
     assert b.at([1.0]) == pytest.approx([0.61])
     assert b.by_seed([1.0])[:, 0] == pytest.approx([0.605, 0.615])
-    for budget, value in ((0.0, 0.5), (0.25, 0.55), (0.5, 0.6), (1.5, 0.725), (9.0, 0.8)):
-        assert a.by_prompt(budget).mean() == pytest.approx(value)
     # trapezoids up to 4 nats: .6 + .75·2 + .8
-    assert a.area(4.0) == pytest.approx((0.6 + 1.5 + 0.8) / 4, abs=1e-4)
+    assert a.at(area_grid(0.0, 4.0)).mean() == pytest.approx((0.6 + 1.5 + 0.8) / 4, abs=1e-4)
+    assert area_grid(2.0, 4.0).mean() == pytest.approx(3.0)
+    assert (a.prompts, list(b.seeds), b.of([1]).by_seed([2.0])[0, 0]) == (300, [0, 1], pytest.approx(0.73))
 
 
 def test_the_frontier_of_two_seeds_is_the_mean_of_their_frontiers():
     """Seed 0 has .9 at 2 nats, seed 1 the same .9 at 4 nats, from .5: at 2 nats .9 and .7, mean .8. Averaging their KL first
     (3 nats) would say .5 + .4·2/3 = .767."""
     ones = np.ones(50)
-    both = Frontier(np.array([[0.5 * ones, 0.9 * ones]] * 2), np.array([[0 * ones, 2 * ones], [0 * ones, 4 * ones]]))
+    kl = [np.array([0 * ones, 2 * ones]), np.array([0 * ones, 4 * ones])]
+    both = Frontier([0, 1], [np.array([0.5 * ones, 0.9 * ones])] * 2, kl)
     assert both.by_seed([2.0])[:, 0] == pytest.approx([0.9, 0.7])
     assert both.at([2.0])[0] == pytest.approx(0.8)
-    assert both.by_prompt(2.0) == pytest.approx(0.8 * ones)
-    drawn = bootstrap({"A": both}, [2.0], max_kl=4.0, resamples=4000)["A"][:, 0]
-    assert set(drawn.round(6)) == {0.7, 0.8, 0.9}  # one seed twice, or both: prompts do not differ here
-    assert drawn.mean() == pytest.approx(0.8, abs=0.01)
+    assert both.span == (
+        4.0,
+        2.0,
+    )  # the first seed has policies from 2 nats on, the second from 4: at no KL both on either side
 
 
-def test_the_bootstrap_pairs_prompts(two):
-    """A - B at 2 nats is .03; prompts differ by .1, but alike for both: the paired interval is narrow, the single ones wide."""
-    one_seed = {**two, "B": Frontier(two["B"].reward.mean(axis=0)[None], two["B"].kl[:1])}
-    found = bootstrap(one_seed, [2.0], max_kl=4.0, resamples=2000)
-    assert found["A"].shape == (2000, 2)
-    difference = found["A"][:, 0] - found["B"][:, 0]
-    assert difference.mean() == pytest.approx(0.03, abs=0.002)
-    assert difference.std() < 0.5 * found["A"][:, 0].std()
-    alone = bootstrap({"A": two["A"]}, [2.0], max_kl=4.0, resamples=2000)["A"][:, 0]
-    assert alone.std() == pytest.approx(two["A"].by_prompt(2.0).std() / math.sqrt(300), rel=0.1)
-    assert np.array_equal(bootstrap(two, [2.0], max_kl=4.0)["B"], bootstrap(two, [2.0], max_kl=4.0)["B"])
-    assert not np.array_equal(bootstrap(two, [2.0], max_kl=4.0, seed=1)["B"], bootstrap(two, [2.0], max_kl=4.0)["B"])
+def test_seeds_may_keep_different_policies(two):
+    """Each chooses its hull on its own validation points."""
+    ones = np.ones(300)
+    more = Frontier([0, 1], [two["A"].reward[0], two["A"].reward[0][:2]], [two["A"].kl[0], np.array([0 * ones, 1 * ones])])
+    assert more.at([3.0])[0] == pytest.approx((0.8 + 0.7) / 2)
+    assert more.span == (1.0, 1.0)
+    assert Frontier([0], [two["A"].reward[0][:1]], [0 * two["A"].kl[0][:1]]).span == (np.inf, 0.0)
 
 
-def test_the_bootstrap_resamples_training_seeds(two):
-    quiet = Frontier(np.repeat(two["B"].reward.mean(axis=0)[None], 2, axis=0), two["B"].kl)
-    apart = Frontier(quiet.reward + np.array([[[0.0], [-0.1]], [[0.0], [0.1]]]), two["B"].kl)
-    spread = [bootstrap({"B": f}, [2.0], max_kl=4.0)["B"][:, 0].std() for f in (quiet, apart)]
-    assert spread[1] > 5 * spread[0]
+@pytest.mark.parametrize("budget", [0.0, 0.25, 0.5, 1.0, 1.5, 3.0, 9.0])
+def test_what_prompts_contribute_adds_up_to_the_frontier(two, budget):
+    for frontier in two.values():
+        assert frontier.by_prompt([budget]).mean(axis=2) == pytest.approx(frontier.by_seed([budget]))
+    assert two["A"].by_prompt([budget]).shape == (1, 1, 300)
+
+
+def test_contributions_spread_as_the_frontier_does_over_other_prompts():
+    """With KLs that differ between prompts: the delta method's standard error beside that of whole resampled frontiers."""
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0, 0.1, 200)
+    reward = np.stack([0.5 + difficulty, 0.7 + difficulty + rng.normal(0, 0.1, 200), 0.8 + rng.normal(0, 0.1, 200)])
+    kl = np.stack([np.zeros(200), rng.gamma(4, 0.25, 200), rng.gamma(4, 0.75, 200) + difficulty])
+    frontier = Frontier([0], [reward], [kl])
+    drawn = []
+    for _ in range(3000):
+        index = rng.integers(0, 200, 200)
+        drawn.append(reward_at_kl(kl[:, index].mean(axis=1), reward[:, index].mean(axis=1), [0.6, 2.0]))
+    of_frontier = np.std(drawn, axis=0)
+    contributions = frontier.by_prompt([0.6, 2.0])[0]
+    assert contributions.std(axis=1, ddof=1) / np.sqrt(200) == pytest.approx(of_frontier, rel=0.05)
 
 
 def test_probability_of_improvement_by_hand():
@@ -128,7 +138,11 @@ def test_probability_of_improvement_by_hand():
 
 
 def test_frontiers_must_fit():
-    with pytest.raises(ValueError, match="three axes"):
-        Frontier(np.ones((2, 3)), np.ones((2, 3)))
-    with pytest.raises(ValueError, match="same prompts"):
-        bootstrap({"A": Frontier(*[np.ones((1, 2, 3))] * 2), "B": Frontier(*[np.ones((1, 2, 4))] * 2)}, [1.0], max_kl=1.0)
+    with pytest.raises(ValueError, match="expected two axes"):
+        Frontier([0], [np.ones((1, 2, 3))], [np.ones((1, 2, 3))])
+    with pytest.raises(ValueError, match="the shapes of reward"):
+        Frontier([0], [np.ones((2, 3))], [np.ones((2, 4))])
+    with pytest.raises(ValueError, match="the same prompts"):
+        Frontier([0, 1], [np.ones((2, 3)), np.ones((2, 4))], [np.ones((2, 3)), np.ones((2, 4))])
+    with pytest.raises(ValueError, match="one entry per training seed"):
+        Frontier([0, 1], [np.ones((2, 3))], [np.ones((2, 3))])

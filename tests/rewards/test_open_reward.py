@@ -3,8 +3,10 @@
 import sys
 
 import pytest
+from classifiers import classifier
 
 from suite.common.errors import UserError
+from suite.rewards.ngram_reward import NgramReward
 from suite.rewards.open_reward import is_function, open_reward
 from suite.rewards.text_rewards import ClassifierReward
 from suite.study.profiles import ASSETS
@@ -53,8 +55,10 @@ def test_what_is_no_reward_is_said_in_one_line(module):
             open_reward(name)
 
 
-def test_a_classifier_folder():
-    assert isinstance(open_reward(str(ASSETS / "imdb-sentiment")), ClassifierReward)
+def test_folders_open_as_what_they_are(tmp_path):
+    assert isinstance(open_reward(str(ASSETS / "imdb-sentiment")), NgramReward)
+    classifier(tmp_path)
+    assert isinstance(open_reward(str(tmp_path)), ClassifierReward)
 
 
 def test_a_changed_function_is_another_reward(module):

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from classifiers import classifier
 
 from suite.common.errors import UserError
 from suite.rewards.text_rewards import ClassifierReward
-from suite.study.profiles import ASSETS
 
 
 @pytest.fixture(scope="module")
-def reward():
-    return ClassifierReward.load(ASSETS / "imdb-sentiment")
+def reward(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    classifier(folder)
+    return ClassifierReward.load(folder)
 
 
 PROMPTS = ["This film", "I", "The plot of the movie"]
@@ -36,7 +38,7 @@ def test_the_batch_does_not_matter(reward):
 
 
 def test_prompt_and_completion_are_both_read(reward):
-    assert reward(["A wonderful film,"], [" it was"])[0] > reward(["An awful film,"], [" it was"])[0]
+    assert reward(["a wonderful film,"], [" it was"])[0] > reward(["an awful film,"], [" it was"])[0]
 
 
 def test_long_text_is_cut_not_refused(reward):

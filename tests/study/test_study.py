@@ -14,9 +14,9 @@ from suite.engine.sweep import closure, run_sweep
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import plan_study
-from suite.study.profiles import ASSETS, EMBEDDED
+from suite.study.profiles import ASSETS, EMBEDDED, text_study
 from suite.study.run import Finished, Options
-from suite.study.specs import shards
+from suite.study.specs import Specs, shards
 from suite.study.study import Study, SupervisedSettings, method_config
 from suite.training.settings import OptimConfig
 
@@ -97,7 +97,42 @@ def test_every_training_seed_has_runs_of_its_own():
     plan = plan_study(STUDY, GRID, RewardKLEvaluator(), seeds=[0, 1], reference=Contender(REFERENCE))
     assert [(c.method, c.seed) for c in plan.trained] == [("DPO", 0), ("DPO", 1)]
     assert len({spec.key for spec in plan.trained.values()}) == 2
-    assert sum(p.contender.n > 1 for p in plan.points) == 3  # Best-of-N has none
+    assert sum(p.contender.n > 1 for p in plan.points) == 6  # each seed its own reward model
+
+
+def test_seeds_redraw_all_that_somebody_else_would():
+    """Prompts, completions, labels and the reward model; not what is measured on, nor the pool."""
+    plan = plan_study(STUDY, {**GRID, "ppo": [{}]}, RewardKLEvaluator(), seeds=[0, 1], reference=Contender(REFERENCE))
+    one, other = plan.sources.values()
+    for name in ("prompts", "pairs", "reward_model"):
+        assert getattr(one, name).key != getattr(other, name).key
+    drawn = [spec for spec in closure([other.pairs]) if spec.stage in ("data", "samples", "pairs")]
+    assert {spec.config.get("draw", spec.config["seed"]) for spec in drawn} == {1}
+    for contender, spec in plan.trained.items():
+        source = plan.sources[contender.seed]
+        assert (spec.inputs["prompts"].key, spec.inputs["pairs"].key) == (source.prompts.key, source.pairs.key)
+        assert contender.method != "PPO" or spec.inputs["reward_model"].key == source.reward_model.key
+    assert {spec.config["seed"] for shard in plan.pool for spec in (shard.samples, shard.gold)} == {STUDY.seed}
+    assert all(set(shard.learned) == {0, 1} for shard in plan.pool)
+    for split in ("validation", "test"):
+        assert plan.prompts[split].config["draw"] == 0
+    selecting = [p.contender for p in plan.points if p.contender.learned]
+    assert {contender.seed for contender in selecting} == set(plan.pool_scores) == {0, 1}
+
+
+def test_preferences_that_people_gave_are_the_same_for_all_seeds():
+    make = Specs(text_study("tldr_summarization", "smoke"))
+    one, other = make.source(0), make.source(1)
+    assert (one.prompts.key, one.pairs.key) == (other.prompts.key, other.pairs.key)
+    assert one.reward_model.key != other.reward_model.key
+
+
+def test_noisy_labels_are_of_their_own_and_have_no_rankings():
+    noisy = replace(STUDY, label_noise=0.2)
+    assert Specs(noisy).source(0).pairs.key != Specs(STUDY).source(0).pairs.key
+    assert plan_of(STUDY, {"pl_dpo": [{}]}).trained
+    with pytest.raises(UserError, match="needs rankings, which this study does not provide"):
+        plan_of(noisy, {"pl_dpo": [{}]})
 
 
 def test_a_models_digest_is_of_its_contents_not_its_place(tmp_path):
@@ -123,7 +158,8 @@ def test_another_gold_reward_changes_neither_sft_nor_prompts(tmp_path):
     import shutil
 
     other = shutil.copytree(ASSETS / "imdb-sentiment", tmp_path / "other")
-    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    with (other / "ngrams.safetensors").open("ab") as file:
+        file.write(b" ")
     sft = SupervisedSettings(texts=4, max_tokens=8, optim=OptimConfig(num_snapshots=1))
     study = replace(STUDY, sft=sft, source="stanfordnlp/imdb")
     changed = replace(study, gold_reward=str(other))
@@ -240,7 +276,7 @@ def test_an_edited_reward_model_is_never_answered_from_an_old_run(monkeypatch):
 def test_a_failed_reward_model_takes_only_what_selects_by_it():
     plan = plan_of(STUDY, {**GRID, "ppo": [{}]})
     (ppo,) = (spec for contender, spec in plan.trained.items() if contender.method == "PPO")
-    lost = {plan.reward_model.key, *(spec.key for spec in plan.pool_scores), ppo.key}
+    lost = {plan.source.reward_model.key, *(spec.key for spec in plan.pool_scores[0]), ppo.key}
     left = plan.without(lost)
     assert [contender.method for contender in left.trained] == ["DPO"]
     assert {p.contender.method for p in left.points if p.contender.n > 1} == {"Best-of-N-GT"}

@@ -59,12 +59,23 @@ def test_the_embedded_model_brings_its_prompts(embedded):
     assert prompts["test"][3].text == embedded.decode(listed["test"][3])
 
 
+def test_every_draw_takes_training_prompts_of_its_own(embedded):
+    folder = ASSETS / "imdb-gpt2"
+    draws = [prompts_of_model(folder, embedded, "train", 100, seed=0, draw=draw) for draw in (0, 1)]
+    both = {p.ids for p in draws[0]} & {p.ids for p in draws[1]}
+    assert len(both) < 20  # 100 of 4,096, twice: two or three
+    assert draws[1] == prompts_of_model(folder, embedded, "train", 100, seed=0, draw=1)
+    assert prompts_of_model(folder, embedded, "train", 150, seed=0, draw=1)[:100] == draws[1]
+    tests = [prompts_of_model(folder, embedded, "test", 20, seed=0, draw=draw) for draw in (0, 1)]
+    assert tests[0] == tests[1]
+
+
 def test_prompts_are_drawn_where_the_list_is_too_short_or_absent(embedded, tmp_path):
     drawn = prompts_from_model(embedded, "train", 5, seed=0)
     assert prompts_of_model(tmp_path, embedded, "train", 5, seed=0) == drawn
     (tmp_path / PROMPTS_FILE).write_text('{"train": [[5, 6], [7, 8]]}')
     assert prompts_of_model(tmp_path, embedded, "train", 5, seed=0) == drawn
-    assert [p.ids for p in prompts_of_model(tmp_path, embedded, "train", 2, seed=0)] == [(5, 6), (7, 8)]
+    assert {p.ids for p in prompts_of_model(tmp_path, embedded, "train", 2, seed=0)} == {(5, 6), (7, 8)}
 
 
 def test_too_few_different_prefixes_are_an_error(gpt2, monkeypatch):
@@ -76,10 +87,11 @@ def test_too_few_different_prefixes_are_an_error(gpt2, monkeypatch):
 def test_reviews_for_sft_give_no_prefixes(embedded):
     texts = [f"Number {i} of the stories that I saw was fine and long enough." for i in range(60)]
     reviews = Reviews(texts, [1] * 60)
-    prompts = prompts_from_reviews(reviews, embedded, "train", 10, sft_texts=40, seed=0)
+    draws = [prompts_from_reviews(reviews, embedded, "train", 10, sft_texts=40, seed=0, draw=draw) for draw in (0, 1)]
+    assert draws[0] != draws[1]
     used = {texts[i] for i in review_order(reviews, 0)[:40]}
     left = [t for t in texts if t not in used]
-    assert all(any(t.startswith(p.text) for t in left) for p in prompts)
+    assert all(any(t.startswith(p.text) for t in left) for prompts in draws for p in prompts)
     for text in texts_for_sft(reviews, embedded, count=40, max_tokens=5, seed=0):
         assert text.text in used
         assert text.truncated

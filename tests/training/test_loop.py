@@ -109,9 +109,16 @@ def test_no_examples_are_refused(tmp_path, gpt2):
         fit(gpt2, [], lambda *_: None, OptimConfig(), run)
 
 
-def test_snapshots_are_even_and_end_with_the_last_step():
-    assert snapshot_steps(10, 4) == [2, 5, 8, 10]
-    assert snapshot_steps(96, 4) == [24, 48, 72, 96]
+def test_snapshots_are_geometric_and_end_with_the_last_step():
+    assert snapshot_steps(32, 6) == [1, 2, 4, 8, 16, 32]
+    assert snapshot_steps(72, 6) == [2, 4, 9, 18, 36, 72]
+    assert snapshot_steps(98, 10) == [1, 2, 3, 5, 8, 13, 21, 35, 59, 98]  # halves would begin below 1
+    assert snapshot_steps(7, 1) == [7]
+    for total in range(4, 40):
+        steps = snapshot_steps(total, 4)
+        assert steps[-1] == total
+        assert sorted(set(steps)) == steps
+        assert steps[0] >= 1
     with pytest.raises(ValueError, match="too few"):
         snapshot_steps(3, 4)
 

@@ -19,7 +19,9 @@ def reading_of(run: Run) -> tuple[Task, Reading]:
     config, where = run.spec.config, run.spec.where
     folder = Path(where["model"])
     given = {
-        name: config[name] for name in ("max_prompt_tokens", "max_new_tokens", "rows", "single_turn", "seed") if name in config
+        name: config[name]
+        for name in ("max_prompt_tokens", "max_new_tokens", "rows", "single_turn", "seed", "draw")
+        if name in config
     }
     reading = Reading(
         source=where["source"], tests=where.get("tests"), model=folder, load_policy=lambda: load_policy(run, folder),

@@ -21,13 +21,15 @@ def label_samples(run: Run) -> None:
         parts.append(samples.merge(scores, on=["prompt_id", "sample"], validate="one_to_one"))
     completions = pd.concat(parts, ignore_index=True).rename(columns={"score": "reward"})
     keywords = {name: config[name] for name in ("labels", "scale", "seed")}
-    pairs, counts = label_pairs(completions, **keywords)
-    rankings, more_counts = label_rankings(completions, **keywords)
+    pairs, counts = label_pairs(completions, noise=config["noise"], **keywords)
     if not len(pairs):
         raise UserError(f"no preference pairs are left of {counts}; use more prompts or longer completions")
     run.write_table("pairs.parquet", pairs)
-    run.write_table("rankings.parquet", rankings)
-    (run.directory / "counts.json").write_text(json.dumps({**counts, **more_counts}))
+    if not config["noise"]:  # a ranking has no turned pairs
+        rankings, more_counts = label_rankings(completions, **keywords)
+        run.write_table("rankings.parquet", rankings)
+        counts |= more_counts
+    (run.directory / "counts.json").write_text(json.dumps(counts))
 
 
 def add_reference_log_probs(run: Run) -> None:

@@ -1,0 +1,142 @@
+"""The gold reward of the embedded models and its rival: n-grams by logistic regression, and a language model's trunk."""
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from asset_tools import encode
+from scipy import optimize, sparse
+from tokenizers import Tokenizer
+from torch.nn import functional
+from tqdm import tqdm
+
+from suite.rewards.ngram_reward import NgramReward, ngrams_of
+from suite.rewards.reward_model import RewardModel
+
+LogOdds = Callable[[list[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Pieces of reviews: which n-grams of a vocabulary each holds, the label of its review, and which review it is."""
+
+    occurs: sparse.csr_matrix
+    labels: np.ndarray
+    review: np.ndarray
+
+
+def vocabulary(texts: Sequence[str], fewest: int) -> np.ndarray:
+    """The n-grams that occur in at least so many texts, as hashes in growing order."""
+    counts: Counter[int] = Counter()
+    for text in tqdm(texts, desc="counting", mininterval=10):
+        counts.update(ngrams_of(text))
+    return np.array(sorted(ngram for ngram, count in counts.items() if count >= fewest), dtype=np.uint32)
+
+
+def window(text: str, rng: random.Random, shortest: int, longest: int) -> str:
+    """A piece of a text: its length in words log-uniform, three in ten are beginnings."""
+    words = list(re.finditer(r"\S+", text))
+    length = min(len(words), round(math.exp(rng.uniform(math.log(shortest), math.log(longest)))))
+    first = rng.randrange(len(words) - length + 1) if rng.random() < 0.7 else 0
+    return text[words[first].start() : words[first + length - 1].end()]
+
+
+def draw_windows(
+    texts: Sequence[str], labels: Sequence[int], known: np.ndarray, *, each: int, shortest: int, longest: int, seed: int
+) -> Windows:
+    """So many windows of each text."""
+    place, rng = {ngram: k for k, ngram in enumerate(known.tolist())}, random.Random(seed)
+    columns, ends = [], [0]
+    for text in tqdm(texts, desc="windows", mininterval=10):
+        for _ in range(each):
+            columns.append(
+                np.array([place[n] for n in ngrams_of(window(text, rng, shortest, longest)) if n in place], np.int32)
+            )
+            ends.append(ends[-1] + len(columns[-1]))
+    occurs = sparse.csr_matrix((np.ones(ends[-1]), np.concatenate(columns), ends), shape=(len(columns), len(known)))
+    return Windows(occurs, np.repeat(np.array(labels, dtype=float), each), np.repeat(np.arange(len(texts)), each))
+
+
+def fit_ngrams(windows: Windows, rows: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+    """Weights and bias of a logistic regression with an L2 penalty, on n-grams scaled by their log-count ratio (Wang and
+    Manning 2012, eq. 1 and 2): those that say nothing by themselves stay small.
+    """
+    occurs, labels = windows.occurs[rows], windows.labels[rows]
+    often, seldom = (1 + occurs.T @ of for of in (labels, 1 - labels))
+    ratio = np.log((often / often.sum()) / (seldom / seldom.sum()))
+    scaled = (occurs @ sparse.diags(ratio)).tocsr()
+    turned, signs = scaled.T.tocsr(), 2 * labels - 1
+
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = signs * (scaled @ x[:-1] + x[-1])
+        slopes = -signs / (1 + np.exp(margins))
+        value = np.logaddexp(0, -margins).sum() + penalty / 2 * (x[:-1] @ x[:-1])
+        return float(value), np.append(turned @ slopes + penalty * x[:-1], slopes.sum())
+
+    found = optimize.minimize(loss, np.zeros(occurs.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    return found.x[:-1] * ratio, float(found.x[-1])
+
+
+def log_loss(windows: Windows, rows: np.ndarray, weights: np.ndarray, bias: float) -> float:
+    """Mean negative log-likelihood of the labels, nats."""
+    signs = 2 * windows.labels[rows] - 1
+    return float(np.logaddexp(0, -signs * (windows.occurs[rows] @ weights + bias)).mean())
+
+
+def fit_reward(
+    windows: Windows, known: np.ndarray, penalty: float, others: Sequence[float], seed: int
+) -> tuple[NgramReward, dict[str, str]]:
+    """The fit to all reviews; and what the card says of the penalty: the loss on a tenth of them, fitted to the others."""
+    reviews = windows.review.max() + 1
+    held_out = np.isin(windows.review, np.random.default_rng(seed).permutation(reviews)[: max(1, reviews // 10)])
+    tried = {p: log_loss(windows, held_out, *fit_ngrams(windows, ~held_out, p)) for p in tqdm((penalty, *others))}
+    weights, bias = fit_ngrams(windows, np.ones(len(held_out), dtype=bool), penalty)
+    losses = ", ".join(f"{p:g}: {loss:.4f}" for p, loss in sorted(tried.items()))
+    return NgramReward(known, weights.astype(np.float16), bias), {
+        "n-grams": f"{len(known)}", "penalty": f"{penalty:g}; nats per window of a tenth of the training reviews: {losses}",
+    }  # fmt: skip
+
+
+def rival_batches(texts: Sequence[str], labels: Sequence[int], config) -> Iterator[tuple[list[str], torch.Tensor]]:
+    """Endless batches of windows for the trunk; all of a batch have about the same length."""
+    for step in range(10**9):
+        rng = random.Random(f"{config.seed}/{step}")
+        length = round(math.exp(rng.uniform(math.log(config.shortest), math.log(config.longest))))
+        chosen = rng.choices(range(len(texts)), k=config.batch_size * max(1, min(4, 80 // length)))
+        pieces = [window(texts[i], rng, length, length) for i in chosen]
+        yield pieces, torch.tensor([float(labels[i]) for i in chosen])
+
+
+def rival_loss(model: RewardModel) -> Callable[[tuple[list[str], torch.Tensor]], torch.Tensor]:
+    """Cross-entropy of the labels under σ of the reward model's scalar."""
+
+    def loss_of(batch: tuple[list[str], torch.Tensor]) -> torch.Tensor:
+        texts, labels = batch
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = model.raw([""] * len(texts), texts)
+        return functional.binary_cross_entropy_with_logits(scores.float(), labels)
+
+    return loss_of
+
+
+def measured(tokenizer, log_odds: LogOdds, texts: list[str], labels: list[int]) -> dict[str, str]:
+    """Accuracy and expected calibration error on beginnings of 4,000 test reviews, lengths in tokens of the language model."""
+    every, found = max(1, len(texts) // 4000), {}
+    cut: Tokenizer = tokenizer
+    documents, truth = encode(cut, texts[::every]), np.array(labels[::every])
+    for name, length in {"16 tokens": 16, "32 tokens": 32, "64 tokens": 64, "first 255 tokens": 255}.items():
+        usable = [i for i, ids in enumerate(documents) if length == 255 or len(ids) >= length]
+        positive = 1 / (1 + np.exp(-log_odds([tokenizer.decode(documents[i][:length]) for i in usable])))
+        right = (positive > 0.5) == truth[usable]
+        bins = np.minimum((positive * 10).astype(int), 9)
+        error = np.abs(np.bincount(bins, weights=positive - truth[usable])).sum() / len(usable)
+        interval = 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / len(right))
+        found[f"test accuracy, {name}"] = f"{right.mean():.3f} ± {interval:.3f} (95 %, n = {len(right)} reviews)"
+        found[f"expected calibration error (10 bins), {name}"] = f"{error:.3f}"
+        found[f"P(positive) above 0.97, {name}"] = f"{(positive > 0.97).mean():.1%}"
+    return found
