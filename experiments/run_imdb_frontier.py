@@ -11,6 +11,7 @@ Examples:
   python experiments/run_imdb_frontier.py --grid core --seeds 0,1,2,3,4    the committed study: five seeds, more prompts
   python experiments/run_imdb_frontier.py --grid paper --seeds 0,1,2       the paper's grid, three training seeds
   python experiments/run_imdb_frontier.py --label-noise 0.2                one label in five is turned
+  python experiments/run_imdb_frontier.py --longer 4                       every run four times as long
   python experiments/run_imdb_frontier.py --grid core --seeds 0,1,2,3,4,5 --reuse-records results/imdb_frontier_core_grid
                                                                            one seed more: what is recorded is not run again
   python experiments/run_imdb_frontier.py --methods dpo,best_of_n          some methods
@@ -19,7 +20,7 @@ Examples:
   python experiments/run_imdb_frontier.py --profile paper --grid paper     gpt2-large and siebert's classifier, GPU, network
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,7 @@ from suite.report.sentiment import data_lines
 from suite.study.plan import REFERENCE, plan_study
 from suite.study.profiles import GRIDS, chosen_grid, sentiment_study
 from suite.study.run import Finished, run_study
+from suite.study.study import Study
 
 MANY_PROMPTS = {"validation_prompts": 256, "test_prompts": 512}
 
@@ -56,6 +58,8 @@ class Arguments(MachineOptions):
     """hard: the higher gold reward wins (the paper); bradley_terry: it wins with probability σ(scale·difference)."""
     label_noise: float | None = None
     """Share of labels that are then turned, from 0 to below 0.5."""
+    longer: int = 1
+    """So many times the passes over the pairs, and the completions of methods that draw their own; a power of two."""
     validation_prompts: int | None = None
     test_prompts: int | None = None
     """Held-out prompts. Default: the profile's, of every grid but the default one 256 and 512."""
@@ -74,6 +78,15 @@ class Arguments(MachineOptions):
     fast."""
 
 
+def lengthened(study: Study, times: int) -> Study:
+    """The study with longer runs, which keep as many policies of their beginnings. Raises UserError for no power of two."""
+    doublings = times.bit_length() - 1
+    if times < 1 or times != 2**doublings:
+        raise UserError(f"--longer {times}: expected 1, 2, 4, 8, …")
+    optim = replace(study.optim, num_epochs=times * study.optim.num_epochs, num_snapshots=study.optim.num_snapshots + doublings)
+    return replace(study, optim=optim, on_policy_samples=times * study.on_policy_samples)
+
+
 def main(args: Arguments) -> int:
     seeds = parse_seeds(args.seeds)
     grid = chosen_grid(GRIDS[args.grid], args.methods, GRIDS["trl"], GRIDS["variants"])
@@ -86,6 +99,8 @@ def main(args: Arguments) -> int:
         test_prompts=args.test_prompts or many.get("test_prompts"),
         model=args.reference, gold_reward=args.gold_reward, sampler_dtype=args.sampler_dtype,
     )  # fmt: skip
+    if args.longer != 1:
+        study = lengthened(study, args.longer)
     out = args.folder("imdb_frontier", study.profile)
     if args.grid != "default" and not args.out:
         out = out.with_name(f"{out.name}_{args.grid}_grid")

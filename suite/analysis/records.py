@@ -51,7 +51,7 @@ class Results:
         training: What runs logged, one row per run and step (`suite.analysis.costs.training_metrics`).
         health: Generation health, one row per policy and place (`suite.analysis.gather.health_table`).
         ideal: Points of the ideal frontier, if there is one.
-        behind: Frontiers of a larger study, drawn behind: `method`, `metric`, `kl`, `value` (`suite.analysis.equal_kl.lines_of`).
+        behind: Lines of a larger study, drawn behind (`suite.analysis.equal_kl.lines_of`).
         verdicts: Every verdict of a judge, if there was one.
         runs: `runs.json`: the specification of every run behind the numbers (`suite.analysis.reuse`).
     """

@@ -190,7 +190,8 @@ def together(new: Results, recorded: Results) -> Results:
     mine, theirs = new.about, recorded.about
     about = {
         **mine, "seeds": sorted({*mine["seeds"], *theirs["seeds"]}),
-        **{name: mine[name] + theirs[name] for name in ("trained_runs", "worker_minutes")},
+        "trained_runs": mine["trained_runs"] + len(recorded.training[RUN].drop_duplicates()),
+        "worker_minutes": mine["worker_minutes"] + theirs["worker_minutes"],
         "sampler_kl": max(mine["sampler_kl"], theirs["sampler_kl"]),
         "unsearched": sorted({*mine["unsearched"], *theirs["unsearched"]}),
         **{name: {**theirs.get(name, {}), **mine.get(name, {})} for name in ("pairs", "reward_model")},

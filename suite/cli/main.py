@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Union
 import pandas as pd
 import tyro
 
+from suite.analysis.choice import best_policy
+from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data
 from suite.cli.options import write_rows
 from suite.common.errors import UserError, one_line_errors
@@ -16,6 +18,7 @@ from suite.common.machine import quiet_libraries, usable_device
 from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt
 from suite.data.trl_formats import to_trl
+from suite.report.choice import policy_card
 from suite.study.profiles import EMBEDDED
 from suite.tasks.own_data import TASK
 from suite.tasks.splits import pairs_of, read_rows
@@ -126,22 +129,38 @@ def export(
     run: Annotated[str, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
     form: Literal["preference", "unpaired", "prompts"] = "preference",
+    best: bool = False,
+    kl: float = 6.0,
+    method: str = "",
     runs: Path = Path("results/runs"),
 ) -> int:
-    """Write the preference pairs of a run for TRL's trainers.
+    """Write the preference pairs of a run for TRL's trainers; or the best policy of a study as a plain model folder.
 
     Examples:
       suite export 5d0a1c2b pairs.jsonl                   chosen and rejected, with tokens, rewards and log-probs beside
       suite export 5d0a1c2b labelled.parquet --form unpaired
+      suite export results/imdb_frontier my_model --best --kl 6           weights, tokenizer and a card
+      suite export results/imdb_frontier my_model --best --kl 6 --method DPO
 
     Args:
-        run: Of the stage pairs or reference_log_probs: folder, or first letters of its key, as the plan shows it.
-        out: JSONL or parquet file.
+        run: Of the stage pairs or reference_log_probs: folder, or first letters of its key, as the plan shows it. With --best
+            the results folder of a study that measured reward and KL.
+        out: JSONL or parquet file; with --best a new folder.
         form: preference, unpaired (KTO) or prompts.
+        best: Write the policy with the most reward on validation prompts.
+        kl: Of those that spend at most so many nats per completion there.
+        method: Of this method only, as tables name it.
         runs: Where runs are kept.
     """
     from suite.study import artefacts
 
+    if best:
+        quiet_libraries()
+        results = read_results(Path(run))
+        choice = best_policy(results, max_kl=kl, method=method)
+        artefacts.export_policy(choice.run, choice.step, out, runs, card=policy_card(choice, results, max_kl=kl))
+        print(f"{choice.name} written to {out}: a save_pretrained folder with its card, README.md")
+        return 0
     table = write_rows(out, lambda: pd.DataFrame(to_trl(artefacts.pairs_of(run, runs), form)))
     print(f"{len(table):,} rows written to {out}: {', '.join(table.columns)}")
     return 0

@@ -77,6 +77,30 @@ def simultaneous(values: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Si
     return Simultaneous(found.mean, found.mean - quantile * error, found.mean + quantile * error, adjusted, error, quantile)
 
 
+def detectable_gap(comparisons: int, seeds: int, prompts: int, *, scatter: float, spread: float, power: float = 0.8) -> float:
+    """The true difference that a table so large finds with `power`, before anything is measured: from made-up tables.
+
+    Args:
+        comparisons, seeds, prompts: Shape of the table. Half of the variance is taken to be common to all comparisons, which
+            are all with one method.
+        scatter: Standard deviation of a prompt's difference within a seed, a quarter of its variance the prompt's own.
+        spread: Standard deviation of the seeds' differences.
+        power: Probability of finding it.
+    """
+    rng = np.random.default_rng(0)
+
+    def effect(shape: tuple[int, ...], scale: float) -> Array:
+        parts = rng.standard_normal(shape) + rng.standard_normal((comparisons, *shape))
+        return np.asarray(scale * np.sqrt(0.5) * parts)
+
+    gaps = []
+    for _ in range(3):
+        noise = effect((1, prompts), scatter / 2) + effect((seeds, prompts), scatter * np.sqrt(0.75))
+        found = simultaneous(effect((seeds, 1), spread) + noise)
+        gaps.append(((found.quantile + stats.norm.ppf(power)) * found.error).mean())
+    return float(np.mean(gaps))
+
+
 def _prompt_part(x: Array) -> tuple[Array, Array]:
     """Variance of the mean over prompts from the seeds' own scatter on a prompt, and from prompts: σ̂_e²/(S·P), σ̂_b²/P."""
     seeds, prompts = x.shape[1:]

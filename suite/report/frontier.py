@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from suite.analysis.convergence import last_doubling
 from suite.analysis.equal_compute import compare_within, compute_budgets
 from suite.analysis.equal_kl import compare, frontiers, lines_of
 from suite.analysis.gather import gather
@@ -87,6 +88,7 @@ def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Sectio
         ("Reward at equal KL", words["equal_kl"].format(comparisons=tested)),
         ("", tables.matched_kl_table(comparison, against=against)),
         ("", about["paper"]),
+        ("Is it converged?", converged(results)),
         ("Reward within a compute budget", words["equal_compute"] + "\n\n" + tables.compute_table(within, against=against)),
         ("", "![budgets](budgets.svg)"), ("What a run costs", tables.cost_table(records)),
         ("On-policy runs, means over the last quarter", tables.controller_table(results.training, targets)),
@@ -96,6 +98,22 @@ def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Sectio
         ("", "![training](training.svg)" if len(results.training) else ""),
         ("Data", tables.data_table(about["data"])), ("Every point (test prompts)", tables.points_table(records)),
     ]  # fmt: skip
+
+
+def converged(results: Results) -> str:
+    """What the last doubling of every run has changed, and whether that is more than its interval."""
+    moved = last_doubling(results.records, results.measurements)
+    if moved.empty:
+        return ""
+    known = moved.dropna(subset="difference")
+    still = [f"{row.method} at {row.kl_budget:g} nats" for row in known.itertuples() if row.low > 0 or row.high < 0]
+    far = [
+        str(method) for method, part in moved.groupby("method", sort=False) if (part["reach"] > 1.2 * part["reach_half"]).all()
+    ]
+    words = said_in("words")["frontier"]["converged"]
+    verdict = f"**Still moving: {', '.join(still)}.**" if still else "At no budget is the change more than its interval."
+    going = f" Runs of {', '.join(far)} were still going away from the reference." if far else ""
+    return f"{words} {verdict}{going}\n\n{tables.convergence_table(moved)}"
 
 
 def reward_model_section(results: Results) -> str:

@@ -67,6 +67,20 @@ def matched_kl_table(comparison: pd.DataFrame, *, against: str = "DPO") -> str:
     return table(rows)
 
 
+def convergence_table(moved: pd.DataFrame) -> str:
+    """What the second half of training has changed (`suite.analysis.convergence.last_doubling`)."""
+    rows = []
+    for method, part in moved.groupby("method", sort=False):
+        first = part.iloc[0]
+        row = {"method": method, "reaches at half, nats": f"{first['reach_half']:.1f}", "at the end": f"{first['reach']:.1f}"}
+        for cell in part.to_dict("records"):
+            row[f"change at {cell['kl_budget']:g} nats"] = with_interval(
+                {"change": cell["difference"], "change_low": cell["low"], "change_high": cell["high"]}, "change", "+.3f"
+            )
+        rows.append(row)
+    return table(rows)
+
+
 def compute_table(within: pd.DataFrame, *, against: str = "DPO") -> str:
     """Who is better within a budget of compute (`suite.analysis.equal_compute.compare_within`)."""
     rows = []

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from suite.common.errors import UserError
+from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
 from suite.data.parquet import pairs_from_table, read_prompts
 from suite.data.preference_data import PreferencePair
@@ -41,6 +42,29 @@ def open_policy(name: str, runs: Path, *, device: str = "cpu") -> Any:
     kind = folder / "policy_class"
     cls = pkgutil.resolve_name(kind.read_text()) if kind.exists() else CausalLMPolicy
     return cls.load(folder, device=device) if cls is CausalLMPolicy else cls.load(folder)
+
+
+def export_policy(run: str, step: int, out: Path, runs: Path, *, card: str) -> None:
+    """One snapshot of a training run as a plain `save_pretrained` folder with tokenizer and `README.md`; adapters are merged.
+    Raises UserError if the run or the snapshot is gone, or something else is at `out`.
+    """
+    folder = find_run(run, runs)
+    kept = {int(path.name.removeprefix("step-")): path for path in snapshots(folder)} if folder else {}
+    if step not in kept:
+        raise UserError(
+            f"the policy of run {run} is not in {runs} (--runs): weights are not kept beside results. Run the study's command, "
+            "which stands on its page, again where its runs are, or here"
+        )
+    if out.exists():
+        raise UserError(f"{out} exists already; give the name of a new folder")
+    kind = kept[step] / "policy_class"
+    policy: Any = (pkgutil.resolve_name(kind.read_text()) if kind.exists() else CausalLMPolicy).load(kept[step])
+
+    def write(target: Path) -> None:
+        policy.save(target)
+        (target / "README.md").write_text(card)
+
+    write_atomically(out, write)
 
 
 def pairs_of(name: str, runs: Path) -> list[PreferencePair]:

@@ -15,6 +15,7 @@ from suite.engine.tracking import Tracker
 from suite.evaluation.best_of_n import kept_sample
 from suite.interfaces import Context, Judge
 from suite.judges.verdict_store import VerdictStore
+from suite.maths.seeds_and_prompts import detectable_gap
 from suite.study.plan import Plan, PlannedPoint
 
 PROMPT_COLUMNS = ["prompt_id", "prompt_ids", "prompt_text", "shown", "answer", "answer_cut"]
@@ -68,6 +69,7 @@ def run_study(
         print(
             f"a step on pairs has {batch}, all {per_prompt} of a prompt together: {batch / per_prompt:.1f} prompts on average"
         )
+    print(gap_line(plan))
     if judge_name:
         asked = sum(plan.prompts["test"].config["size"] for _ in plan.points)
         print(f"then the judge ({judge_name}): {2 * asked:,} questions at most, {len(plan.points)} points, both orders")
@@ -85,6 +87,28 @@ def run_study(
     words = page(finished, out)
     print(f"\n{words}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 1 if failed else 0
+
+
+SCATTER = {"reward": 0.25, "win": 0.6}
+"""Standard deviation over prompts of the difference of two policies: P(positive) as in the committed study, wins at most."""
+SPREAD = 0.01
+"""Standard deviation of the difference over training seeds, likewise."""
+
+
+def gap_line(plan: Plan) -> str:
+    """What a study of this size can tell apart, said before it is paid for."""
+    prompts, seeds = plan.prompts["test"].config["size"], len(plan.sources)
+    rivals = max(1, len({planned.contender.method for planned in plan.points}) - 2)
+    scale, unit = SCATTER["win" if "win" in plan.evaluator.metrics else "reward"], ""
+    if math.isinf(plan.study.reward_maximum) and "win" not in plan.evaluator.metrics:
+        scale, unit = 1.0, " standard deviations of the reward"
+    gap = detectable_gap(5 * rivals, seeds, prompts, scatter=scale, spread=SPREAD * scale / SCATTER["reward"])
+    whom = "these policies" if seeds < 3 else "methods"
+    return (
+        f"{prompts} test prompts and {seeds} training seed{'s' * (seeds > 1)}: a true difference between {whom} of "
+        f"{gap:.2g}{unit} or more would show four times in five"
+        + ("; a verdict on methods takes three seeds" if seeds < 3 else "")
+    )
 
 
 def judged(plan: Plan, options: Options, judge: Judge) -> Finished:

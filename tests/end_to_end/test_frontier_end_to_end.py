@@ -89,6 +89,77 @@ def test_the_same_policies_at_other_temperatures(finished):
     assert (cold["distinct_1"] < health[health["temperature"] == 1]["distinct_1"]).all()
 
 
+def test_a_study_grows_by_a_seed_from_its_records(finished, tmp_path):
+    """Only what is not recorded is run, also where no run of the first seed is left; and the whole is what both seeds give."""
+    folder, _ = finished
+    grow = ["--methods", "dpo,best_of_n", "--seeds", "0,1", "--reuse-records", str(folder / "out")]
+    runs, elsewhere = tmp_path / "runs", tmp_path / "out"
+    arguments = ["--profile", "smoke", *grow, "--runs", runs, "--out", elsewhere]
+    done = subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "9 of 17 contenders are recorded" in done.stdout  # the reference, DPO twice and six N, of each seed
+    made = [json.loads(path.read_text())["config"] for path in (runs / "policy").glob("*/spec.json")]
+    assert sorted((config["config"]["beta"], config["seed"]) for config in made) == [(0.1, 1), (1.0, 1)]
+    whole = run(folder, *grow[:-2], "--out", str(tmp_path / "whole"))
+    assert "nothing to run" not in whole
+    ours, theirs = (
+        pd.read_parquet(place / "measurements.parquet").astype({"method": str, "setting": str, "split": str, "metric": str})
+        for place in (elsewhere, tmp_path / "whole")
+    )
+    keys = ["method", "setting", "seed", "step", "panel", "split", "prompt_id", "sample", "metric"]
+    ours, theirs = (table.astype({"panel": str}).set_index(keys)["value"].sort_index() for table in (ours, theirs))
+    assert ours.index.equals(theirs.index)
+    assert ours.to_numpy() == pytest.approx(theirs.to_numpy(), abs=1e-6)
+    about = json.loads((elsewhere / "study.json").read_text())
+    assert (about["seeds"], sorted(about["pairs"]), about["trained_runs"]) == ([0, 1], ["0", "1"], 4)
+    again = subprocess.run(
+        [sys.executable, SCRIPT, *map(str, [*arguments[:-1], tmp_path / "again"]), "--reuse-records", str(elsewhere)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "there was nothing to run" in again.stdout
+    assert pd.read_parquet(tmp_path / "again" / "measurements.parquet").equals(
+        pd.read_parquet(elsewhere / "measurements.parquet")
+    )
+
+
+def test_the_best_policy_leaves_as_a_plain_model_with_a_card(finished, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, _ = finished
+    out = tmp_path / "model"
+
+    def export(*more):
+        words = ["export", folder / "out", *more, "--best", "--runs", folder / "runs"]
+        return subprocess.run(
+            [sys.executable, "-m", "suite.cli.main", *map(str, words)], capture_output=True, text=True, cwd=tmp_path
+        )
+
+    done = export(out, "--kl", "1", "--method", "DPO")
+    assert done.returncode == 0, done.stderr
+    table = records(folder)
+    table = table[(table["split"] == "validation") & (table["method"] == "DPO")]
+    rows = table.pivot_table(index=["setting", "step"], columns="metric", values="value")
+    setting, step = rows[rows["kl"] <= 1]["reward"].idxmax()
+    card = (out / "README.md").read_text()
+    assert card.startswith(f"# DPO {setting}, seed 0, step {step}\n")
+    assert "| test prompts " in card
+    assert "| lr " in card
+    AutoTokenizer.from_pretrained(out)
+    (key,) = re.findall(r"\| run +\| (\w+)", card)
+    kept = folder / "runs" / "policy" / key / "snapshots" / f"step-{step:06d}"
+    mine, theirs = (AutoModelForCausalLM.from_pretrained(place).state_dict() for place in (out, kept))
+    assert all(bool((mine[name] == theirs[name]).all()) for name in theirs)
+    for more, words in (
+        ([out], "exists already"), ([tmp_path / "x", "--kl", "0.0001"], "no policy of any method spends so little"),
+        ([tmp_path / "x", "--method", "KTO"], "these results have DPO"),
+    ):  # fmt: skip
+        done = export(*more)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_it_leaves_everything_it_promises(finished):
     folder, printed = finished
     out = folder / "out"
@@ -316,7 +387,7 @@ def test_records_are_reused_in_their_own_arithmetic_and_other_pairs_are_told(fin
     assert in_recorded_precision(study, recorded) == study
     assert same_pairs(folder / "runs", plan, folder / "out", recorded)
     other = {"optim": "float64", "reward_model": "float32", "sampler_dtype": "float16"}
-    changed = {**recorded.runs, "precision": other, "drawn": {**recorded.runs["drawn"], "pairs": "0"}}
+    changed = {**recorded.runs, "precision": other, "drawn": {**recorded.runs["drawn"], "pairs-0": "0"}}
     elsewhere = shutil.copytree(folder / "out", tmp_path / "recorded")
     (elsewhere / "runs.json").write_text(json.dumps(changed))
     theirs = read_reusable(elsewhere)

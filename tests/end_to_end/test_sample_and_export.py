@@ -52,7 +52,7 @@ def runs(tmp_path_factory):
         run.write_table("scores.parquet", frame[["prompt_id", "sample"]].assign(score=[float(k) for k in range(len(frame))]))
         run.finish()
     inputs = {"samples-000": samples, "scores-000": scores}
-    pairs = RunSpec("pairs", {"labels": "hard", "scale": 1.0, "seed": 0}, inputs)
+    pairs = RunSpec("pairs", {"labels": "hard", "scale": 1.0, "noise": 0.0, "seed": 0}, inputs)
     with open_run(root, pairs) as run:
         label_samples(run)
         run.finish()
