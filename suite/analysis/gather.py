@@ -19,6 +19,7 @@ from suite.engine.sweep import closure
 from suite.evaluation.best_of_n import pool_rows
 from suite.evaluation.generation_health import alarms, generation_health
 from suite.interfaces import Contender, Task
+from suite.maths.best_of_n import best_of_n_kl_bound
 from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier
 from suite.maths.statistics import mean_interval
 from suite.study.plan import Plan, PlannedPoint
@@ -66,6 +67,7 @@ def _points(finished: Finished) -> Iterator[tuple[pd.DataFrame, dict[str, Any], 
         else:
             assert finished.judged is not None
             rows = finished.judged[finished.judged["point"] == k].drop(columns="point")
+            rows = pd.concat([rows, kl_of_answers(root, planned)], ignore_index=True)
         if rows.empty:
             continue
         made = facts(root, run)
@@ -77,6 +79,19 @@ def _points(finished: Finished) -> Iterator[tuple[pd.DataFrame, dict[str, Any], 
             "git_sha": made["git_sha"], "created_at": made["created_at"], "privileged": False, "kl_is_bound": False,
         }  # fmt: skip
         yield rows, place, about
+
+
+def kl_of_answers(root: Path, planned: PlannedPoint) -> pd.DataFrame:
+    """KL(π‖π_ref) [nats] by prompt of judged answers: log π - log π_ref of those drawn at temperature 1 (k1), the bound of
+    Best-of-N; nothing at other temperatures, whose answers are not the policy's own.
+    """
+    frame = samples_of(root, planned)
+    if planned.point.temperature != 1 or "reference_logps" not in frame or frame["reference_logps"].isna().any():
+        return pd.DataFrame()
+    n = planned.contender.n if planned.point.panel != "best_of_n" else int(planned.point.x)
+    value = best_of_n_kl_bound(n) if n > 1 else frame["sampler_log_prob"] - frame["reference_logps"]
+    columns = frame[["split", "prompt_id", "sample"]].assign(sample=0, metric="kl", value=value)
+    return columns[columns["split"] == "test"]
 
 
 def place_of(root: Path, planned: PlannedPoint) -> dict[str, Any]:
@@ -92,11 +107,17 @@ def _records(rows: pd.DataFrame, plan: Plan, point: dict[str, Any]) -> Iterator[
     """One row per split and metric; prompts are the units."""
     if "win" in plan.evaluator.metrics:
         try:
-            yield from win_rate_rows(rows, seed=plan.study.seed)
+            yield from win_rate_rows(rows[rows["metric"] != "kl"], seed=plan.study.seed)
         except ValueError as error:
             raise UserError(
                 f"{point['method']} {point['setting']}, T = {point['temperature']:g}: no win rate: {error}"
             ) from error
+        if len(kl := rows.loc[rows["metric"] == "kl", "value"]):
+            found = mean_interval(kl)
+            yield {
+                "split": "test", "metric": "kl", "value": found.mean, "unit": "nats/completion", "n": found.n,
+                "ci_low": found.low, "ci_high": found.high, "estimator": "sampled, k1, or the bound of Best-of-N",
+            }  # fmt: skip
         return
     for split, part in rows.groupby("split"):
         for name, metric in plan.evaluator.metrics.items():

@@ -56,7 +56,7 @@ def method_differences(seeds: int, spread: float) -> Case:
         data = rng.normal(0, spread / 2, seeds)  # what the seeds' preferences do to every method
         base, *others = (_frontier(rng, difficulty, data, spread) for _ in range(9))
         gaps = [o.by_prompt(BUDGETS)[:, k] - base.by_prompt(BUDGETS)[:, k] for o in others for k in range(len(BUDGETS))]
-        found = simultaneous(gaps, seed=int(rng.integers(2**31)))
+        found = simultaneous(gaps, seed=int(rng.integers(2**31)), draws=RESAMPLES)
         inside = bool(((found.low <= 0) & (found.high >= 0)).all())
         return Interval(0.0, -1.0 if inside else 2.0, 1.0 if inside else 3.0, n), 0.0
 

@@ -40,6 +40,7 @@ from suite.report import curves
 from suite.report import verdict as frontier_verdict
 from suite.report.frontier import write_frontier
 from suite.report.page import Verdict, page
+from suite.report.recommendation import recommendation
 from suite.study.plan import REFERENCE, Grid, plan_study
 from suite.study.profiles import chosen_grid
 from suite.study.run import run_study
@@ -48,9 +49,13 @@ from suite.study.study import Study, rate_of
 from suite.tasks.splits import pairs_of, read_rows
 
 GRIDS: dict[str, Grid] = {
-    "win rates": {"dpo": [{"beta": 0.1}], "ppo": [{}], "unlikelihood": [{}], "best_of_n": [{"n": 8}]},
+    "win rates": {
+        "dpo": [{"beta": 0.1}, {"beta": 0.5}], "ppo": [{"beta": 0.05}, {"beta": 0.2}],
+        "unlikelihood": [{"alpha": 0.5}, {"alpha": 1.0}], "best_of_n": [{"n": 8}],
+    },
     "frontier": {
-        "dpo": [{"beta": 0.1}, {"beta": 1.0}], "ppo": [{"target_kl": 3.0}, {"target_kl": 6.0}], "unlikelihood": [{}],
+        "dpo": [{"beta": 0.1}, {"beta": 1.0}], "ppo": [{"beta": 0.05}, {"beta": 0.2}],
+        "unlikelihood": [{"alpha": 0.5}, {"alpha": 1.0}],
         "best_of_n": [{"n": n} for n in (2, 4, 8, 16)],
     },
 }  # fmt: skip
@@ -116,7 +121,10 @@ def own_data(options: Unnamed[OwnDataOptions]) -> int:
             words = [*results.about["caption"], curves.verdict_words(results, comparison)]
         links = "[Everything that was measured](summary.md)"
         links += " · [sample answers](samples.md)" if options.samples or reward else ""
-        sections = [*(("", text) for text in (*words, rates, links)), ("The data", "\n".join(f"    {line}" for line in found))]
+        sections = [
+            *(("", text) for text in (*words, recommendation(results), rates, links)),
+            ("The data", "\n".join(f"    {line}" for line in found)),
+        ]
         return page("Verdict", sections)
 
     if reward:

@@ -14,7 +14,7 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 DRAWS = 4000
-"""Simulated tables, from which the simultaneous level is found."""
+"""Simulated tables, from which the simultaneous level is found, unless another number is asked for."""
 INDEPENDENT = 0.5
 """Share of the seeds' effects that simulated tables draw for each comparison on its own: a few seeds make comparisons look more
 alike than they are (their covariance has one rank less than there are seeds)."""
@@ -61,14 +61,14 @@ def estimate(values: ArrayLike) -> Estimate:
     return Estimate(x.mean(axis=(1, 2)), *_combined(x.mean(axis=2).var(axis=1, ddof=1), between, within, seeds, prompts))
 
 
-def simultaneous(values: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Simultaneous:
+def simultaneous(values: ArrayLike, *, level: float = 0.95, seed: int = 0, draws: int = DRAWS) -> Simultaneous:
     """Intervals for all comparisons together by max-T: t intervals at the level that the smallest p-value of a table passes in
     1 - `level` of simulated tables that have no difference, and the seeds' and prompts' covariances of this one.
 
     Correlated comparisons (the same method at two budgets) are therefore not paid for twice.
     """
     found = estimate(values)
-    smallest = _smallest_p(np.asarray(values, dtype=float), found, np.random.default_rng(seed))
+    smallest = _smallest_p(np.asarray(values, dtype=float), found, np.random.default_rng(seed), draws)
     each = min(1 - level, float(np.quantile(smallest, 1 - level)))
     quantile = np.asarray(stats.t.isf(each / 2, found.df))
     error = np.sqrt(found.variance)
@@ -94,9 +94,9 @@ def detectable_gap(comparisons: int, seeds: int, prompts: int, *, scatter: float
         return np.asarray(scale * np.sqrt(0.5) * parts)
 
     gaps = []
-    for _ in range(3):
+    for _ in range(12):
         noise = effect((1, prompts), scatter / 2) + effect((seeds, prompts), scatter * np.sqrt(0.75))
-        found = simultaneous(effect((seeds, 1), spread) + noise)
+        found = simultaneous(effect((seeds, 1), spread) + noise, draws=DRAWS // 8)
         gaps.append(((found.quantile + stats.norm.ppf(power)) * found.error).mean())
     return float(np.mean(gaps))
 
@@ -127,18 +127,18 @@ def _combined(of_seeds: Array, between: Array, within: Array, seeds: int, prompt
         return variance, np.asarray(np.where(squares > 0, variance**2 / squares, prompts - 1.0))
 
 
-def _smallest_p(x: Array, found: Estimate, rng: np.random.Generator) -> Array:
-    """The smallest p-value of each of `DRAWS` simulated tables without any difference."""
+def _smallest_p(x: Array, found: Estimate, rng: np.random.Generator, draws: int) -> Array:
+    """The smallest p-value of each of so many simulated tables without any difference."""
     seeds, prompts = x.shape[1:]
     within, between = _prompt_part(x)
     of_prompt = x.mean(axis=1) - x.mean(axis=(1, 2))[:, None]
     scale = np.sqrt(np.square(of_prompt).sum(axis=1))
     directions = of_prompt / np.where(scale > 0, scale, 1.0)[:, None]
-    shift = np.sqrt(between) * (rng.standard_normal((DRAWS, prompts)) @ directions.T)
+    shift = np.sqrt(between) * (rng.standard_normal((draws, prompts)) @ directions.T)
     if seeds == 1:
         return np.asarray(Estimate(shift, found.variance, found.df).p.min(axis=1))
     scatter = (x.mean(axis=2) - x.mean(axis=(1, 2))[:, None]) / np.sqrt(seeds - 1)  # its square is the seeds' covariance
-    drawn = rng.standard_normal((DRAWS, seeds, seeds)) @ scatter.T  # (draws, seeds, comparisons)
+    drawn = rng.standard_normal((draws, seeds, seeds)) @ scatter.T  # (draws, seeds, comparisons)
     own = rng.standard_normal(drawn.shape) * np.sqrt(np.square(scatter).sum(axis=1))
     drawn = np.sqrt(1 - INDEPENDENT) * drawn + np.sqrt(INDEPENDENT) * own
     variance, df = _combined(drawn.var(axis=1, ddof=1), between, within, seeds, prompts)

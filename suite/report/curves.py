@@ -123,6 +123,7 @@ def judgments_table(shown: pd.DataFrame) -> str:
             "T": f"{row['temperature']:g}", "win rate": tables.with_interval(row, "win_rate", ".2f"),
             "beside a half": beats_half(row["win_rate_low"], row["win_rate_high"]),
             "length-controlled": tables.with_interval(row, "length_controlled", ".2f"),
+            **({"KL, nats": tables.with_interval(row, "kl", ".1f")} if "kl" in row else {}),
             "longer wins": tables.with_interval(row, "longer_wins", ".2f"),
             "same position": tables.with_interval(row, "flips", ".2f"), "prompts": int(row["win_rate_n"]),
             **{name.removeprefix("n_"): int(row[name]) for name in counts},
@@ -140,7 +141,12 @@ def verdict_words(results: Results, comparison: pd.DataFrame) -> str:
         word = words[beats_half(row["win_rate_low"], row["win_rate_high"])]
         name = f"{row['method']} {row['setting']}".strip() + (f", T = {row['temperature']:g}" if several else "")
         rate = tables.with_interval(row, "win_rate", ".2f")
-        lines.append(f"- **{name}** {word} the chosen answers: win rate {rate}, n = {row['win_rate_n']:.0f} prompts")
+        spent = f", KL to the reference {tables.with_interval(row, 'kl', '.1f')} nats" if pd.notna(row.get("kl")) else ""
+        lines.append(f"- **{name}** {word} the chosen answers: win rate {rate}{spent}, n = {row['win_rate_n']:.0f} prompts")
+    if "kl" in shown and (known := shown["kl"].dropna()).size > 1:
+        span = f"{known.min():.1f} to {known.max():.1f} nats"
+        lines += ["", f"**Not at equal KL**: at temperature 1 these policies spend {span}. One that may go farther wins more; "
+                  "a reward of your own (--reward) compares at equal KL."]  # fmt: skip
     if not len(comparison):
         return "\n".join(lines)
     lines += ["", f"Beside {against}, on the same prompts (intervals corrected for {len(comparison)} comparisons decide):", ""]

@@ -1,6 +1,7 @@
 """From a file of pairs to a verdict, at smoke scale: under a judge, and by a reward of one's own."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
     out = folder / "out"
     assert {"verdict.md", "summary.md", "samples.md", "records.csv", "curves.svg"} <= {p.name for p in out.iterdir()}
     table = pd.read_csv(out / "records.csv")
-    assert table.loc[table["metric"] == "win_rate", "method"].tolist() == ["Preferred-FT", "DPO", "Best-of-N"]
+    assert table.loc[table["metric"] == "win_rate", "method"].tolist() == ["Preferred-FT", "DPO", "DPO", "Best-of-N"]
     page = (out / "verdict.md").read_text()
     assert "fitted to the half of the pairs that no method sees" in page
     assert "**DPO beta = 0.1**" in page
@@ -66,6 +67,13 @@ def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
     assert "## own_data-" in (out / "samples.md").read_text()
     assert "length bias" in (out / "verdict.md").read_text()
     assert "Learning rates were not searched on these data" in page
+    spent = table[table["metric"] == "kl"].set_index(["method", "setting"])["value"]
+    assert spent["Preferred-FT"].item() == pytest.approx(0.0, abs=1e-3)  # it is the reference
+    assert spent["Best-of-N"].item() == pytest.approx(math.log(4) - 3 / 4 if "n = 4" in spent else math.log(8) - 7 / 8)
+    assert "**Not at equal KL**: at temperature 1 these policies spend" in page
+    assert "**Take " in page
+    assert "What would change it: " in page
+    assert "another judge" in page
 
 
 def test_a_frontier_by_a_function_of_ones_own(folder):
@@ -77,7 +85,11 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
     assert set(records[records["metric"] == "reward"]["unit"]) == {"rewards:short"}
     assert (records[records["metric"] == "reward"]["value"] < 0).all()
     assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"] > 0).all()
-    assert "DPO is " in (out / "verdict.md").read_text()
+    page = (out / "verdict.md").read_text()
+    assert "**These policies, not these methods**: DPO minus" in page
+    assert "**Take DPO beta = " in page
+    assert "a KL budget below" in page
+    assert "test prompts, which did not choose it" in page
     assert "your reward prefers the chosen answer in " in (out / "verdict.md").read_text()
     assert "rewards:short" in (out / "frontier.svg").read_text() or (out / "frontier.png").exists()
 
@@ -145,4 +157,4 @@ def test_summaries_as_a_frontier_by_options_alone(tmp_path):
     assert rewards["value"].astype(float).between(0, 1).all()
     assert set(rewards["unit"]) == {"P(positive)"}
     assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"].astype(float) > 0).all()
-    assert "DPO is " in (out / "verdict.md").read_text()
+    assert "**Take DPO beta = " in (out / "verdict.md").read_text()

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suite.maths import seeds_and_prompts
 from suite.maths.seeds_and_prompts import detectable_gap, estimate, simultaneous
-
-
-@pytest.fixture
-def fewer_draws(monkeypatch):
-    """Many tables, each with a coarser level."""
-    monkeypatch.setattr(seeds_and_prompts, "DRAWS", 500)
 
 
 def test_one_seed_is_the_t_interval_over_prompts():
@@ -65,11 +58,11 @@ def table(rng, comparisons, seeds, prompts, *, spread, alike):
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.02])
-def test_all_intervals_hold_at_once(fewer_draws, spread):
+def test_all_intervals_hold_at_once(spread):
     """Twelve comparisons, five seeds: 95 % of 300 tables, give or take 2.5 standard errors."""
     rng, inside = np.random.default_rng(3), 0
     for _ in range(300):
-        found = simultaneous(table(rng, 12, 5, 128, spread=spread, alike=0.5))
+        found = simultaneous(table(rng, 12, 5, 128, spread=spread, alike=0.5), draws=500)
         held = ((found.low <= 0) & (found.high >= 0)).all()
         assert held == (found.p >= 0.05).all() or abs(found.p.min() - 0.05) < 0.01
         inside += held
@@ -85,13 +78,13 @@ def test_comparisons_that_say_the_same_are_paid_for_once():
     assert alone.quantile[0] <= ten.quantile[0] < 0.9 * apart.quantile.mean()
 
 
-def test_the_gap_that_will_show_is_found_four_times_in_five(fewer_draws):
+def test_the_gap_that_will_show_is_found_four_times_in_five():
     """A true difference of that size in one of twelve comparisons, five seeds that scatter by .01, 200 prompts by .25."""
     gap, rng, found = detectable_gap(12, 5, 200, scatter=0.25, spread=0.01), np.random.default_rng(5), 0
     for _ in range(200):
         values = rng.normal(0, 0.01, (12, 5, 1)) + rng.normal(0, 0.125, (12, 1, 200)) + rng.normal(0, 0.2165, (12, 5, 200))
         values[0] += gap
-        found += simultaneous(values).low[0] > 0
+        found += simultaneous(values, draws=500).low[0] > 0
     assert 0.68 <= found / 200 <= 0.92, found
     assert detectable_gap(12, 5, 800, scatter=0.25, spread=0.01) < gap < detectable_gap(12, 3, 200, scatter=0.25, spread=0.01)
 
