@@ -93,7 +93,7 @@ def compare(
             if row["method"] != against:
                 _beside(row, own[row["method"]], base, seeds, tested)
     for row in rows:
-        if row["verdict"] == "" and row["method"] in unsearched:
+        if not row["verdict"] and row["method"] != against and (row["method"] in unsearched or against in unsearched):
             row["verdict"] = "rate not searched"
     if tested:
         together = simultaneous([mine - theirs for _, mine, theirs in tested])

@@ -149,7 +149,10 @@ def verdict_words(results: Results, comparison: pd.DataFrame) -> str:
                   "a reward of your own (--reward) compares at equal KL."]  # fmt: skip
     if not len(comparison):
         return "\n".join(lines)
-    lines += ["", f"Beside {against}, on the same prompts (intervals corrected for {len(comparison)} comparisons decide):", ""]
+    lines += [
+        "", f"Beside {against}, on the same prompts (intervals corrected for {len(comparison)} comparisons decide); of one training "
+        "seed, so of these policies and not of the methods:", "",
+    ]  # fmt: skip
     for row in comparison.to_dict("records"):
         at = f", T = {row['temperature']:g}" if several else ""
         gap = interval(-row["difference"] + 0.0, -row["high"] + 0.0, -row["low"] + 0.0, "+.3f")

@@ -1,6 +1,7 @@
 """Which policy to take, in one paragraph: what it is worth, what it cost, and what would change the choice."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from suite.report.tables import with_interval
 from suite.study.plan import REFERENCE
 
 KEYS = [*POINT, *PLACE]
+FEWEST = 3
+"""Prompts that a comparison needs."""
 
 
 def recommendation(results: Results, *, max_kl: float = 10.0) -> str:
@@ -25,28 +28,37 @@ def recommendation(results: Results, *, max_kl: float = 10.0) -> str:
     rows = _by_win_rate(shown) if judged else _by_validation(results, shown, max_kl)
     if not rows:
         return ""
-    best, others = rows[0], rows[1:]
+    best, start = rows[0], shown[_is_reference(shown)]
+    others = [*rows[1:], *([] if judged else [row for _, row in start.iterrows()])]
     metric, values = ("win_rate", "win") if judged else ("reward", "reward")
     form = ".2f" if judged else ".3f"
-    start = shown[shown["method"] == REFERENCE] if not judged else shown.iloc[:0]
-    beside = f" (the reference {with_interval(start.iloc[0], metric, form)})" if len(start) else ""
+    numbers = per_prompt(results.measurements, KEYS)[values]
+    pairs = [(row, *_pair(numbers, best, row)) for row in others]
+    pairs = [(row, mine, theirs) for row, mine, theirs in pairs if len(mine) >= FEWEST]
+    gaps = [(row, paired_difference(mine, theirs, level=1 - 0.05 / len(pairs))) for row, mine, theirs in pairs]
+    from_start = [gap for row, gap in gaps if _is_reference(row)]
+    shown_better = not from_start or from_start[0].low > 0
     spent = f", at {with_interval(best, 'kl', '.1f')} nats from the reference" if pd.notna(best.get("kl")) else ""
+    lead = (
+        f"**Take {_name(best)}**"
+        if shown_better
+        else f"**No policy is shown to be better than the reference.** First is {_name(best)}"
+    )
     parts = [
-        f"**Take {_name(best)}**: {metric.replace('_', ' ')} {with_interval(best, metric, form)}{beside}{spent}, on "
-        f"{best[f'{metric}_n']:.0f} test prompts"
-        + (", which also chose it and so flatter it" if judged else ", which did not choose it")
+        f"{lead}: {metric.replace('_', ' ')} {with_interval(best, metric, form)}{spent}, "
+        f"on {best[f'{metric}_n']:.0f} test prompts, "
+        + ("which also chose it and so flatter it" if judged else "which did not choose it")
         + f". It took {_cost(best, results)}."
     ]
-    numbers = per_prompt(results.measurements, KEYS)[values]
-    gaps = [
-        (row, paired_difference(*_pair(numbers, best, row), level=1 - 0.05 / len(others)))
-        for row in others if set(numbers.loc[tuple(best[KEYS])].index) & set(numbers.loc[tuple(row[KEYS])].index)
-    ]  # fmt: skip
-    listed = [f"{_name(row)} {interval(gap.mean, gap.low, gap.high, '+.3f')}" for row, gap in gaps]
-    if listed:
-        parts.append(f"It less the best of every other method, same prompts, corrected for {len(gaps)}: {'; '.join(listed)}.")
+    if listed := [f"{_name(row)} {interval(gap.mean, gap.low, gap.high, '+.3f')}" for row, gap in gaps]:
+        parts.append(f"It less the others' best, same prompts, corrected for {len(gaps)}: {'; '.join(listed)}.")
     parts.append("What would change it: " + "; ".join(_doubts(best, gaps, judged, max_kl)) + ".")
     return " ".join(parts)
+
+
+def _is_reference(row: Any) -> Any:
+    """Whether a row, or each row of a table, is the reference's."""
+    return (row["method"] == REFERENCE) | (row["setting"] == "(reference)")
 
 
 def _by_validation(results: Results, shown: pd.DataFrame, max_kl: float) -> list[pd.Series]:
@@ -64,9 +76,10 @@ def _by_validation(results: Results, shown: pd.DataFrame, max_kl: float) -> list
 
 
 def _by_win_rate(shown: pd.DataFrame) -> list[pd.Series]:
-    """The best policy of each method, the best of all first."""
+    """The best policy of each method, the best of all first; the reference is always among the others."""
     ordered = shown.sort_values("win_rate", ascending=False).drop_duplicates("method")
-    return [row for _, row in ordered.iterrows()]
+    own = _is_reference(ordered)
+    return [row for _, row in pd.concat([ordered[~own], ordered[own]]).iterrows()] if (~own).any() else []
 
 
 def _pair(numbers: pd.Series, a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:

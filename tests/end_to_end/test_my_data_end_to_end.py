@@ -69,9 +69,10 @@ def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
     assert "Learning rates were not searched on these data" in page
     spent = table[table["metric"] == "kl"].set_index(["method", "setting"])["value"]
     assert spent["Preferred-FT"].item() == pytest.approx(0.0, abs=1e-3)  # it is the reference
-    assert spent["Best-of-N"].item() == pytest.approx(math.log(4) - 3 / 4 if "n = 4" in spent else math.log(8) - 7 / 8)
+    assert spent["Best-of-N"].item() == pytest.approx(math.log(8) - 7 / 8, abs=1e-4)  # its bound
     assert "**Not at equal KL**: at temperature 1 these policies spend" in page
-    assert "**Take " in page
+    assert "**Take " in page or "**No policy is shown to be better than the reference.** First is " in page
+    assert "It less the others' best" in page
     assert "What would change it: " in page
     assert "another judge" in page
 
@@ -87,7 +88,8 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
     assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"] > 0).all()
     page = (out / "verdict.md").read_text()
     assert "**These policies, not these methods**: DPO minus" in page
-    assert "**Take DPO beta = " in page
+    assert "**Take DPO beta = " in page or "First is DPO beta = " in page
+    assert "SFT (reference)" in page
     assert "a KL budget below" in page
     assert "test prompts, which did not choose it" in page
     assert "your reward prefers the chosen answer in " in (out / "verdict.md").read_text()
@@ -157,4 +159,4 @@ def test_summaries_as_a_frontier_by_options_alone(tmp_path):
     assert rewards["value"].astype(float).between(0, 1).all()
     assert set(rewards["unit"]) == {"P(positive)"}
     assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"].astype(float) > 0).all()
-    assert "**Take DPO beta = " in (out / "verdict.md").read_text()
+    assert "DPO beta = " in (out / "verdict.md").read_text()
