@@ -150,8 +150,8 @@ def verdict_words(results: Results, comparison: pd.DataFrame) -> str:
     if not len(comparison):
         return "\n".join(lines)
     lines += [
-        "", f"Beside {against}, on the same prompts (intervals corrected for {len(comparison)} comparisons decide); of one training "
-        "seed, so of these policies and not of the methods:", "",
+        "", f"Beside {against}, on the same prompts (intervals corrected for {len(comparison)} comparisons decide); of one "
+        "training seed, so of these policies and not of the methods:", "",
     ]  # fmt: skip
     for row in comparison.to_dict("records"):
         at = f", T = {row['temperature']:g}" if several else ""
