@@ -1,8 +1,8 @@
 """Would other training seeds come to the same verdict? Disjoint sets of three seeds of one study, beside simulated ones.
 
 Reads the records of a study of six seeds or more, asks the one rule of verdicts about each set of three on its own, and counts
-how often two sets say different words; the share that such a study must expect comes from sets that are simulated with the spread
-of the seeds at hand. A *better* in one set that is a *worse* in another is a fault to find.
+how often two sets say different words; the share that such a study must expect comes from sets that are simulated with the
+spread of the seeds at hand. A *better* in one set that is a *worse* in another is a fault to find.
 
 Examples:
   python experiments/validation/run_replication.py results/imdb_frontier_replication
@@ -62,8 +62,8 @@ def main(args: Arguments) -> int:
         for row in counted.to_dict("records")
     ]  # fmt: skip
     lead = (
-        f"Sets of {SIZE} training seeds: {'; '.join(', '.join(map(str, some)) for some in sets)}. Each set is asked on its own, "
-        f"on the same {results.about['test_prompts']} test prompts."
+        f"Sets of {SIZE} training seeds: {'; '.join(', '.join(map(str, some)) for some in sets)}. Each is asked on its own, on "
+        f"the same {results.about['test_prompts']} test prompts."
     )
     text = page("Other seeds, the same verdict?", [("", made_here()), ("", lead), ("", table(shown))])
     write_text(args.results / "replication.md", text)

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from suite.maths.frontier import Frontier, pareto_indices
+from suite.maths.seeds_and_prompts import estimate
 from suite.report.page import said_in
 
 STYLES = {method: (colour, marker) for method, (colour, marker) in said_in("styles")["methods"].items()}
@@ -48,6 +50,7 @@ def reward_kl_frontier(
     styles = styles_of(list(dict.fromkeys(rest["method"])))
     rest = rest[rest[metric].notna()] if metric in rest else rest.iloc[:0]
     limit = min(max_kl, 1.08 * max(rest["kl"].max() if len(rest) else 1.0, 1.0))
+    several = rest["seed"].nunique() > 1
     for (method, of_metric), line in behind.groupby(["method", "metric"]) if behind is not None else ():
         if of_metric == metric and method in styles and (shown := line[line["kl"] <= limit]).size:
             ax.plot(shown["kl"], shown["value"], "-", color=styles[method][0], lw=6, alpha=0.2, zorder=1, solid_capstyle="butt")
@@ -55,8 +58,23 @@ def reward_kl_frontier(
         rows = rest[rest["method"] == method].sort_values("kl")
         privileged = rows["privileged"].any()
         shown = rows[rows["kl"] <= limit]
-        look = {"ms": 6, "alpha": 0.9, "zorder": 3, **_points(method, colour, marker, privileged=privileged)}
-        ax.errorbar(shown["kl"], shown[metric], _errors(shown, metric), _errors(shown, "kl"), **look)
+        look = _points(method, colour, marker, privileged=privileged)
+        if several:  # what the seeds and prompts leave open is the band of the line
+            ax.plot(
+                shown["kl"],
+                shown[metric],
+                marker,
+                color=colour,
+                mfc=look["mfc"],
+                ms=3,
+                alpha=0.5,
+                zorder=3,
+                label=look["label"],
+            )
+        else:
+            ax.errorbar(
+                shown["kl"], shown[metric], _errors(shown, metric), _errors(shown, "kl"), ms=6, alpha=0.9, zorder=3, **look
+            )
         if method in lines:
             _draw_line(lines[method], ax, limit, color=colour, lw=0.9 if privileged else 1.4, alpha=0.8, zorder=2)
         if beyond := len(rows) - len(shown):
@@ -87,13 +105,19 @@ def reward_kl_frontier(
 
 
 def _draw_line(frontier: Frontier, ax: Any, limit: float, **look: Any) -> None:
-    """The mean of the seeds' frontiers: solid where every seed has policies on both sides, else dashed."""
+    """The mean of the seeds' frontiers, with 95 % over seeds and prompts; dashed where not every seed has policies on both
+    sides.
+    """
     first, last = frontier.span
     end = min(limit, max(kl.mean(axis=1).max() for kl in frontier.kl))
     for low, high, style in ((0.0, min(first, end), "--"), (first, min(last, end), "-"), (max(first, last), end, "--")):
         if low < high:
             at = np.linspace(low, high, 200)
             ax.plot(at, frontier.at(at), style, **look)
+            if style == "-" and len(frontier.seeds) > 1:
+                found = estimate(frontier.by_prompt(at).swapaxes(0, 1))
+                half = stats.t.ppf(0.975, found.df) * np.sqrt(found.variance)
+                ax.fill_between(at, found.mean - half, found.mean + half, color=look["color"], alpha=0.12, lw=0)
 
 
 def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:

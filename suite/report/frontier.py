@@ -159,12 +159,13 @@ def draw_frontier(results: Results, out: Path) -> list[Path]:
         axes[-1].set_ylabel("mean log-odds of the same, nats")
         ax = axes[0]
         seeds = ", ".join(map(str, results.about["seeds"])) or "–"
+        bars = "Bars: 95 % over prompts" if len(about["seeds"]) < 2 else "Bands: 95 % over seeds and prompts"
         caption = [
             f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, completions of at most "
             f"{about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",
             f"SFT and Best-of-N: {about['pool_size']} reference samples per prompt.",
-            "Bars: 95 % over prompts. Lines: hulls chosen on validation prompts, drawn at test values, mean over seeds; dashed "
-            "where not every seed has policies on both sides.",
+            f"{bars}. Lines: hulls chosen on validation prompts, drawn at test values, mean over seeds; dashed where not every "
+            "seed has policies on both sides.",
             *([f"Broad and pale: {about['behind']}."] if results.behind is not None else []),
             *dict.fromkeys(notes),
         ]
