@@ -47,9 +47,9 @@ class Arguments(MachineOptions):
 
     profile: str = "embedded"
     """Models, data and sizes: smoke, embedded or paper."""
-    grid: Literal["default", "core", "paper", "variants", "trl"] = "default"
+    grid: Literal["default", "core", "paper", "variants", "noise", "trl"] = "default"
     """default: a few settings of every method; core: more of them, on more prompts; paper: all of the paper's; variants: the
-    DPO family; trl: TRL's trainers beside ours."""
+    DPO family; noise: what is made for wrong labels; trl: TRL's trainers beside ours."""
     methods: str = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"

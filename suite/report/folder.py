@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from suite.analysis.records import read_results
-from suite.report import curves, exact_world, frontier, judge_simulation
+from suite.report import curves, exact_world, frontier, judge_simulation, label_noise
 
-OF_ONE_TABLE = {"kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw}
+OF_ONE_TABLE = {"kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw}
 """Table → what draws it, of experiments that are no studies."""
 
 

@@ -16,7 +16,10 @@ def test_every_row_of_the_sentiment_protocol_is_filled_in(grid):
     assert items["base model"] == ("gpt2-large", "gpt2-large")
     assert items["training seeds"] == ("not specified", "0, 1")
     same = "0.05, 0.1, 1, 5"
-    assert items["DPO β"] == (same, {"paper": "0.05, 0.1, 1.0, 5.0", "core": "0.05, 0.1, 0.3, 1.0"}.get(grid, "0.1, 1.0"))
+    assert items["DPO β"] == (
+        same,
+        {"paper": "0.05, 0.1, 1.0, 5.0", "core": "0.05, 0.1, 0.3, 1.0", "noise": "0.1"}.get(grid, "0.1, 1.0"),
+    )
     horizon = items["PPO controller's horizon"][1]
     assert horizon.count("of the run's samples") == sum(name.startswith("ppo") for name in GRIDS[grid]) or horizon == "not run"
 

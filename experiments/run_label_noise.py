@@ -1,0 +1,98 @@
+"""Reward at equal KL against the share of wrong labels: DPO, and variants for noisy labels at the right and at a wrong ε.
+
+A variant's ε (`label_smoothing`) is the share of wrong labels that it expects; each is right at one level of noise and wrong at
+the others. At every level each setting is compared with DPO on the same pairs, with simultaneous intervals over training seeds
+and test prompts. Everything is cached and resumable.
+
+Examples:
+  python experiments/run_label_noise.py --seeds 0,1,2
+  python experiments/run_label_noise.py --profile smoke --levels 0,0.4 --methods dpo,cdpo
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from suite.analysis.equal_kl import compare, frontiers
+from suite.analysis.gather import gather
+from suite.analysis.records import write_table, write_text
+from suite.cli.options import MachineOptions, command, parse_numbers, parse_seeds, run_script
+from suite.common.errors import UserError
+from suite.common.files import check_writable
+from suite.common.machine import workers_for
+from suite.engine.sweep import print_plan, run_all
+from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
+from suite.interfaces import Contender
+from suite.report.label_noise import draw, noise_page
+from suite.study.plan import REFERENCE, Plan, plan_study
+from suite.study.profiles import GRIDS, chosen_grid, sentiment_study
+from suite.study.run import Finished
+
+AGAINST = "DPO beta = 0.1"
+
+
+@dataclass(frozen=True)
+class Arguments(MachineOptions):
+    """Command line of the noise experiment."""
+
+    profile: str = "embedded"
+    """smoke, embedded or paper."""
+    levels: str = "0,0.1,0.2,0.4"
+    """Comma-separated shares of labels that are turned, from 0 to below 0.5."""
+    methods: str = ""
+    """Comma-separated methods of the grid; all if empty, and always dpo."""
+    seeds: str = "0,1,2"
+    """Comma-separated training seeds: each draws its own prompts, completions and labels."""
+    budgets: str = "1,3,6"
+    """Comma-separated KLs in nats at which is compared."""
+
+
+def main(args: Arguments) -> int:
+    seeds, levels, budgets = (
+        parse_seeds(args.seeds),
+        parse_numbers(args.levels, "--levels"),
+        parse_numbers(args.budgets, "--budgets"),
+    )
+    if bad := [level for level in levels if not 0 <= level < 0.5]:
+        raise UserError(f"--levels {bad[0]:g}: expected shares from 0 to below 0.5")
+    grid = chosen_grid(GRIDS["noise"], f"dpo,{args.methods}" if args.methods else "")
+    plans = {level: plan_of(args, grid, level, seeds) for level in levels}
+    study = plans[levels[0]].study
+    targets, workers = [spec for plan in plans.values() for spec in plan.targets], workers_for(args.workers, study.device)
+    print_plan(args.runs, targets, workers=workers, whole=args.dry_run or args.verbose)
+    if args.dry_run:
+        return 0
+    out = args.folder("label_noise", args.profile)
+    for folder in (out, args.runs):
+        check_writable(folder)
+    failed = {o.spec.key for o in run_all(args.runs, targets, workers=workers, tracker=args.tracker)}
+    table = pd.concat([
+        measured(plan.without(failed), args, budgets).assign(noise=level) for level, plan in plans.items()
+    ])  # fmt: skip
+    write_table(out / "label_noise.csv", table)
+    draw(out, out)
+    text = noise_page(table, command=command(), seeds=seeds, prompts=study.test_prompts)
+    write_text(out / "summary.md", text)
+    print(text)
+    return 1 if failed else 0
+
+
+def plan_of(args: Arguments, grid, level: float, seeds: list[int]) -> Plan:
+    """The runs at one level of noise."""
+    study = sentiment_study(args.profile, **args.machine, label_noise=level)
+    return plan_study(study, grid, RewardKLEvaluator(pool=False), seeds=seeds, reference=Contender(REFERENCE))
+
+
+def measured(plan: Plan, args: Arguments, budgets: list[float]) -> pd.DataFrame:
+    """Every setting beside DPO, as if each were a method of its own."""
+    results = gather(Finished(plan, args.run_options()), "label_noise")
+    records, numbers = (
+        table.assign(method=(table["method"] + " " + table["setting"]).str.strip(), setting="")
+        for table in (results.records, results.measurements)
+    )
+    unsearched = set(records.loc[results.records["method"].isin(results.about["unsearched"]), "method"])
+    return compare(frontiers(records, numbers), against=AGAINST, budgets=budgets, unsearched=unsearched)
+
+
+if __name__ == "__main__":
+    run_script(main, Arguments, __doc__)

@@ -1,0 +1,63 @@
+"""Figure and page of the noise experiment, from its table alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from suite.analysis.equal_kl import SHARED
+from suite.report.figures import LINES, styles_of
+from suite.report.files import captioned, figure_file
+from suite.report.page import page, table
+from suite.report.tables import with_interval
+
+TABLE = "label_noise.csv"
+
+
+def draw(folder: Path, out: Path) -> list[Path]:
+    """`label_noise`: reward at each KL against the share of wrong labels, one panel per KL; returns what was written."""
+    rows = pd.read_csv(folder / TABLE, dtype={"kl_budget": str})
+    rows = rows[rows["kl_budget"] != SHARED]
+    budgets = list(dict.fromkeys(rows["kl_budget"]))
+    families = {name: name.split(" ")[0] for name in dict.fromkeys(rows["method"])}
+    styles, shades = styles_of(list(dict.fromkeys(families.values()))), dict[str, int]()
+    with figure_file(out / "label_noise", (4.2 * len(budgets), 4.9), columns=len(budgets)) as (figure, axes, written):
+        for ax, budget in zip(np.atleast_1d(axes), budgets, strict=True):
+            shades.clear()
+            for name, family in families.items():
+                shade = shades[family] = shades.get(family, -1) + 1
+                line = rows[(rows["method"] == name) & (rows["kl_budget"] == budget)].sort_values("noise")
+                line = line[(line["nearest"] <= float(budget)) & (line["reach"] >= float(budget))]
+                colour, marker = styles[family]
+                errors = [line["reward"] - line["low"], line["high"] - line["reward"]]
+                ax.errorbar(line["noise"], line["reward"], errors, color=colour, marker=marker, ms=4, lw=1.2, capsize=2,
+                            ls=LINES[shade % 4], label=name)  # fmt: skip
+            ax.set_title(f"at {budget} nats", fontsize=9)
+            ax.set_xlabel("share of wrong labels")
+            ax.grid(alpha=0.25)
+        np.atleast_1d(axes)[0].set_ylabel("gold reward")
+        np.atleast_1d(axes)[0].legend(fontsize=6)
+        captioned(figure, "Reward at equal KL against label noise", [
+            "Bars: 95 % over training seeds and test prompts. A setting without policies on both sides of a KL is left out.",
+        ])  # fmt: skip
+    return written
+
+
+def noise_page(rows: pd.DataFrame, *, command: str, seeds: Sequence[int], prompts: int) -> str:
+    """Every setting at every level of noise, beside DPO on the same pairs."""
+    shown: list[dict[str, Any]] = [
+        {
+            "share of wrong labels": f"{row['noise']:g}", "KL, nats": row["kl_budget"], "setting": row["method"],
+            "reward": with_interval(row.rename({"low": "reward_low", "high": "reward_high"}), "reward"),
+            "minus DPO, simultaneous": with_interval(row, "difference", "+.3f"), "verdict": row["verdict"],
+        }
+        for _, row in rows.iterrows()
+    ]  # fmt: skip
+    lead = (
+        f"Training seeds {', '.join(map(str, seeds))}, {prompts} test prompts; each seed draws its own prompts, completions "
+        "and labels. Intervals of differences are simultaneous within a level of noise."
+    )
+    sections = [("", f"`{command}`"), ("", lead), ("", "![reward against noise](label_noise.svg)"), ("", table(shown))]
+    return page("Wrong labels", sections)
