@@ -14,7 +14,7 @@ Examples:
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -59,7 +59,8 @@ class Arguments(MachineOptions):
 
 
 def main(args: Arguments) -> int:
-    base = sentiment_study("embedded", **args.machine, validation_prompts=args.validation_prompts)
+    study = sentiment_study("embedded", **args.machine, validation_prompts=args.validation_prompts)
+    base = replace(study, settings={})  # those of PPO are among what is searched
     rates, plans = parse_rates(args.rates), dict[tuple[str, float, str], Plan]()
     grid = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
     known = [name for name in grid if describe(name).searched]

@@ -22,8 +22,8 @@ from suite.study.run import Finished, Options
 from suite.study.specs import Specs, label_of
 from suite.study.study import Study
 
-RATES = "3e-6,1e-5,3e-5"
-REWARD_MODEL, REWARD_MODEL_RATES = "reward_model", "1e-4,3e-4,1e-3"
+RATES = "3e-6,1e-5,3e-5,1e-4"
+REWARD_MODEL, REWARD_MODEL_RATES = "reward_model", "3e-5,1e-4,3e-4,1e-3"
 PPO_SETTINGS: list[dict[str, Any]] = [
     {"samples_per_step": 64}, {"samples_per_step": 256}, {"epochs_per_step": 1}, {"epochs_per_step": 4}, {"value_lr": 1e-4},
     {"value_lr": 1e-2},

@@ -22,7 +22,9 @@ EMBEDDED = str(ASSETS / "imdb-gpt2")
 
 # Chosen on validation prompts by experiments/search_learning_rates.py, as many candidates for every method; its records are in
 # results/learning_rates/.
-SEARCHED_RATES = {"dpo": 1e-5, "unlikelihood": 1e-5, "preferred_ft": 3e-5, "ppo": 1e-5, "ppo_gt": 1e-5}
+SEARCHED_RATES = {"dpo": 1e-5, "unlikelihood": 3e-5, "preferred_ft": 3e-5, "ppo": 3e-5, "ppo_gt": 3e-5}
+SEARCHED_SETTINGS: dict[str, dict[str, Any]] = {"ppo": {"epochs_per_step": 4}, "ppo_gt": {"epochs_per_step": 4}}
+"""Of PPO's samples per step, passes and value rate what was best at its rate; PPO-GT takes the same."""
 LEARNING_RATES = {
     **SEARCHED_RATES, "trl_dpo": SEARCHED_RATES["dpo"], "trl_sft": SEARCHED_RATES["preferred_ft"],  # to be compared with ours
     # of a search with an earlier gold reward and fewer prompts: these have no verdict until they are searched again
@@ -58,7 +60,8 @@ def sentiment_study(
         train_size=768, validation_prompts=64, test_prompts=192, max_new_tokens=32, on_policy_samples=4096,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=6, precision=fast),
         reward_model=OptimConfig(lr=3e-4, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
-        learning_rates=LEARNING_RATES, searched=SEARCHED, rates_from=EMBEDDED, sampler_dtype=fast,
+        learning_rates=LEARNING_RATES, searched=SEARCHED, rates_from=EMBEDDED, settings=SEARCHED_SETTINGS,
+        sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
         embedded, profile="smoke", train_size=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,

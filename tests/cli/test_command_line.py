@@ -186,6 +186,9 @@ def test_the_learning_rates_are_those_of_the_committed_search():
     rates = {name: found["lr"] for name, found in chosen.items()}
     assert rates.pop("reward_model") == sentiment_study("embedded").reward_model.lr
     assert rates == SEARCHED_RATES
+    best = dict(part.split(" = ") for part in chosen["ppo"]["setting"].split(", "))
+    changes = {name: float(value) for name, value in best.items() if name not in GRIDS["default"]["ppo"][0]}
+    assert changes == sentiment_study("embedded").settings["ppo"] == sentiment_study("embedded").settings["ppo_gt"]
     assert {*sentiment_study("embedded").searched} == {*rates, "trl_dpo", "trl_sft"} <= LEARNING_RATES.keys()
 
 
