@@ -22,7 +22,7 @@ EMBEDDED = str(ASSETS / "imdb-gpt2")
 
 # Chosen on validation prompts by experiments/search_learning_rates.py, as many candidates for every method; its records are in
 # results/learning_rates/.
-SEARCHED_RATES = {"dpo": 1e-5, "unlikelihood": 3e-5, "preferred_ft": 3e-5, "ppo": 3e-5, "ppo_gt": 3e-5}
+SEARCHED_RATES = {"dpo": 1e-5, "unlikelihood": 1e-4, "preferred_ft": 1e-4, "ppo": 3e-5, "ppo_gt": 3e-5}
 SEARCHED_SETTINGS: dict[str, dict[str, Any]] = {"ppo": {"epochs_per_step": 4}, "ppo_gt": {"epochs_per_step": 4}}
 """Of PPO's samples per step, passes and value rate what was best at its rate; PPO-GT takes the same."""
 LEARNING_RATES = {
