@@ -8,11 +8,11 @@ Examples:
   python experiments/run_imdb_frontier.py                                  embedded models, no network, CPU, minutes
   python experiments/run_imdb_frontier.py --profile smoke                  the whole pipeline in about a minute
   python experiments/run_imdb_frontier.py --dry-run                        every run, cached or not
-  python experiments/run_imdb_frontier.py --grid core --seeds 0,1,2,3,4    the committed study: five seeds, more prompts
+  python experiments/run_imdb_frontier.py --grid core --seeds 1,2,3,4,5    a study that gives a verdict: five seeds
   python experiments/run_imdb_frontier.py --grid paper --seeds 0,1,2       the paper's grid, three training seeds
   python experiments/run_imdb_frontier.py --label-noise 0.2                one label in five is turned
   python experiments/run_imdb_frontier.py --longer 4                       every run four times as long
-  python experiments/run_imdb_frontier.py --grid core --seeds 0,1,2,3,4,5 --reuse-records results/imdb_frontier_core_grid
+  python experiments/run_imdb_frontier.py --grid core --seeds 1,2,3,4,5,6 --reuse-records results/imdb_frontier_core_grid
                                                                            one seed more: what is recorded is not run again
   python experiments/run_imdb_frontier.py --methods dpo,best_of_n          some methods
   python experiments/run_imdb_frontier.py --methods dpo,my_pkg.kto:KTO     your own method in the race
@@ -53,7 +53,8 @@ class Arguments(MachineOptions):
     methods: str = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"
-    """Comma-separated training seeds: each draws its own prompts, preferences and reward model, and trains on them."""
+    """Comma-separated training seeds: each draws its own prompts, preferences and reward model, and trains on them. The rates
+    were searched with seed 0."""
     labels: Literal["hard", "bradley_terry"] = "hard"
     """hard: the higher gold reward wins (the paper); bradley_terry: it wins with probability σ(scale·difference)."""
     label_noise: float | None = None

@@ -238,7 +238,7 @@ def test_health_and_the_ideal_are_there_for_every_policy(finished):
     assert ideal["kl"].iloc[-1] <= math.log(128) - 2 + 1e-9
     assert (ideal["reward"].diff().dropna() > 0).all()
     comparisons = pd.read_csv(out / "comparisons.csv", keep_default_na=False)
-    assert set(comparisons["verdict"]) <= {"", "better", "worse", "equivalent", "not resolved"}
+    assert set(comparisons["verdict"]) <= {"", "no policy there", "one seed: these policies"}
     bests = comparisons[comparisons["method"] == "Best-of-N-GT"].set_index("kl_budget")
     assert float(bests.loc["1", "optimality_high"]) < 1.1  # selecting by the gold reward comes near the ideal, not past it
 
@@ -338,8 +338,8 @@ def test_a_method_from_outside_is_compared_with_recorded_baselines(finished, out
     assert done.returncode == 0, done.stderr[-3000:]
     out = folder / "compared"
     page = (out / "verdict.md").read_text()
-    assert re.search(r"\*\*SLiC is .*DPO.*, .*PPO and .*Best-of-N\*\*", page)
-    assert "corrected for 15 comparisons" in page
+    assert re.search(r"\*\*These policies, not these methods\*\*: SLiC minus .* DPO, .* PPO and .* Best-of-N", page)
+    assert "1 training seed, paired, intervals simultaneous for" in page
     assert "of 2 candidates" in page
     assert page.count("- ok: ") == 9
     assert "Settings swept: slic 2, dpo 2, ppo 1, best_of_n 6" in page
@@ -358,7 +358,7 @@ def test_a_method_from_outside_is_compared_with_recorded_baselines(finished, out
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--seeds", "3"], r"policy 'DPO beta = 0.1 seed 3' is not among the recorded runs"),
+        (["--seeds", "3"], r"data 'imdb_sentiment, train, draw 3' is not among the recorded runs"),
         (["--micro-batch-size", "4"], r"micro_batch_size is 4 here, \d+ in the records"),
         (["--against", "ipo_sum"], r"'IPO \(sum\) beta = 0.1 seed 0' is not among the recorded runs"),
     ],

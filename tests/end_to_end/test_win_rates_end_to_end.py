@@ -174,8 +174,8 @@ def test_against_a_policy_instead_of_the_references_and_what_everybody_says(shar
 
 def test_methods_have_all_pairs_where_no_judge_is_fitted():
     own, other = (TextOptions(judge=judge).study("hh_dialogue") for judge in ("reward model", "openai:gpt-4o"))
-    assert Specs(own).data.config["split"] == "methods"
-    assert Specs(other).data.config["split"] == "all"
+    assert Specs(own).source(0).prompts.config["split"] == "methods"
+    assert Specs(other).source(0).prompts.config["split"] == "all"
     assert other.train_size == own.train_size + own.judge_pairs
 
 
