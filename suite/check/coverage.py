@@ -57,8 +57,9 @@ def method_differences(seeds: int, spread: float) -> Case:
         base, *others = (_frontier(rng, difficulty, data, spread) for _ in range(9))
         gaps = [o.by_prompt(BUDGETS)[:, k] - base.by_prompt(BUDGETS)[:, k] for o in others for k in range(len(BUDGETS))]
         found = simultaneous(gaps, seed=int(rng.integers(2**31)), draws=RESAMPLES)
+        half = float((found.quantile * found.error).mean())
         inside = bool(((found.low <= 0) & (found.high >= 0)).all())
-        return Interval(0.0, -1.0 if inside else 2.0, 1.0 if inside else 3.0, n), 0.0
+        return Interval(0.0, -half if inside else half, half if inside else 3 * half, n), 0.0
 
     case.__doc__ = f"All of 32 differences of methods at once, {seeds} training seeds that scatter by {spread:g}; max-T."
     return case

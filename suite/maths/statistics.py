@@ -133,38 +133,9 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return Interval(successes / n, float(low), float(high), n)
 
 
-def bootstrap_p_value(differences: ArrayLike) -> float:
-    """Two-sided p-value of "no difference" from bootstrap replications of a difference: twice the smaller tail beyond 0.
-
-    p = min(1, 2·(1 + min(#{d ≤ 0}, #{d ≥ 0}))/(1 + B)), never 0 with B replications.
-    """
-    d = _finite(differences)
-    return min(1.0, 2 * (1 + min(int((d <= 0).sum()), int((d >= 0).sum()))) / (1 + len(d)))
-
-
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Holm's correction for several tests (Holm 1979): corrected p-values, to be compared with the level as they are."""
     return np.asarray(multitest.multipletests(np.asarray(p_values, dtype=float), method="holm")[1])
-
-
-def minimum_detectable_difference(
-    differences: ArrayLike, *, level: float = 0.05, power: float = 0.8, seed_variance: float = 0.0
-) -> float:
-    """The smallest mean paired difference that a two-sided test on as many prompts finds with the given power.
-
-    (z_{1-level/2} + z_power)·√(s²/n + seed variance), a normal approximation.
-
-    Args:
-        differences: Per prompt. Shape (n,), n ≥ 3.
-        level: Of the test; divided by the number of tests for Bonferroni's bound on Holm's.
-        power: Probability of finding it.
-        seed_variance: Of the mean difference, from training seeds: what more prompts do not lower.
-    """
-    d = _finite(differences)
-    if len(d) < 3:
-        raise ValueError(f"differences: expected at least 3, got {len(d)}")
-    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
-    return z * math.sqrt(float(d.var(ddof=1)) / len(d) + seed_variance)
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

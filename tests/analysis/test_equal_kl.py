@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from suite.analysis.equal_kl import SHARED, compare, frontiers
-from suite.analysis.records import REFERENCE, chosen_policies
+from suite.analysis.equal_kl import SHARED, compare, frontiers, lines_of
+from suite.analysis.records import REFERENCE, Results, chosen_policies
 from suite.maths.frontier import Frontier
 from suite.maths.ideal_frontier import IdealFrontier
 from suite.report.tables import matched_kl_table
@@ -218,6 +218,15 @@ def test_where_nothing_is_resolved_the_table_says_what_would_show(tables):
     assert "not resolved (a gap of 0." in page
     assert "would show)" in page
     assert "tied" not in page
+
+
+def test_lines_for_a_figure_are_where_every_seed_has_policies(tables):
+    empty = pd.DataFrame()
+    lines = lines_of(Results({}, tables[1], tables[0], empty, empty))
+    dpo = lines[(lines["method"] == "DPO") & (lines["metric"] == "reward")]
+    assert (dpo["kl"].min(), dpo["kl"].max()) == pytest.approx((1.0, 2.0))
+    assert dpo["value"].iloc[-1] == pytest.approx(0.80)
+    assert set(lines["metric"]) == {"reward"}  # no log-odds were measured
 
 
 def test_no_policies_no_comparison():

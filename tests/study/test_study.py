@@ -14,10 +14,10 @@ from suite.engine.sweep import closure, run_sweep
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import plan_study
-from suite.study.profiles import ASSETS, EMBEDDED, text_study
-from suite.study.run import Finished, Options
+from suite.study.profiles import ASSETS, EMBEDDED, sentiment_study, text_study
+from suite.study.run import Finished, Options, gap_line
 from suite.study.specs import Specs, shards
-from suite.study.study import Study, SupervisedSettings, method_config
+from suite.study.study import Study, SupervisedSettings, method_config, was_searched
 from suite.training.settings import OptimConfig
 
 STUDY = Study(
@@ -133,6 +133,26 @@ def test_noisy_labels_are_of_their_own_and_have_no_rankings():
     assert plan_of(STUDY, {"pl_dpo": [{}]}).trained
     with pytest.raises(UserError, match="needs rankings, which this study does not provide"):
         plan_of(noisy, {"pl_dpo": [{}]})
+
+
+def test_what_a_study_can_tell_apart_is_said_before_it_runs():
+    one, three = (
+        gap_line(plan_study(STUDY, GRID, RewardKLEvaluator(), seeds=seeds, reference=Contender(REFERENCE)))
+        for seeds in ([0], [0, 1, 2])
+    )
+    assert f"{STUDY.test_prompts} test prompts and 1 training seed: a true difference between these policies of 0." in one
+    assert one.endswith("a verdict on methods takes three seeds")
+    assert "3 training seeds: a true difference between methods of 0." in three
+    unbounded = plan_of(replace(STUDY, reward_maximum=float("inf")))
+    assert "standard deviations of the reward or more would show" in gap_line(unbounded)
+
+
+def test_only_what_was_searched_on_this_very_model_counts_as_searched():
+    study = sentiment_study("embedded")
+    assert was_searched(study, "dpo")
+    assert was_searched(study, "suite.methods.dpo:DPO")
+    assert not was_searched(study, "cdpo")
+    assert not was_searched(replace(study, model="another"), "dpo")
 
 
 def test_a_models_digest_is_of_its_contents_not_its_place(tmp_path):
