@@ -42,7 +42,7 @@ def _sentence(of: str, whole: pd.DataFrame, others: list[str], seeds: int) -> st
     """Words on methods, or on policies where the seeds are too few."""
     if seeds < FEWEST_SEEDS:
         parts = [f"{_signed(whole.loc[other])} {other}" for other in others]
-        return f"**These policies, not these methods**: {of} minus {_listed(parts)}"
+        return f"**These policies, not these methods**: {of} has {_listed(parts)}"
     parts = []
     for other in others:
         word = whole.loc[other, "verdict"]
@@ -51,7 +51,7 @@ def _sentence(of: str, whole: pd.DataFrame, others: list[str], seeds: int) -> st
 
 
 def _signed(row: pd.Series) -> str:
-    return "no common KL with" if pd.isna(row.get("difference")) else f"{_turned(row)} over"
+    return "no KL in common with" if pd.isna(row.get("difference")) else f"{_turned(row)} beside"
 
 
 def _turned(row: pd.Series) -> str:

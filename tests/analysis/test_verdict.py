@@ -63,8 +63,8 @@ def test_the_better_method_is_called_better_whichever_is_asked_about():
 
 def test_one_seed_speaks_of_policies_and_says_no_word_of_methods():
     text = verdict(compare({"Mine": frontier(0.4, 1), "DPO": frontier(0.2, 1)}, against="Mine"), "Mine")
-    assert text.startswith("**These policies, not these methods**: Mine minus +0.1")
-    assert "] over DPO" in text
+    assert text.startswith("**These policies, not these methods**: Mine has +0.1")
+    assert "] beside DPO" in text
     for word in ("better", "worse", "equivalent"):
         assert word not in text
     assert "A verdict on methods takes 3 seeds or more." in text

@@ -338,7 +338,7 @@ def test_a_method_from_outside_is_compared_with_recorded_baselines(finished, out
     assert done.returncode == 0, done.stderr[-3000:]
     out = folder / "compared"
     page = (out / "verdict.md").read_text()
-    assert re.search(r"\*\*These policies, not these methods\*\*: SLiC minus .* DPO, .* PPO and .* Best-of-N", page)
+    assert re.search(r"\*\*These policies, not these methods\*\*: SLiC has .* DPO, .* PPO and .* Best-of-N", page)
     assert "1 training seed, paired, intervals simultaneous for" in page
     assert "of 2 candidates" in page
     assert page.count("- ok: ") == 9

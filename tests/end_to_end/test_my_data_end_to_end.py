@@ -87,7 +87,7 @@ def test_a_frontier_by_a_function_of_ones_own(folder):
     assert (records[records["metric"] == "reward"]["value"] < 0).all()
     assert (records[(records["method"] == "DPO") & (records["metric"] == "kl")]["value"] > 0).all()
     page = (out / "verdict.md").read_text()
-    assert "**These policies, not these methods**: DPO minus" in page
+    assert "**These policies, not these methods**: DPO has" in page
     assert "**Take DPO beta = " in page or "First is DPO beta = " in page
     assert "SFT (reference)" in page
     assert "a KL budget below" in page
