@@ -81,7 +81,6 @@ def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Sectio
     ]
     budgets = compute_budgets(records, against=against)
     within = compare_within(records, results.measurements, budgets, against=against, unsearched=about["unsearched"])
-    targets = {(method, setting): target for method, setting, target in about["targets"]}
     words, tested = said_in("words")["frontier"], comparison["p"].notna().sum() if "p" in comparison else 0
     return [
         ("", origin(about)), ("", bullets(lines)), ("", "![frontier](frontier.svg)"),
@@ -91,13 +90,20 @@ def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Sectio
         ("Is it converged?", converged(results)),
         ("Reward within a compute budget", words["equal_compute"] + "\n\n" + tables.compute_table(within, against=against)),
         ("", "![budgets](budgets.svg)"), ("What a run costs", tables.cost_table(records)),
-        ("On-policy runs, means over the last quarter", tables.controller_table(results.training, targets)),
+        ("On-policy runs, means over the last quarter", on_policy(results)),
         ("Reward model", reward_model_section(results)),
         ("Generation health", "First completion per test prompt; alarms are judged beside the reference "
          "(`suite/evaluation/generation_health.py`).\n\n" + tables.health_page_table(results.health)),
         ("", "![training](training.svg)" if len(results.training) else ""),
         ("Data", tables.data_table(about["data"])), ("Every point (test prompts)", tables.points_table(records)),
     ]  # fmt: skip
+
+
+def on_policy(results: Results) -> str:
+    """Where runs on their own samples settled, and what their β means."""
+    targets = {(method, setting): target for method, setting, target in results.about["targets"]}
+    found = tables.controller_table(results.training, targets)
+    return f"{said_in('words')['frontier']['on_policy']}\n\n{found}" if found else ""
 
 
 def converged(results: Results) -> str:

@@ -147,16 +147,20 @@ def controller_table(training: pd.DataFrame, targets: Mapping[tuple[str, str], f
     """
     rows = []
     for (method, setting, seed), steps in training.groupby(["method", "setting", "seed"], sort=False):
-        if (method, setting) in targets:
-            late, target = steps.tail(max(1, len(steps) // 4)), targets[method, setting]
-            if "kl" not in late or late["kl"].isna().all():
-                continue
-            kl, off = late["kl"].mean(), (late["kl"] / target - 1).abs() > 0.25
-            rows.append({
-                "method": method, "target KL, nats": target, "seed": seed, "KL": f"{kl:.2f}",
-                "off target": f"{kl / target - 1:+.0%}", "steps a quarter off": f"{off.mean():.0%}",
-                **{title: number(late[name].mean() if name in late else None, form) for title, name, form in ON_POLICY},
-            })  # fmt: skip
+        late, target = steps.tail(max(1, len(steps) // 4)), targets.get((method, setting))
+        if "kl" not in late or late["kl"].isna().all():  # not on its own samples
+            continue
+        steered = {}
+        if target:
+            off = (late["kl"] / target - 1).abs() > 0.25
+            steered = {
+                "target KL, nats": f"{target:g}", "off target": f"{late['kl'].mean() / target - 1:+.0%}",
+                "steps a quarter off": f"{off.mean():.0%}",
+            }  # fmt: skip
+        rows.append({
+            "method": method, "setting": setting, "seed": seed, "KL": f"{late['kl'].mean():.2f}", **steered,
+            **{title: number(late[name].mean() if name in late else None, form) for title, name, form in ON_POLICY},
+        })  # fmt: skip
     return table(rows)
 
 

@@ -116,7 +116,10 @@ def test_the_last_quarter_of_an_on_policy_run():
     table = controller_table(steps, {("PPO", "t"): 4.0})
     assert "5.00" in table
     assert "+25%" in table
-    assert controller_table(steps, {}) == ""
+    fixed = controller_table(steps, {})
+    assert "5.00" in fixed
+    assert "off target" not in fixed
+    assert controller_table(steps.drop(columns="kl"), {}) == ""  # learns from pairs
 
 
 def test_the_reward_models_calibration_by_hand():
