@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from asset_tools import encode
 from scipy import optimize, sparse
-from tokenizers import Tokenizer
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -127,8 +126,7 @@ def rival_loss(model: RewardModel) -> Callable[[tuple[list[str], torch.Tensor]],
 def measured(tokenizer, log_odds: LogOdds, texts: list[str], labels: list[int]) -> dict[str, str]:
     """Accuracy and expected calibration error on beginnings of 4,000 test reviews, lengths in tokens of the language model."""
     every, found = max(1, len(texts) // 4000), {}
-    cut: Tokenizer = tokenizer
-    documents, truth = encode(cut, texts[::every]), np.array(labels[::every])
+    documents, truth = encode(tokenizer, texts[::every]), np.array(labels[::every])
     for name, length in {"16 tokens": 16, "32 tokens": 32, "64 tokens": 64, "first 255 tokens": 255}.items():
         usable = [i for i, ids in enumerate(documents) if length == 255 or len(ids) >= length]
         positive = 1 / (1 + np.exp(-log_odds([tokenizer.decode(documents[i][:length]) for i in usable])))

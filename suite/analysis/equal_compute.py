@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from suite.analysis.records import POINT, per_prompt, wide
-from suite.analysis.verdict import FEWEST_SEEDS, few_seeds, verdict_of
+from suite.analysis.verdict import word_of
 from suite.maths.seeds_and_prompts import estimate, simultaneous
 from suite.study.plan import REFERENCE
 
@@ -65,9 +65,9 @@ def compare_within(
         together = simultaneous([gap for _, gap in tested])
         for k, (row, _) in enumerate(tested):
             low, high = float(together.low[k]), float(together.high[k])
-            word = few_seeds(len(seeds)) if len(seeds) < FEWEST_SEEDS else verdict_of(low, high)
+            searched = row["method"] not in unsearched and against not in unsearched
             row |= {"difference": float(together.mean[k]), "difference_low": low, "difference_high": high,
-                    "verdict": "rate not searched" if row["method"] in unsearched else word}  # fmt: skip
+                    "verdict": word_of(low, high, seeds=len(seeds), searched=searched)}  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from suite.analysis.records import Results, chosen_policies, per_prompt
-from suite.analysis.verdict import FEWEST_SEEDS, few_seeds, verdict_of
+from suite.analysis.verdict import word_of
 from suite.maths.frontier import Frontier, area_grid, probability_of_improvement
 from suite.maths.ideal_frontier import IdealFrontier, optimality
 from suite.maths.seeds_and_prompts import estimate, simultaneous
@@ -92,9 +92,6 @@ def compare(
         for row in rows:
             if row["method"] != against:
                 _beside(row, own[row["method"]], base, seeds, tested)
-    for row in rows:
-        if not row["verdict"] and row["method"] != against and (row["method"] in unsearched or against in unsearched):
-            row["verdict"] = "rate not searched"
     if tested:
         together = simultaneous([mine - theirs for _, mine, theirs in tested])
         for k, (row, mine, theirs) in enumerate(tested):
@@ -103,10 +100,8 @@ def compare(
             row["p"] = float(together.p[k])
             row["probability_of_improvement"] = probability_of_improvement(mine.mean(axis=0), theirs.mean(axis=0))
             row["detectable"] = float((together.quantile[k] + stats.norm.ppf(POWER)) * together.error[k])
-            if len(seeds) < FEWEST_SEEDS:
-                row["verdict"] = few_seeds(len(seeds))
-            elif not row["verdict"]:
-                row["verdict"] = verdict_of(low, high)
+            searched = row["method"] not in unsearched and against not in unsearched
+            row["verdict"] = word_of(low, high, seeds=len(seeds), searched=searched)
     return pd.DataFrame(rows)
 
 

@@ -16,11 +16,6 @@ TURNED: dict[Verdict, Verdict] = {
 """The same seen from the other side."""
 
 
-def few_seeds(seeds: int) -> str:
-    """Why so few training seeds give no verdict."""
-    return "one seed: these policies" if seeds == 1 else f"{seeds} seeds: these policies"
-
-
 def verdict_of(low: float, high: float, *, margin: float = MARGIN) -> Verdict:
     """What an interval of a difference, corrected for all comparisons of its table, says.
 
@@ -38,3 +33,16 @@ def verdict_of(low: float, high: float, *, margin: float = MARGIN) -> Verdict:
     if high < 0:
         return "worse"
     return "equivalent" if -margin <= low < high <= margin else "not resolved"
+
+
+def word_of(low: float, high: float, *, seeds: int, searched: bool) -> str:
+    """The word for a difference of two methods, or why there is none.
+
+    Args:
+        low, high: See `verdict_of`.
+        seeds: Training seeds behind it; fewer than `FEWEST_SEEDS` speak of the policies at hand.
+        searched: The learning rates of both methods were searched as the others' were.
+    """
+    if seeds < FEWEST_SEEDS:
+        return "one seed: these policies" if seeds == 1 else f"{seeds} seeds: these policies"
+    return verdict_of(low, high) if searched else "rate not searched"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from suite.analysis.verdict import FEWEST_SEEDS
 from suite.maths.frontier import Frontier, pareto_indices
 from suite.maths.seeds_and_prompts import estimate
 from suite.report.page import said_in
@@ -60,17 +61,8 @@ def reward_kl_frontier(
         shown = rows[rows["kl"] <= limit]
         look = _points(method, colour, marker, privileged=privileged)
         if several:  # what the seeds and prompts leave open is the band of the line
-            ax.plot(
-                shown["kl"],
-                shown[metric],
-                marker,
-                color=colour,
-                mfc=look["mfc"],
-                ms=3,
-                alpha=0.5,
-                zorder=3,
-                label=look["label"],
-            )
+            plain = {name: look[name] for name in ("color", "mfc", "label")}
+            ax.plot(shown["kl"], shown[metric], marker, ms=3, alpha=0.5, zorder=3, **plain)
         else:
             ax.errorbar(
                 shown["kl"], shown[metric], _errors(shown, metric), _errors(shown, "kl"), ms=6, alpha=0.9, zorder=3, **look
@@ -105,8 +97,8 @@ def reward_kl_frontier(
 
 
 def _draw_line(frontier: Frontier, ax: Any, limit: float, **look: Any) -> None:
-    """The mean of the seeds' frontiers, with 95 % over seeds and prompts; dashed where not every seed has policies on both
-    sides.
+    """The mean of the seeds' frontiers, of three or more with 95 % over seeds and prompts; dashed where not every seed has
+    policies on both sides.
     """
     first, last = frontier.span
     end = min(limit, max(kl.mean(axis=1).max() for kl in frontier.kl))
@@ -114,7 +106,7 @@ def _draw_line(frontier: Frontier, ax: Any, limit: float, **look: Any) -> None:
         if low < high:
             at = np.linspace(low, high, 200)
             ax.plot(at, frontier.at(at), style, **look)
-            if style == "-" and len(frontier.seeds) > 1:
+            if style == "-" and len(frontier.seeds) >= FEWEST_SEEDS:
                 found = estimate(frontier.by_prompt(at).swapaxes(0, 1))
                 half = stats.t.ppf(0.975, found.df) * np.sqrt(found.variance)
                 ax.fill_between(at, found.mean - half, found.mean + half, color=look["color"], alpha=0.12, lw=0)

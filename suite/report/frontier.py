@@ -14,6 +14,7 @@ from suite.analysis.equal_kl import compare, frontiers, lines_of
 from suite.analysis.gather import gather
 from suite.analysis.records import Results, over_seeds, read_results, sick, wide, with_reward_intervals
 from suite.analysis.reuse import together
+from suite.analysis.verdict import FEWEST_SEEDS
 from suite.report import figures, tables
 from suite.report.files import captioned, figure_file
 from suite.report.page import Section, Verdict, bullets, origin, said_in, write_folder
@@ -165,7 +166,8 @@ def draw_frontier(results: Results, out: Path) -> list[Path]:
         axes[-1].set_ylabel("mean log-odds of the same, nats")
         ax = axes[0]
         seeds = ", ".join(map(str, results.about["seeds"])) or "–"
-        bars = "Bars: 95 % over prompts" if len(about["seeds"]) < 2 else "Bands: 95 % over seeds and prompts"
+        few, known = "Points: one a seed; two seeds have no interval", len(about["seeds"])
+        bars = "Bars: 95 % over prompts" if known < 2 else few if known < FEWEST_SEEDS else "Bands: 95 % over seeds and prompts"
         caption = [
             f"Profile {about['profile']}: n = {about['test_prompts']} test prompts, completions of at most "
             f"{about['max_new_tokens']} tokens; {about['labels']} labels; training seed(s) {seeds}.",

@@ -48,7 +48,7 @@ def test_bradley_terry_labels_follow_the_model():
 
 
 def test_noise_turns_so_many_labels_and_is_drawn_for_itself():
-    table = pd.concat([completions([0.2, 0.7], prompt=f"p{i}") for i in range(4000)])
+    table = pd.concat([completions([0.2, 0.7] if i % 2 else [0.7, 0.2], prompt=f"p{i}") for i in range(4000)])
     pairs, counts = label_pairs(table, labels="hard", scale=1.0, seed=0, noise=0.2)
     turned = (pairs["chosen_reward"] < pairs["rejected_reward"]).sum()
     assert counts["turned"] == turned == pytest.approx(800, abs=4 * np.sqrt(4000 * 0.2 * 0.8))
