@@ -1,9 +1,10 @@
 """Choose every method's learning rate on validation prompts: as many candidates, the same data and snapshots for all.
 
 A candidate's score is the area under the hull of its snapshots, the mean validation reward over KL budgets 0 to 10 nats, at
-one setting of each method and at the length at which the study trains; the best score wins, for every method alike. Of PPO
-other samples per step, passes and value rates are tried too, at its best rate. The reward model's score is its accuracy on
-held-out pairs. No test prompt is touched. The chosen rates stand in suite/study/profiles.py. Methods of an earlier search in
+one setting of each method and at the length at which the study trains; the best score wins, for every method alike. At its
+best rate six changes of one field are tried too: of PPO samples per step, passes and value rate; of methods that learn from
+pairs passes, batch and gradient clip. PPO-GT takes what is best for PPO. The reward model's score is its accuracy on held-out
+pairs. No test prompt is touched. The chosen rates stand in suite/study/profiles.py. Methods of an earlier search in
 the same folder stay in its tables; those searched again replace their rows. Without a method (--methods "") the tables are made
 again from the records.
 
@@ -20,11 +21,11 @@ from pathlib import Path
 import pandas as pd
 
 from suite.analysis.rate_search import (
-    PPO_SETTINGS,
     RATES,
     REWARD_MODEL,
     REWARD_MODEL_RATES,
     best_of,
+    changes_of,
     plans_of,
     run_search,
     score_table,
@@ -81,9 +82,12 @@ def main(args: Arguments) -> int:
     found, failed = run_search(plans, options, workers=workers)
     tables += found
     best = best_of(score_table(pd.concat(found, ignore_index=True))).set_index("method")["lr"] if found else {}
-    if "ppo" in best:
-        tried = [{**grid["ppo"][0], **change} for change in PPO_SETTINGS]
-        more, diverged = run_search(plans_of(base, "ppo", tried, [best["ppo"]]), options, workers=workers)
+    changed = dict[tuple[str, float, str], Plan]()
+    for method, rate in best.items():
+        tried = [{**grid[method][0], **change} for change in changes_of(method)]
+        changed |= plans_of(base, method, tried, [rate])
+    if changed:
+        more, diverged = run_search(changed, options, workers=workers)
         tables, failed = tables + more, failed or diverged
     if path.exists():
         earlier = pd.read_csv(path, keep_default_na=False, na_values=[""])

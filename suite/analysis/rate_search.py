@@ -11,6 +11,7 @@ import pandas as pd
 
 from suite.analysis.gather import gather
 from suite.analysis.records import PLACE, POINT, wide
+from suite.common.registry import describe
 from suite.engine.store import RunSpec
 from suite.engine.sweep import closure, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
@@ -22,14 +23,24 @@ from suite.study.run import Finished, Options
 from suite.study.specs import Specs, label_of
 from suite.study.study import Study
 
-RATES = "3e-6,1e-5,3e-5,1e-4"
+RATES = "3e-6,1e-5,3e-5,1e-4,3e-4"
 REWARD_MODEL, REWARD_MODEL_RATES = "reward_model", "3e-5,1e-4,3e-4,1e-3"
-PPO_SETTINGS: list[dict[str, Any]] = [
+PPO_CHANGES: list[dict[str, Any]] = [
     {"samples_per_step": 64}, {"samples_per_step": 256}, {"epochs_per_step": 1}, {"epochs_per_step": 4}, {"value_lr": 1e-4},
     {"value_lr": 1e-2},
 ]  # fmt: skip
-"""Changes of one field each that are tried of PPO beside its rates, with as many samples in all."""
+"""Changes of one field each that are tried of PPO at its best rate, with as many samples in all."""
+OFFLINE_CHANGES: list[dict[str, Any]] = [
+    {"num_epochs": 2}, {"num_epochs": 4}, {"batch_size": 16}, {"batch_size": 32}, {"batch_size": 128}, {"max_grad_norm": 1.0},
+]  # fmt: skip
+"""As many that are tried of every method that learns from pairs."""
 MAX_KL = 10.0
+
+
+def changes_of(method: str) -> list[dict[str, Any]]:
+    """The changes of one field that are tried of a method at its best rate; of PPO-GT none, it takes what is best for PPO."""
+    return PPO_CHANGES if method == "ppo" else OFFLINE_CHANGES if "pairs" in describe(method).needs else []
+
 
 Candidates = Mapping[tuple[str, float, str], Plan]
 """(method, rate, setting in words) → the plan that tries them."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from suite.analysis.rate_search import RATES, Candidates, choose, plans_of, run_search, score_table, targets_of
+from suite.analysis.rate_search import OFFLINE_CHANGES, RATES, Candidates, choose, plans_of, run_search, score_table, targets_of
 from suite.analysis.records import Results
 from suite.analysis.reuse import in_recorded_precision, read_reusable, reusable, same_pairs
 from suite.cli.options import MachineOptions, Unnamed, file_name, parse_rates, parse_seeds
@@ -191,7 +191,8 @@ def budget_section(name: str, study: Study, grid: Grid, scores: pd.DataFrame, ra
     else:
         lines += [
             f"Learning rate of {name}: {rate:g}, of {len(scores)} candidates, by the area under the hull of validation points; "
-            f"the searched ones of the others were chosen from {len(parse_rates(RATES))}.",
+            f"the searched ones of the others were chosen from {len(parse_rates(RATES))}, and then from "
+            f"{len(OFFLINE_CHANGES)} changes of another field.",
             "", table(scores.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)),
         ]  # fmt: skip
     if default := [other for other, info in infos.items() if info.searched and not is_searched(study, info)]:

@@ -265,7 +265,7 @@ class Specs:
             sizes |= {"drawn": drawn, "scored": (3 if learned else 2) * drawn, "rewarded": 0 if learned else drawn}
             sizes |= {"trained": drawn * config["epochs_per_step"], "state": 8}
         else:
-            sizes |= {"trained": self.num_completions * optim.num_epochs}
+            sizes |= {"trained": self.num_completions * config.get("optim", {}).get("num_epochs", 1)}
         spec = self._spec("policy", whole, inputs, title, self._work(optim, **sizes), module, *rewards)
         return Contender(info.name, label, seed, optim.num_snapshots), spec
 

@@ -1,7 +1,7 @@
 """A study: models, data and sizes, and the whole Config of a method in it. `suite.study.plan` says which runs they mean."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,19 +120,23 @@ def was_searched(study: Study, method: str) -> bool:
 
 
 def method_config(study: Study, info: MethodInfo, setting: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's whole Config as JSON: its defaults, the study's settings and optimizer, `setting` on top.
+    """The method's whole Config as JSON: its defaults, the study's settings and optimizer, `setting` on top. A setting may
+    also be a field of the optimizer, such as `num_epochs`.
     Raises UserError if `setting` names a field that the method does not have, or the Config refuses it.
     """
+    of_optim = {one.name for one in fields(OptimConfig)} - info.fields if "optim" in info.fields else set()
     for key in setting:
-        if key not in info.fields:
+        if key not in info.fields | of_optim:
             raise UserError(f"method {info.name!r} has no setting {key!r}; it has {', '.join(sorted(info.fields))}")
     own = {resolve(name): settings for name, settings in study.settings.items()}.get(info.target, {})
+    asked = {**own, **setting}
+    changes = {key: asked.pop(key) for key in [*asked] if key in of_optim}
     try:
-        config = info.method.Config(**{**own, **setting})
+        config = info.method.Config(**asked)
     except (TypeError, ValueError) as error:
         raise UserError(f"method {info.name!r}: its Config cannot be made from {dict(setting)}: {error}") from error
     if {"num_steps", "samples_per_step"} <= info.fields - setting.keys():
         config = replace(config, num_steps=max(study.optim.num_snapshots, study.on_policy_samples // config.samples_per_step))
     if "optim" in info.fields:
-        config = replace(config, optim=replace(study.optim, lr=rate_of(study, info)))
+        config = replace(config, optim=replace(study.optim, **{"lr": rate_of(study, info), **changes}))
     return asdict(config)
