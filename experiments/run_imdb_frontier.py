@@ -85,7 +85,9 @@ def lengthened(study: Study, times: int) -> Study:
     if times < 1 or times != 2**doublings:
         raise UserError(f"--longer {times}: expected 1, 2, 4, 8, …")
     optim = replace(study.optim, num_epochs=times * study.optim.num_epochs, num_snapshots=study.optim.num_snapshots + doublings)
-    return replace(study, optim=optim, on_policy_samples=times * study.on_policy_samples)
+    passes = {name: own["num_epochs"] for name, own in study.settings.items() if "num_epochs" in own}
+    settings = {**study.settings, **{name: {**study.settings[name], "num_epochs": times * n} for name, n in passes.items()}}
+    return replace(study, optim=optim, settings=settings, on_policy_samples=times * study.on_policy_samples)
 
 
 def main(args: Arguments) -> int:

@@ -39,7 +39,8 @@ MAX_KL = 10.0
 
 def changes_of(method: str) -> list[dict[str, Any]]:
     """The changes of one field that are tried of a method at its best rate; of PPO-GT none, it takes what is best for PPO."""
-    return PPO_CHANGES if method == "ppo" else OFFLINE_CHANGES if "pairs" in describe(method).needs else []
+    offline = describe(method).needs & {"pairs", "rankings"}
+    return PPO_CHANGES if method == "ppo" else OFFLINE_CHANGES if offline else []
 
 
 Candidates = Mapping[tuple[str, float, str], Plan]
@@ -136,5 +137,7 @@ def choose(scores: pd.DataFrame) -> dict[str, float]:
 
 
 def best_of(scores: pd.DataFrame) -> pd.DataFrame:
-    """The row of each method with the best score."""
-    return scores.loc[scores.dropna(subset="score").groupby("method", sort=False)["score"].idxmax()]
+    """The row of each method with the best score; of scores that are equal to six digits the one with the largest rate."""
+    known = scores.dropna(subset="score").assign(score=lambda table: table["score"].round(6))
+    ordered = known.sort_values(["score", "lr"], ascending=False, kind="stable").drop_duplicates("method")
+    return ordered.loc[ordered.index.sort_values()]

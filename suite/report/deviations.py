@@ -33,6 +33,11 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
     for key in {key for config in configs.values() for key in config}:
         unit = " of the run's samples" if key == "horizon" else ""
         ppo[key] = "; ".join(f"{name} {config[key]}{unit}" for name, config in configs.items() if key in config)
+    offline = {
+        name: method_config(study, info, {})["optim"]
+        for name, info in methods.items()
+        if "optim" in info.fields and name not in on_policy
+    }
     rates = {name: f"{rate_of(study, info):g}" for name, info in methods.items() if info.searched}
     own = [name for name, info in methods.items() if info.searched and not is_searched(study, info)]
     choice = rates_note(study) or (
@@ -47,11 +52,20 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
         "imdb", study=study, model=model, gold_reward=gold_reward, swept=swept, ppo=ppo, choice=choice, ties=ties,
         tuned=f"{study.sft.texts} reviews" if study.sft else "the model is already trained on IMDb",
         prompts=f"prefixes of {study.source}" if study.source else "prefixes sampled from the reference",
+        epochs=_of_each(offline, "num_epochs"), batch=_of_each(offline, "batch_size"),
         shortest=MIN_PREFIX, longest=MAX_PREFIX, seeds=", ".join(map(str, seeds)),
         pairs_per_prefix=study.completions_per_prompt * (study.completions_per_prompt - 1) // 2,
         labels=study.labels if study.labels == "hard" else f"Bradley-Terry, scale {study.bradley_terry_scale:g}",
         rates="; ".join(f"{m} {r}" for m, r in rates.items()) if set(rates.values()) - {"1e-06"} else "1e-06",
     )  # fmt: skip
+
+
+def _of_each(optims: Mapping[str, Mapping[str, Any]], field: str) -> str:
+    """A field of the methods' optimizers: once where it is the same for all, else by method."""
+    found = {name: optim[field] for name, optim in optims.items()}
+    if len(set(found.values())) < 2:
+        return next(map(str, found.values()), "no such method run")
+    return "; ".join(f"{name} {value}" for name, value in found.items())
 
 
 def text_deviations(

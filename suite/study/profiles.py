@@ -22,15 +22,22 @@ EMBEDDED = str(ASSETS / "imdb-gpt2")
 
 # Chosen on validation prompts by experiments/search_learning_rates.py, as many candidates for every method; its records are in
 # results/learning_rates/.
-SEARCHED_RATES = {"dpo": 1e-5, "unlikelihood": 1e-4, "preferred_ft": 1e-4, "ppo": 3e-5, "ppo_gt": 3e-5}
-SEARCHED_SETTINGS: dict[str, dict[str, Any]] = {"ppo": {"epochs_per_step": 4}, "ppo_gt": {"epochs_per_step": 4}}
-"""Of PPO's samples per step, passes and value rate what was best at its rate; PPO-GT takes the same."""
-LEARNING_RATES = {
-    **SEARCHED_RATES, "trl_dpo": SEARCHED_RATES["dpo"], "trl_sft": SEARCHED_RATES["preferred_ft"],  # to be compared with ours
-    # of a search with an earlier gold reward and fewer prompts: these have no verdict until they are searched again
-    "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 3e-5, "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 1e-5,
+SEARCHED_RATES = {
+    "dpo": 1e-5, "unlikelihood": 1e-4, "preferred_ft": 3e-4, "ppo": 3e-5, "ppo_gt": 3e-5,
+    "cdpo": 3e-5, "robust_dpo": 1e-5, "ipo_sum": 1e-4, "ipo_mean": 3e-5, "hinge": 1e-5, "pl_dpo": 3e-5, "welleck": 3e-4,
 }  # fmt: skip
-SEARCHED = (*SEARCHED_RATES, "trl_dpo", "trl_sft")
+SEARCHED_SETTINGS: dict[str, dict[str, Any]] = {
+    "dpo": {"num_epochs": 4}, "unlikelihood": {"batch_size": 128}, "preferred_ft": {"batch_size": 128},
+    "ppo": {"epochs_per_step": 4}, "ppo_gt": {"epochs_per_step": 4},
+    "cdpo": {"num_epochs": 2}, "robust_dpo": {"num_epochs": 2}, "ipo_sum": {"batch_size": 32}, "ipo_mean": {"batch_size": 32},
+    "hinge": {"num_epochs": 4}, "welleck": {"batch_size": 128},
+}  # fmt: skip
+"""Of six changes of one field what was best at the rate; PPO-GT takes what was best for PPO."""
+TRL_TWINS = {"trl_dpo": "dpo", "trl_sft": "preferred_ft"}
+"""TRL's trainers that have the settings of ours, to be compared with them."""
+LEARNING_RATES = {**SEARCHED_RATES, **{name: SEARCHED_RATES[ours] for name, ours in TRL_TWINS.items()}}
+SETTINGS = {**SEARCHED_SETTINGS, **{name: SEARCHED_SETTINGS[ours] for name, ours in TRL_TWINS.items()}}
+SEARCHED = (*SEARCHED_RATES, *TRL_TWINS)
 METHODS: dict[str, dict[str, Grid]] = tomllib.loads(files("suite.study").joinpath("grids.toml").read_text(encoding="utf-8"))
 """Task → profile or --grid → the settings of each method."""
 GRIDS, SUMMARY_METHODS = METHODS["imdb_sentiment"], METHODS["tldr_summarization"]
@@ -60,7 +67,7 @@ def sentiment_study(
         train_size=768, validation_prompts=64, test_prompts=192, max_new_tokens=32, on_policy_samples=4096,
         optim=OptimConfig(batch_size=64, warmup_steps=10, num_snapshots=6, precision=fast),
         reward_model=OptimConfig(lr=3e-4, batch_size=64, num_epochs=3, warmup_steps=10, num_snapshots=6, precision=fast),
-        learning_rates=LEARNING_RATES, searched=SEARCHED, rates_from=EMBEDDED, settings=SEARCHED_SETTINGS,
+        learning_rates=LEARNING_RATES, searched=SEARCHED, rates_from=EMBEDDED, settings=SETTINGS,
         sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
@@ -102,7 +109,7 @@ TEXT_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 TEXT_RATES: dict[str, dict[str, float]] = {
     "smoke": {"dpo": 1e-5, "preferred_ft": 3e-5, "unlikelihood": 1e-5, "ppo": 1e-4},
-    "embedded": LEARNING_RATES,
+    "embedded": {**LEARNING_RATES, "preferred_ft": 1e-4, "welleck": 1e-4},  # in smaller batches than searched
     "local": {"dpo": 1e-4, "preferred_ft": 1e-4, "unlikelihood": 1e-4},
     "paper": {"ppo": 5e-6},
 }

@@ -205,6 +205,19 @@ def test_an_outside_method_keeps_its_own_learning_rate_unless_searched():
         assert config["beta"] == 1.0
 
 
+def test_a_setting_may_be_a_field_of_the_optimizer():
+    study = replace(STUDY, settings={"dpo": {"num_epochs": 3}})
+    config = method_config(study, describe("dpo"), {"batch_size": 7})
+    assert (config["optim"]["num_epochs"], config["optim"]["batch_size"]) == (3, 7)
+    assert method_config(study, describe("unlikelihood"), {})["optim"]["num_epochs"] == STUDY.optim.num_epochs
+    _, spec = Specs(study).policy("dpo", {}, 0)
+    assert spec.work.trained == 3 * Specs(STUDY).policy("dpo", {}, 0)[1].work.trained
+    with pytest.raises(UserError, match="no setting 'num_epoch'"):
+        method_config(study, describe("dpo"), {"num_epoch": 2})
+    with pytest.raises(UserError, match="no setting 'lr_decay'"):
+        method_config(study, describe("best_of_n"), {"lr_decay": 2})
+
+
 def test_shards():
     assert shards([(3, (1, 6)), (2, (6, 7))], 6) == [(3, (1, 3)), (3, (3, 5)), (3, (5, 6)), (2, (6, 7))]
     assert shards([(9, (0, 2)), (3, (2, 2))], 6) == [(9, (0, 1)), (9, (1, 2))]
