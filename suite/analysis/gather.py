@@ -40,6 +40,7 @@ def gather(finished: Finished, experiment: str) -> Results:
     if {"reward", "kl"} <= set(table["metric"]):
         table["selected"] = on_hull(table) if (table["panel"] == "frontier").all() else False
     measurements = pd.concat(parts, ignore_index=True)[[*POINT, *PLACE, "split", "prompt_id", "sample", "metric", "value"]]
+    measurements["value"] = measurements["value"].astype("float32").astype("float64")  # as they are stored
     ideal = ideal_of(root, plan)
     points = None if ideal is None else pd.DataFrame({name: getattr(ideal, name) for name in IDEAL_COLUMNS})
     return Results(

@@ -140,4 +140,4 @@ def best_of(scores: pd.DataFrame) -> pd.DataFrame:
     """The row of each method with the best score; of scores that are equal to six digits the one with the largest rate."""
     known = scores.dropna(subset="score").assign(score=lambda table: table["score"].round(6))
     ordered = known.sort_values(["score", "lr"], ascending=False, kind="stable").drop_duplicates("method")
-    return ordered.loc[ordered.index.sort_values()]
+    return ordered.set_index("method").loc[list(dict.fromkeys(known["method"]))].reset_index()

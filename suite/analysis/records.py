@@ -79,8 +79,10 @@ def write_results(folder: Path, results: Results) -> None:
     """Every table of a results folder, each replaced in one step."""
     write_text(folder / "study.json", json.dumps(results.about, indent=1) + "\n")
     names = [name for name in ("method", "setting", "panel", "split", "metric") if name in results.measurements]
-    compact = results.measurements.astype(dict.fromkeys(names, "category"))
-    write_atomically(folder / "measurements.parquet", lambda path: compact.to_parquet(path, index=False))
+    compact = results.measurements.astype({**dict.fromkeys(names, "category"), "value": "float32"})
+    others = [name for name in compact if name != "value"]
+    small = {"compression": "zstd", "compression_level": 9, "use_dictionary": others, "use_byte_stream_split": ["value"]}
+    write_atomically(folder / "measurements.parquet", partial(compact.to_parquet, index=False, **small))
     write_table(folder / "records.csv", results.records)
     for name, file in TABLES.items():
         table = getattr(results, name)
@@ -110,7 +112,7 @@ def read_results(folder: Path) -> Results:
     names = measurements.select_dtypes("category").columns
     runs = folder / "runs.json"
     return Results(
-        about, measurements.astype(dict.fromkeys(names, str)), _read(needed[2]),
+        about, measurements.astype({**dict.fromkeys(names, str), "value": "float64"}), _read(needed[2]),
         runs=json.loads(runs.read_text()) if runs.exists() else {},
         **{"training": pd.DataFrame(columns=POINT), "health": pd.DataFrame(columns=[*POINT, "alarms"]), **tables},
     )  # fmt: skip

@@ -30,7 +30,7 @@ SEARCHED_SETTINGS: dict[str, dict[str, Any]] = {
     "dpo": {"num_epochs": 4}, "unlikelihood": {"batch_size": 128}, "preferred_ft": {"batch_size": 128},
     "ppo": {"epochs_per_step": 4}, "ppo_gt": {"epochs_per_step": 4},
     "cdpo": {"num_epochs": 2}, "robust_dpo": {"num_epochs": 2}, "ipo_sum": {"batch_size": 32}, "ipo_mean": {"batch_size": 32},
-    "hinge": {"num_epochs": 4}, "welleck": {"batch_size": 128},
+    "hinge": {"num_epochs": 4}, "pl_dpo": {"max_grad_norm": 1.0}, "welleck": {"batch_size": 128},
 }  # fmt: skip
 """Of six changes of one field what was best at the rate; PPO-GT takes what was best for PPO."""
 TRL_TWINS = {"trl_dpo": "dpo", "trl_sft": "preferred_ft"}
