@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def code_hash(modules: Iterable[str], functions: Iterable[str] = (), *, roots: Iterable[str] = ()) -> str:
@@ -73,4 +74,16 @@ def _digest(tree: ast.AST) -> str:
         if isinstance(body, list) and body:  # docstrings of modules, classes, functions and fields
             kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(_written(tree).encode()).hexdigest()[:16]
+
+
+def _written(node: Any) -> str:
+    """A syntax tree as text that is the same for every version of Python that reads it: fields and parts of f-strings that are
+    empty are left out, since versions differ in which there are.
+    """
+    if isinstance(node, ast.JoinedStr):
+        node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+    if isinstance(node, ast.AST):
+        filled = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return f"{type(node).__name__}({', '.join(f'{name}={_written(value)}' for name, value in sorted(filled))})"
+    return f"[{', '.join(map(_written, node))}]" if isinstance(node, list) else repr(node)

@@ -156,6 +156,36 @@ def training_diagnostics(training: pd.DataFrame, axes: Any) -> None:
 LINES = ("-", "--", "-.", ":")
 
 
+def over_training(test: pd.DataFrame, axes: Any, *, max_kl: float = 25.0) -> None:
+    """Reward and KL of the policies that runs kept, against the share of the run: one line per method and setting, the mean of
+    its training seeds with their range.
+
+    Args:
+        test: One row per policy and training seed (`suite.analysis.records.wide`): `method`, `setting`, `seed`, `step`,
+            `reward`, `kl` [nats].
+        axes: Two Axes, of the reward and of the KL.
+        max_kl: The KL axis ends here at the latest.
+    """
+    trained = test[test.groupby(["method", "setting"])["step"].transform("max") > 0]
+    styles = styles_of(list(dict.fromkeys(trained["method"])))
+    seen: dict[str, int] = {}
+    for (method, setting), rows in trained.groupby(["method", "setting"], sort=False):
+        seen[method] = seen.get(method, -1) + 1
+        look = {"ls": LINES[seen[method] % 4], "color": styles[method][0]}
+        for ax, metric in zip(axes, ("reward", "kl"), strict=True):
+            of_step = rows.groupby("step")[metric]
+            share = np.array(sorted(of_step.groups)) / rows["step"].max()
+            ax.fill_between(share, of_step.min(), of_step.max(), color=look["color"], alpha=0.12, lw=0)
+            ax.plot(share, of_step.mean(), marker=styles[method][1], ms=3, lw=1.1, label=f"{method} {setting}".strip(), **look)
+    for ax in axes:
+        ax.set_xscale("log", base=2)
+        ax.set_xlabel("share of the run")
+        ax.grid(alpha=0.25)
+    axes[1].set_ylim(0, min(max_kl, 1.05 * trained["kl"].max()))
+    axes[0].set_ylabel("gold reward")
+    axes[1].set_ylabel("KL(π ‖ π_ref), nats per completion")
+
+
 def reward_within_budget(
     validation: pd.DataFrame, test: pd.DataFrame, ax: Any, *, of: str, reference: str, max_kl: float = 25.0
 ) -> None:

@@ -120,7 +120,7 @@ def converged(results: Results) -> str:
     words = said_in("words")["frontier"]["converged"]
     verdict = f"**Still moving: {', '.join(still)}.**" if still else "At no budget is the change more than its interval."
     going = f" Runs of {', '.join(far)} were still going away from the reference." if far else ""
-    return f"{words} {verdict}{going}\n\n{tables.convergence_table(moved)}"
+    return f"{words} {verdict}{going}\n\n{tables.convergence_table(moved)}\n\n![reward and KL over training](steps.svg)"
 
 
 def reward_model_section(results: Results) -> str:
@@ -142,7 +142,9 @@ def reward_model_section(results: Results) -> str:
 
 def draw(results: Results, out: Path) -> list[Path]:
     """Every figure of a frontier study; returns what was written."""
-    return [*draw_frontier(results, out), *draw_budgets(results, out), *draw_training(results, out)]
+    return [
+        *draw_frontier(results, out), *draw_budgets(results, out), *draw_steps(results, out), *draw_training(results, out)
+    ]  # fmt: skip
 
 
 def draw_frontier(results: Results, out: Path) -> list[Path]:
@@ -196,6 +198,22 @@ def draw_budgets(results: Results, out: Path) -> list[Path]:
             "Chosen by validation reward, drawn at test reward; bars: 95 % over prompts, training seeds averaged.",
             "Compute includes the completions of the pairs and the reward model; Best-of-N, which costs N completions each "
             "time it is asked, is left out on the right.",
+        ])  # fmt: skip
+    return written
+
+
+def draw_steps(results: Results, out: Path) -> list[Path]:
+    """`steps`: reward and KL of the policies kept, against the share of the run."""
+    test = wide(results.records, "test")
+    if not (test["step"] > 0).any():
+        return []
+    with figure_file(out / "steps", (7.2, 7.6), rows=2) as (figure, axes, written):
+        figures.over_training(test, axes)
+        axes[0].set_xlabel("")
+        axes[0].legend(fontsize=6)
+        captioned(figure, "Reward and KL over training", [
+            f"Means over {results.about['test_prompts']} test prompts and the training seeds; pale: the range of the seeds.",
+            "A policy is kept after the last step, half of it, a quarter, …",
         ])  # fmt: skip
     return written
 

@@ -171,6 +171,7 @@ def test_it_leaves_everything_it_promises(finished):
         "frontier.svg",
         "budgets.svg",
         "training.parquet",
+        "steps.svg",
         "training.svg",
         "study.json",
         "runs.json",
@@ -222,7 +223,7 @@ def test_every_figure_is_redrawn_from_the_records_without_torch(finished, tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name in ("frontier.png", "frontier.svg", "budgets.svg", "training.svg"):
+    for name in ("frontier.png", "frontier.svg", "budgets.svg", "steps.svg", "training.svg"):
         assert (tmp_path / "figures" / "smoke" / name).read_bytes() == (folder / "out" / name).read_bytes()
 
 
