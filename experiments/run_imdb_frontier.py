@@ -20,9 +20,10 @@ Examples:
   python experiments/run_imdb_frontier.py --profile paper --grid paper     gpt2-large and siebert's classifier, GPU, network
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from suite.analysis.reuse import RUN, in_recorded_precision, read_reusable, same_pairs, split
 from suite.cli.options import MachineOptions, parse_seeds, run_script
@@ -33,7 +34,7 @@ from suite.report.deviations import write_deviations
 from suite.report.frontier import write_frontier, write_page
 from suite.report.page import said_in
 from suite.report.sentiment import data_lines
-from suite.study.plan import REFERENCE, plan_study
+from suite.study.plan import REFERENCE, Grid, plan_study
 from suite.study.profiles import GRIDS, chosen_grid, sentiment_study
 from suite.study.run import Finished, run_study
 from suite.study.study import Study
@@ -79,15 +80,19 @@ class Arguments(MachineOptions):
     fast."""
 
 
-def lengthened(study: Study, times: int) -> Study:
-    """The study with longer runs, which keep as many policies of their beginnings. Raises UserError for no power of two."""
+def lengthened(study: Study, grid: Grid, times: int) -> tuple[Study, Grid]:
+    """Both with longer runs, which keep as many policies of their beginnings. Raises UserError for no power of two."""
+
+    def longer(setting: Mapping[str, Any]) -> dict[str, Any]:
+        return {**setting, **({"num_epochs": times * setting["num_epochs"]} if "num_epochs" in setting else {})}
+
     doublings = times.bit_length() - 1
     if times < 1 or times != 2**doublings:
         raise UserError(f"--longer {times}: expected 1, 2, 4, 8, …")
     optim = replace(study.optim, num_epochs=times * study.optim.num_epochs, num_snapshots=study.optim.num_snapshots + doublings)
-    passes = {name: own["num_epochs"] for name, own in study.settings.items() if "num_epochs" in own}
-    settings = {**study.settings, **{name: {**study.settings[name], "num_epochs": times * n} for name, n in passes.items()}}
-    return replace(study, optim=optim, settings=settings, on_policy_samples=times * study.on_policy_samples)
+    own = {name: longer(setting) for name, setting in study.settings.items()}
+    study = replace(study, optim=optim, settings=own, on_policy_samples=times * study.on_policy_samples)
+    return study, {name: [longer(setting) for setting in settings] for name, settings in grid.items()}
 
 
 def main(args: Arguments) -> int:
@@ -103,7 +108,7 @@ def main(args: Arguments) -> int:
         model=args.reference, gold_reward=args.gold_reward, sampler_dtype=args.sampler_dtype,
     )  # fmt: skip
     if args.longer != 1:
-        study = lengthened(study, args.longer)
+        study, grid = lengthened(study, grid, args.longer)
     out = args.folder("imdb_frontier", study.profile)
     if args.grid != "default" and not args.out:
         out = out.with_name(f"{out.name}_{args.grid}_grid")

@@ -191,8 +191,8 @@ def budget_section(name: str, study: Study, grid: Grid, scores: pd.DataFrame, ra
     else:
         lines += [
             f"Learning rate of {name}: {rate:g}, of {len(scores)} candidates, by the area under the hull of validation points; "
-            f"the searched ones of the others were chosen from {len(parse_rates(RATES))}, and then from "
-            f"{len(OFFLINE_CHANGES)} changes of another field.",
+            f"the searched ones of the others were chosen from {len(parse_rates(RATES))}, and those of most then had "
+            f"{len(OFFLINE_CHANGES)} changes of another field to choose from.",
             "", table(scores.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)),
         ]  # fmt: skip
     if default := [other for other, info in infos.items() if info.searched and not is_searched(study, info)]:

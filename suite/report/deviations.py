@@ -34,7 +34,7 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
         unit = " of the run's samples" if key == "horizon" else ""
         ppo[key] = "; ".join(f"{name} {config[key]}{unit}" for name, config in configs.items() if key in config)
     offline = {
-        name: method_config(study, info, {})["optim"]
+        name: [method_config(study, info, setting)["optim"] for setting in grid[name]]
         for name, info in methods.items()
         if "optim" in info.fields and name not in on_policy
     }
@@ -60,11 +60,11 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
     )  # fmt: skip
 
 
-def _of_each(optims: Mapping[str, Mapping[str, Any]], field: str) -> str:
+def _of_each(optims: Mapping[str, Sequence[Mapping[str, Any]]], field: str) -> str:
     """A field of the methods' optimizers: once where it is the same for all, else by method."""
-    found = {name: optim[field] for name, optim in optims.items()}
+    found = {name: ", ".join(dict.fromkeys(str(optim[field]) for optim in each)) for name, each in optims.items()}
     if len(set(found.values())) < 2:
-        return next(map(str, found.values()), "no such method run")
+        return next(iter(found.values()), "no such method run")
     return "; ".join(f"{name} {value}" for name, value in found.items())
 
 

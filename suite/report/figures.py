@@ -173,10 +173,11 @@ def over_training(test: pd.DataFrame, axes: Any, *, max_kl: float = 25.0) -> Non
         seen[method] = seen.get(method, -1) + 1
         look = {"ls": LINES[seen[method] % 4], "color": styles[method][0]}
         for ax, metric in zip(axes, ("reward", "kl"), strict=True):
-            of_step = rows.groupby("step")[metric]
-            share = np.array(sorted(of_step.groups)) / rows["step"].max()
-            ax.fill_between(share, of_step.min(), of_step.max(), color=look["color"], alpha=0.12, lw=0)
-            ax.plot(share, of_step.mean(), marker=styles[method][1], ms=3, lw=1.1, label=f"{method} {setting}".strip(), **look)
+            of_seed = rows.groupby("seed")["step"]  # whose runs may differ by a step
+            kept = rows.assign(share=rows["step"] / of_seed.transform("max")).groupby(of_seed.rank())
+            share, values = kept["share"].mean(), kept[metric]
+            ax.fill_between(share, values.min(), values.max(), color=look["color"], alpha=0.12, lw=0)
+            ax.plot(share, values.mean(), marker=styles[method][1], ms=3, lw=1.1, label=f"{method} {setting}".strip(), **look)
     for ax in axes:
         ax.set_xscale("log", base=2)
         ax.set_xlabel("share of the run")

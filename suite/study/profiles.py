@@ -71,7 +71,8 @@ def sentiment_study(
         sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
-        embedded, profile="smoke", train_size=24, validation_prompts=16, test_prompts=24, max_new_tokens=16,
+        embedded, profile="smoke", settings={name: SETTINGS[name] for name in ("ppo", "ppo_gt")}, train_size=24,
+        validation_prompts=16, test_prompts=24, max_new_tokens=16,
         pool_size=64, ideal_prompts=16, ideal_samples=128, on_policy_samples=256,
         optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2),
         reward_model=replace(embedded.reward_model, num_epochs=1, batch_size=16, warmup_steps=2, num_snapshots=2),
@@ -109,7 +110,7 @@ TEXT_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 TEXT_RATES: dict[str, dict[str, float]] = {
     "smoke": {"dpo": 1e-5, "preferred_ft": 3e-5, "unlikelihood": 1e-5, "ppo": 1e-4},
-    "embedded": {**LEARNING_RATES, "preferred_ft": 1e-4, "welleck": 1e-4},  # in smaller batches than searched
+    "embedded": {**LEARNING_RATES, "preferred_ft": 1e-4, "trl_sft": 1e-4, "welleck": 1e-4},  # in smaller batches than searched
     "local": {"dpo": 1e-4, "preferred_ft": 1e-4, "unlikelihood": 1e-4},
     "paper": {"ppo": 5e-6},
 }

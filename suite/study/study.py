@@ -1,7 +1,7 @@
 """A study: models, data and sizes, and the whole Config of a method in it. `suite.study.plan` says which runs they mean."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from suite.interfaces import Split, Task
 from suite.training.settings import OptimConfig
 
 Precision = Literal["float32", "bfloat16"]
+OF_A_METHOD = frozenset({"num_epochs", "batch_size", "warmup_steps", "warmup_share", "max_grad_norm"})
+"""Fields of the optimizer that a method may have of its own; the rate is `Study.learning_rates`', all else is the study's."""
 SHORT_PROMPT = 8
 """Tokens of a prompt where the study names no limit: the longest prefix of a film review."""
 
@@ -121,10 +123,10 @@ def was_searched(study: Study, method: str) -> bool:
 
 def method_config(study: Study, info: MethodInfo, setting: Mapping[str, Any]) -> dict[str, Any]:
     """The method's whole Config as JSON: its defaults, the study's settings and optimizer, `setting` on top. A setting may
-    also be a field of the optimizer, such as `num_epochs`.
+    also be one of `OF_A_METHOD`.
     Raises UserError if `setting` names a field that the method does not have, or the Config refuses it.
     """
-    of_optim = {one.name for one in fields(OptimConfig)} - info.fields if "optim" in info.fields else set()
+    of_optim = OF_A_METHOD - info.fields if "optim" in info.fields else frozenset()
     for key in setting:
         if key not in info.fields | of_optim:
             raise UserError(f"method {info.name!r} has no setting {key!r}; it has {', '.join(sorted(info.fields))}")

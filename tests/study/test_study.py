@@ -216,6 +216,9 @@ def test_a_setting_may_be_a_field_of_the_optimizer():
         method_config(study, describe("dpo"), {"num_epoch": 2})
     with pytest.raises(UserError, match="no setting 'lr_decay'"):
         method_config(study, describe("best_of_n"), {"lr_decay": 2})
+    for name in ("lr", "num_snapshots"):  # the study's own: one is searched, of the other all methods have as many
+        with pytest.raises(UserError, match=f"no setting '{name}'"):
+            method_config(study, describe("dpo"), {name: 1})
 
 
 def test_shards():
