@@ -151,7 +151,7 @@ def test_only_what_was_searched_on_this_very_model_counts_as_searched():
     study = sentiment_study("embedded")
     assert was_searched(study, "dpo")
     assert was_searched(study, "suite.methods.dpo:DPO")
-    assert not was_searched(study, "cdpo")
+    assert not was_searched(study, "trl_kto")
     assert not was_searched(replace(study, model="another"), "dpo")
 
 
