@@ -13,7 +13,7 @@ from suite.training.settings import OptimConfig
 
 Precision = Literal["float32", "bfloat16"]
 OF_A_METHOD = frozenset({"num_epochs", "batch_size", "warmup_steps", "warmup_share", "max_grad_norm"})
-"""Fields of the optimizer that a method may have of its own; the rate is `Study.learning_rates`', all else is the study's."""
+"""Fields of the optimizer that a method on pairs may have of its own; all else is the study's, rates are `learning_rates`."""
 SHORT_PROMPT = 8
 """Tokens of a prompt where the study names no limit: the longest prefix of a film review."""
 
@@ -126,7 +126,8 @@ def method_config(study: Study, info: MethodInfo, setting: Mapping[str, Any]) ->
     also be one of `OF_A_METHOD`.
     Raises UserError if `setting` names a field that the method does not have, or the Config refuses it.
     """
-    of_optim = OF_A_METHOD - info.fields if "optim" in info.fields else frozenset()
+    offline = "optim" in info.fields and "samples_per_step" not in info.fields
+    of_optim = OF_A_METHOD - info.fields if offline else frozenset()
     for key in setting:
         if key not in info.fields | of_optim:
             raise UserError(f"method {info.name!r} has no setting {key!r}; it has {', '.join(sorted(info.fields))}")

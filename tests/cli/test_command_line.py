@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,21 @@ import pytest
 
 from suite.cli.main import main
 from suite.common.errors import UserError, one_line_errors
-from suite.common.registry import load
+from suite.common.registry import describe, load
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import REFERENCE, plan_study
-from suite.study.profiles import ASSETS, EMBEDDED, GRIDS, LEARNING_RATES, SEARCHED_RATES, chosen_grid, sentiment_study
+from suite.study.profiles import (
+    ASSETS,
+    EMBEDDED,
+    GRIDS,
+    LEARNING_RATES,
+    SEARCHED_RATES,
+    SEARCHED_SETTINGS,
+    chosen_grid,
+    sentiment_study,
+)
+from suite.study.study import method_config
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
@@ -194,6 +205,21 @@ def test_the_learning_rates_are_those_of_the_committed_search():
         assert changes == ({} if name == "ppo_gt" else study.settings.get(name, {})), name  # it was tried at its rates only
     assert study.settings["ppo_gt"] == study.settings["ppo"]
     assert {*study.searched} == {*rates, "trl_dpo", "trl_sft"} == LEARNING_RATES.keys()
+
+
+def test_longer_runs_are_longer_whatever_says_how_long():
+    lengthened = runpy.run_path(str(FRONTIER))["lengthened"]
+    study, grid = lengthened(
+        sentiment_study("embedded"), {"dpo": [{"beta": 0.1}, {"num_epochs": 3}], "ppo": [{"beta": 0.1}]}, 4
+    )
+    epochs = [method_config(study, describe("dpo"), setting)["optim"]["num_epochs"] for setting in grid["dpo"]]
+    assert epochs == [4 * SEARCHED_SETTINGS["dpo"]["num_epochs"], 12]
+    assert method_config(study, describe("unlikelihood"), {})["optim"]["num_epochs"] == 4
+    usual = method_config(sentiment_study("embedded"), describe("ppo"), {})
+    assert method_config(study, describe("ppo"), grid["ppo"][0])["num_steps"] == 4 * usual["num_steps"]
+    assert study.optim.num_snapshots == sentiment_study("embedded").optim.num_snapshots + 2
+    with pytest.raises(UserError, match="--longer 3"):
+        lengthened(study, grid, 3)
 
 
 def test_every_setting_of_every_grid_can_be_planned():

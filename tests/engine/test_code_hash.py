@@ -103,6 +103,9 @@ def test_every_version_of_python_reads_the_same():
         "format_spec=JoinedStr(values=[FormattedValue(conversion=-1, value=Name(ctx=Load(), id='w'))]), "
         "value=Name(ctx=Load(), id='x'))]))], name='f')], name='A')])"
     )
+    early_312 = ast.JoinedStr([ast.Constant("a"), ast.Constant("")])  # its parser left an empty part behind
+    assert _written(early_312) == "JoinedStr(values=[Constant(value='a')])"
+    assert _written(ast.parse("return_none = None")) != _written(ast.parse("return_none = ''"))
 
 
 SFT = SupervisedSettings(OptimConfig(num_snapshots=1), texts=4, max_tokens=8)

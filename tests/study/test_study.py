@@ -219,6 +219,8 @@ def test_a_setting_may_be_a_field_of_the_optimizer():
     for name in ("lr", "num_snapshots"):  # the study's own: one is searched, of the other all methods have as many
         with pytest.raises(UserError, match=f"no setting '{name}'"):
             method_config(study, describe("dpo"), {name: 1})
+    with pytest.raises(UserError, match="no setting 'num_epochs'"):  # it would change nothing
+        method_config(study, describe("ppo"), {"num_epochs": 2})
 
 
 def test_shards():
