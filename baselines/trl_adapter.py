@@ -74,8 +74,8 @@ def words(ids: Sequence[int], eos: int) -> str:
 
 
 def answer(completion: Completion, eos: int) -> str:
-    """What follows the prompt's words: it ends with EOS, or with the mark of a cut."""
-    return f" {words(completion.ids, eos)}" + (f" {CUT}" if completion.truncated else "")
+    """What follows the prompt's words: it ends with EOS, or with a mark, so that TRL puts none of its own after it."""
+    return f" {words(completion.ids, eos)}" + (f" {CUT}" if completion.ids[-1] != eos else "")
 
 
 def new_trainer(

@@ -39,7 +39,8 @@ def compare_curves(measurements: pd.DataFrame, against: str = AGAINST) -> pd.Dat
         `panel`, `x`, `temperature`, `policy`, `difference`, `low`, `high` (Bonferroni over the rows of the panel: they decide),
         `n`, `p` (paired t-test, Holm over the same rows), `verdict`; empty without `against`.
     """
-    found = [_tested(panel, _beside(rows, against)) for panel, rows in _values(measurements).groupby("panel", sort=False)]
+    metric, values = metric_of(measurements), _values(measurements)
+    found = [_tested(panel, metric, _beside(rows, against)) for panel, rows in values.groupby("panel", sort=False)]
     found = [part for part in found if len(part)]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
@@ -55,13 +56,17 @@ def ends_of(measurements: pd.DataFrame, panel: str) -> pd.DataFrame:
         policy = f"{method} {setting}".strip() + f", T = {x:g} minus T = {end:g}"
         if x < end:
             pairs.append(({"policy": policy, "x": x, "temperature": x}, _by_prompt(first), _by_prompt(last)))
-    return _tested(panel, pairs)
+    return _tested(panel, metric_of(measurements), pairs)
+
+
+def metric_of(measurements: pd.DataFrame) -> str:
+    """What is drawn: wins where there are any, else rewards."""
+    return "win" if (measurements["metric"] == "win").any() else "reward"
 
 
 def _values(measurements: pd.DataFrame) -> pd.DataFrame:
-    """What is drawn: wins where there are any, else rewards; test prompts."""
-    metric = "win" if (measurements["metric"] == "win").any() else "reward"
-    return measurements[(measurements["metric"] == metric) & (measurements["split"] == "test")]
+    """What is drawn, of test prompts."""
+    return measurements[(measurements["metric"] == metric_of(measurements)) & (measurements["split"] == "test")]
 
 
 def _by_prompt(rows: pd.DataFrame) -> pd.Series:
@@ -77,12 +82,12 @@ def _beside(rows: pd.DataFrame, against: str) -> Iterator[Pair]:
                 yield {"policy": f"{method} {setting}".strip(), "x": x, "temperature": temperature}, values, base[0]
 
 
-def _tested(panel: Any, pairs: Iterable[Pair]) -> pd.DataFrame:
+def _tested(panel: Any, metric: str, pairs: Iterable[Pair]) -> pd.DataFrame:
     kept = [(about, *a.align(b, join="inner")) for about, a, b in pairs]
     kept = [(about, a, b) for about, a, b in kept if len(a) >= FEWEST]
-    rows = []
+    rows, limits = [], (-1.0, 1.0) if metric == "win" else None
     for about, a, b in kept:
-        gap = paired_difference(a, b, level=1 - 0.05 / len(kept))
+        gap = paired_difference(a, b, level=1 - 0.05 / len(kept), limits=limits)
         rows.append({"panel": panel, **about, "difference": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n,
                      "p": p_value(a - b), "verdict": verdict_of(gap.low, gap.high)})  # fmt: skip
     return pd.DataFrame(rows).assign(p=holm([row["p"] for row in rows])) if rows else pd.DataFrame(rows)

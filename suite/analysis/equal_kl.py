@@ -12,12 +12,15 @@ from suite.analysis.verdict import word_of
 from suite.maths.frontier import Frontier, area_grid, probability_of_improvement
 from suite.maths.ideal_frontier import IdealFrontier, optimality
 from suite.maths.seeds_and_prompts import estimate, simultaneous
+from suite.maths.statistics import ROUNDING
 from suite.study.plan import REFERENCE
 
 BUDGETS = (1.0, 3.0, 6.0, 10.0)
 MAX_KL = 10.0
 SHARED = "shared"
 """In place of a budget: the mean over all KLs up to `MAX_KL` at which both methods have policies."""
+SAME = "the same policies"
+"""In place of a verdict, where all numbers are: a difference of 0 by construction."""
 POWER = 0.8
 
 
@@ -101,7 +104,7 @@ def compare(
             row["probability_of_improvement"] = probability_of_improvement(mine.mean(axis=0), theirs.mean(axis=0))
             row["detectable"] = float((together.quantile[k] + stats.norm.ppf(POWER)) * together.error[k])
             searched = row["method"] not in unsearched and against not in unsearched
-            row["verdict"] = word_of(low, high, seeds=len(seeds), searched=searched)
+            row["verdict"] = SAME if np.array_equal(mine, theirs) else word_of(low, high, seeds=len(seeds), searched=searched)
     return pd.DataFrame(rows)
 
 
@@ -114,7 +117,8 @@ def _alone(frontier: Frontier, name: str, budget: float | None, ideal: IdealFron
     }  # fmt: skip
     if budget is not None:
         found = estimate(frontier.by_prompt([budget])[:, 0][None])
-        value, half = float(found.mean[0]), float(stats.t.ppf(0.975, found.df[0]) * np.sqrt(found.variance[0]))
+        value, error = float(found.mean[0]), np.sqrt(found.variance[0])
+        half = float(stats.t.ppf(0.975, found.df[0]) * error) if error > ROUNDING * max(1.0, abs(value)) else np.nan
         row |= {"reward": value, "low": value - half, "high": value + half}
         if ideal is not None:
             start = float(np.mean([reward[0] for reward in frontier.reward]))

@@ -21,10 +21,13 @@ from suite.evaluation.generation_health import alarms, generation_health
 from suite.interfaces import Contender, Task
 from suite.maths.best_of_n import best_of_n_kl_bound
 from suite.maths.ideal_frontier import IdealFrontier, ideal_frontier
-from suite.maths.statistics import mean_interval
+from suite.maths.statistics import exactly, mean_interval
 from suite.study.plan import Plan, PlannedPoint
 from suite.study.run import Finished, samples_of
 from suite.study.study import was_searched
+
+BY_FORMULA = ("upper_bound", "by definition")
+"""Estimators of numbers that no sample decides."""
 
 
 def gather(finished: Finished, experiment: str) -> Results:
@@ -114,7 +117,8 @@ def _records(rows: pd.DataFrame, plan: Plan, point: dict[str, Any]) -> Iterator[
                 f"{point['method']} {point['setting']}, T = {point['temperature']:g}: no win rate: {error}"
             ) from error
         if len(kl := rows.loc[rows["metric"] == "kl", "value"]):
-            found = mean_interval(kl)
+            bound = len(set(kl)) == 1  # that of Best-of-N, a formula
+            found = exactly(float(kl.iloc[0]), len(kl)) if bound else mean_interval(kl)
             yield {
                 "split": "test", "metric": "kl", "value": found.mean, "unit": "nats/completion", "n": found.n,
                 "ci_low": found.low, "ci_high": found.high, "estimator": "sampled, k1, or the bound of Best-of-N",
@@ -128,8 +132,12 @@ def _records(rows: pd.DataFrame, plan: Plan, point: dict[str, Any]) -> Iterator[
             if (of_metric["sample"] < 0).all():  # expected over the pool
                 estimator = f"order statistics of {plan.study.pool_size} reference samples per prompt"
                 if name == "kl":
-                    estimator = "upper_bound" if point["setting"] else "by definition"
-            interval = mean_interval(of_metric.groupby("prompt_id", sort=False)["value"].mean())
+                    estimator = BY_FORMULA[0] if point["setting"] else BY_FORMULA[1]
+            values = of_metric.groupby("prompt_id", sort=False)["value"].mean()
+            if estimator in BY_FORMULA:
+                interval = exactly(float(values.iloc[0]), len(values))
+            else:
+                interval = mean_interval(values, limits=(0.0, 1.0) if metric.unit == "share" else None)
             yield {
                 "split": split, "metric": name, "value": interval.mean, "unit": metric.unit, "n": interval.n,
                 "ci_low": interval.low, "ci_high": interval.high, "estimator": estimator,

@@ -75,7 +75,7 @@ def search_reward_model(base: Study, rates: Sequence[float], options: Options, *
         rows.append({**names, "train_prompts": base.train_size})
         if spec.key not in failed:
             held_out = pd.read_parquet(spec.directory(options.runs) / "held_out.parquet")
-            found = mean_interval(held_out.groupby("prompt_id", sort=False)["right"].mean())
+            found = mean_interval(held_out.groupby("prompt_id", sort=False)["right"].mean(), limits=(0.0, 1.0))
             accuracy = {"value": found.mean, "ci_low": found.low, "ci_high": found.high, "n": found.n}
             rows[-1] |= {"metric": "accuracy", "split": "held out", **accuracy}
     return pd.DataFrame(rows)

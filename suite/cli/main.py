@@ -15,14 +15,20 @@ from suite.cli import compare, judge, own_data
 from suite.cli.options import write_rows
 from suite.common.errors import UserError, one_line_errors
 from suite.common.machine import quiet_libraries, usable_device
+from suite.common.sources import resolve_model
 from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt
+from suite.data.tokenizers import load_tokenizer
 from suite.data.trl_formats import to_trl
+from suite.policies.model_config import check_language_model, context_of, load_config
 from suite.report.choice import policy_card
 from suite.study.profiles import EMBEDDED
 from suite.tasks.own_data import TASK
 from suite.tasks.splits import pairs_of, read_rows
 from suite.tasks.text_format import prompt_ids
+
+DOCTOR_TOKENS = 256
+"""Of a prompt, and of an answer, where the command line does not say."""
 
 
 def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
@@ -44,12 +50,13 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
 def doctor(
     source: Annotated[str, tyro.conf.Positional],
     tokenizer: str = EMBEDDED,
-    max_prompt_tokens: int = 256,
-    max_new_tokens: int = 256,
+    max_prompt_tokens: int | None = None,
+    max_new_tokens: int | None = None,
 ) -> int:
     """Say what is wrong with preference data before anything is trained on them. Exit code 1 if there are errors.
 
-    Reads every format that TRL documents: chosen and rejected, with or without prompt, as text or as conversations.
+    Reads every format that TRL documents, and the common others: chosen and rejected, with or without prompt, as text or as
+    conversations, with columns of many names. The first line says which columns were read.
 
     Examples:
       suite doctor pairs.jsonl
@@ -59,18 +66,19 @@ def doctor(
     Args:
         source: JSONL, CSV or parquet file, folder of them or of save_to_disk, or Hub name.
         tokenizer: Folder or Hub name of the model that will be trained; default: the embedded model's.
-        max_prompt_tokens: Longer prompts are left out.
+        max_prompt_tokens: Longer prompts are left out. Default, as of the next: 256, or half the model's context.
         max_new_tokens: Longer answers, EOS included, are cut.
     """
-    from transformers import AutoTokenizer
-
     quiet_libraries()
-    try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).partition(chr(10))[0]})") from error
+    folder, _ = resolve_model(tokenizer, weights=False)
+    loaded = load_tokenizer(folder, f"--tokenizer {tokenizer}")
+    half = DOCTOR_TOKENS
+    if (Path(folder) / "config.json").exists():
+        half = min(half, (context_of(load_config(folder)) or 2 * half) // 2)
+        lengths = (max_prompt_tokens or half, max_new_tokens or half)
+        check_language_model(folder, f"--tokenizer {tokenizer}", *lengths)
     pairs = pairs_of(TASK.form, source, read_rows(TASK.form, source), loaded)
-    report = examine(pairs, loaded, max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens)
+    report = examine(pairs, loaded, max_prompt_tokens=max_prompt_tokens or half, max_new_tokens=max_new_tokens or half)
     print(f"{source}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
     print("\n".join(lines_of(report)))
     return 0 if report.ok else 1

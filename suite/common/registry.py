@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from suite.common.errors import UserError, did_you_mean
 
-Kind = Literal["method", "task", "evaluator", "judge"]
+Kind = Literal["method", "task", "evaluator", "judge", "policy"]
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "method": ("name", "Config", "needs", "promise", "evaluated_from_pool", "train"),
     "task": ("name", "gives_pairs", "template", "examples"),
     "evaluator": ("name", "needs", "metrics", "points", "measure"),
     "judge": (),
+    "policy": ("load",),
 }
 """What an object of each kind must have (`suite/interfaces.py`)."""
 
@@ -22,7 +23,8 @@ ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
 @cache
 def targets(kind: Kind) -> dict[str, str]:
     """Every registered name of a kind → "module:Class". Ours come through the same door as anybody's."""
-    return {point.name: point.value for point in entry_points(group=f"suite.{kind}s")}
+    group = "suite.policies" if kind == "policy" else f"suite.{kind}s"
+    return {point.name: point.value for point in entry_points(group=group)}
 
 
 def search_current_folder() -> None:

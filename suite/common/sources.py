@@ -6,11 +6,12 @@ from pathlib import Path
 
 from suite.common.errors import UserError
 
-MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.jinja")
+WEIGHTS = ("*.safetensors", "*.bin")
+MODEL_FILES = (*WEIGHTS, "*.json", "*.txt", "*.model", "*.jinja")
 
 
-def resolve_model(name: str) -> tuple[str, str]:
-    """Local folder and content digest of a model given as a folder or a Hub name.
+def resolve_model(name: str, *, weights: bool = True) -> tuple[str, str]:
+    """Local folder and content digest of a model given as a folder or a Hub name; without `weights` these are not fetched.
 
     Raises:
         UserError: Neither a folder nor reachable on the Hub; says how to get it offline.
@@ -22,9 +23,10 @@ def resolve_model(name: str) -> tuple[str, str]:
         raise UserError(f"model folder {name!r} does not exist")
     from huggingface_hub import snapshot_download
 
+    patterns = [pattern for pattern in MODEL_FILES if weights or pattern not in WEIGHTS]
     for offline in (True, False):
         try:
-            path = snapshot_download(name, allow_patterns=list(MODEL_FILES), local_files_only=offline)
+            path = snapshot_download(name, allow_patterns=patterns, local_files_only=offline)
             return path, f"{name}@{Path(path).name}"
         except Exception as error:  # the client raises many kinds: no network, unknown repository, bad name
             reason = type(error).__name__

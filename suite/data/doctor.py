@@ -1,5 +1,6 @@
 """What is wrong with a preference data set, before anything is trained on it: findings with counts, rows and advice."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from suite.data.readers import TextPair
 from suite.maths.statistics import Interval, clustered_share_interval
 
 Level = Literal["error", "warning"]
@@ -16,6 +16,21 @@ FEW_PROMPTS = 5
 """With fewer, nothing can be held out."""
 Check = tuple[Level, str, str, Iterable[bool]]
 """Level, what and advice of a finding, and which of the pairs it concerns."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """One row: the text a policy continues, and what was preferred to what."""
+
+    row: int  # number in its split, from 0
+    split: str
+    prompt: str  # shared text, with the chat template applied if it was a conversation
+    chosen: str  # what follows it
+    rejected: str
+    fault: str = ""  # why the row cannot be used, and then the texts are empty; empty if it can
+    scores: tuple[float, float] | None = None  # (chosen, rejected) where the data give them; NaN for what is no number
+    guessed: bool = False  # there is no prompt column, and the prompt is what two texts have in common
+    how: str = ""  # which columns these are, in words
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class Report:
     rows: dict[str, int]  # split → rows
     findings: list[Finding]
     tokens: dict[str, float]  # median and largest number of tokens of prompts and completions
+    how: str  # which columns the first usable row was read from
     chosen_longer: Interval | None  # share of pairs whose chosen completion has more tokens, ties ½; 95 % over prompts
 
     @property
@@ -45,7 +61,8 @@ class Report:
 def lines_of(report: Report, *, shown: int = 5) -> list[str]:
     """A report as lines for people: tokens, length, then every finding with its first rows and what to do."""
     total = sum(report.rows.values())
-    lines = ["tokens: " + ", ".join(f"{name} {value:,.0f}" for name, value in report.tokens.items())]
+    lines = [f"first row: {report.how}"] if report.how else []
+    lines += ["tokens: " + ", ".join(f"{name} {value:,.0f}" for name, value in report.tokens.items())]
     if report.chosen_longer:
         share, low, high, prompts = report.chosen_longer
         lines.append(f"chosen is longer in {share:.1%} of pairs [{low:.1%}, {high:.1%}], {prompts:,} prompts")
@@ -98,7 +115,8 @@ def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_prompt_tokens: int
         for part, size in sizes.items() if usable
         for name, f in (("median", np.median), ("max", np.max))
     }  # fmt: skip
-    return Report(dict(Counter(pair.split for pair in pairs)), findings, tokens, longer)
+    how = usable[0].how if usable else ""
+    return Report(dict(Counter(pair.split for pair in pairs)), findings, tokens, how, longer)
 
 
 def _token_counts(pairs: Sequence[TextPair], tokenizer: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -127,6 +145,8 @@ def _text_checks(pairs: Sequence[TextPair]) -> list[Check]:
          [not p.prompt.strip() for p in pairs]),
         ("warning", "both completions repeat the prompt", "give what follows it only, or it is trained on as an answer",
          [bool(p.prompt.strip()) and p.chosen.startswith(p.prompt) and p.rejected.startswith(p.prompt) for p in pairs]),
+        ("error", "a score that is no finite number", "mend or drop: nothing can be said of the label",
+         [p.scores is not None and not all(map(math.isfinite, p.scores)) for p in pairs]),
         ("warning", "a tie: both scores are equal", "drop them: the label is arbitrary",
          [p.scores is not None and p.scores[0] == p.scores[1] for p in pairs]),
         ("error", "the rejected completion has the higher score", "the label contradicts the scores: mend or drop",

@@ -1,75 +1,40 @@
 """Other people's data: tables from a file, a folder or the Hub; labelled completions paired, shared prompts split."""
 
-import gzip
 import json
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
 from suite.common.errors import UserError
+from suite.data.local_files import Row, files_by_split, read_table
 
-LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 LAST_TURN = "\n\nAssistant:"
 """Where a dialogue written as one string splits: after its last occurrence (the format of Anthropic's HH)."""
-NO_DATA = {"dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Files that describe a data set."""
+Table = Sequence[Mapping[str, Any]]
+"""Rows by column: a list, or a `datasets.Dataset`."""
+LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class TextPair:
-    """One row: the text a policy continues, and what was preferred to what."""
+def load_splits(source: str, *, rows: int | None = None) -> dict[str, Table]:
+    """Split → rows of a local file, a folder of files or of `save_to_disk`, or a Hub name (`name:configuration`).
 
-    row: int  # number in its split, from 0
-    split: str
-    prompt: str  # shared text, with the chat template applied if it was a conversation
-    chosen: str  # what follows it
-    rejected: str
-    fault: str = ""  # why the row cannot be used, and then the texts are empty; empty if it can
-    scores: tuple[float, float] | None = None  # (chosen, rejected) where the data give them
-    guessed: bool = False  # there is no prompt column, and the prompt is what two texts have in common
-
-
-def load_splits(source: str, *, rows: int | None = None) -> dict[str, Any]:
-    """Split → `datasets.Dataset` of a local file, a folder of files or of `save_to_disk`, or a Hub name (`name:configuration`).
-
-    Several sources, with commas between, are put together split by split. From the Hub a data set's first `rows` rows of every
-    split are streamed, and no more is fetched.
+    Several sources, with commas between, are put together split by split. With `rows` no more are given per split, and from the
+    Hub no more are fetched.
 
     Raises:
         UserError: Nothing there, unreadable, or the Hub cannot be reached; says what to do.
     """
-    import datasets
-
-    datasets.disable_progress_bars()
     path = Path(source).expanduser()
     if "," in source and not path.exists():
-        parts = [load_splits(part.strip()) for part in source.split(",")]
-        return {
-            name: datasets.concatenate_datasets([part[name] for part in parts if name in part])
-            for name in dict.fromkeys(name for part in parts for name in part)
-        }
+        parts = [load_splits(part.strip(), rows=rows) for part in source.split(",")]
+        names = dict.fromkeys(name for part in parts for name in part)
+        return {name: [row for part in parts for row in part.get(name, ())][:rows] for name in names}
     try:
-        if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
-            found = datasets.load_from_disk(str(path))
-        elif path.is_dir():
-            found = _load_files(_files_by_split(path))
-        elif path.is_file():
-            if not _kind(path):
-                raise UserError(f"{path}: unknown ending; use one of {', '.join(LOADERS)}, gzipped or not")
-            found = _load_files({"train": [str(path)]})
-        elif source.startswith((".", "/", "~")):
-            raise UserError(f"{source}: does not exist")
-        elif rows is None:
-            found = datasets.load_dataset(*_hub_name(source))
-        else:
-            streamed = datasets.load_dataset(*_hub_name(source), streaming=True)
-            first = {name: datasets.Dataset.from_list(list(table.take(rows))) for name, table in streamed.items()}
-            found = datasets.DatasetDict(first)
+        found = _loaded(source, path, rows)
     except UserError:
         raise
-    except Exception as error:  # datasets raises many kinds: syntax, connection, missing repository
+    except Exception as error:  # pandas, pyarrow and datasets raise many kinds: syntax, connection, missing repository
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what `datasets` wraps says more
         reason = str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
         advice = "" if path.exists() else (
@@ -77,86 +42,63 @@ def load_splits(source: str, *, rows: int | None = None) -> dict[str, Any]:
             f"{_hub_name(source)[0]} --repo-type dataset --local-dir pairs; copy the folder here and pass its path"
         )  # fmt: skip
         raise UserError(f"preference data {source!r} could not be read ({type(cause).__name__}: {reason}){advice}") from error
+    return {name: table if rows is None or len(table) <= rows else _first(table, rows) for name, table in found.items()}
+
+
+def _loaded(source: str, path: Path, rows: int | None) -> dict[str, Table]:
+    if path.is_file():
+        return {"train": read_table(path)}
+    saved = path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists())
+    if path.is_dir() and not saved:
+        return {name: [row for file in files for row in read_table(file)] for name, files in files_by_split(path).items()}
+    if not saved and source.startswith((".", "/", "~")):
+        raise UserError(f"{source}: does not exist")
+    import datasets
+
+    datasets.disable_progress_bars()
+    if saved:
+        found = datasets.load_from_disk(str(path))
+    elif rows is None:
+        found = datasets.load_dataset(*_hub_name(source))
+    else:
+        streamed = datasets.load_dataset(*_hub_name(source), streaming=True)
+        return {name: list(table.take(rows)) for name, table in streamed.items()}
     return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
 
 
-def _load_files(files: dict[str, list[str]]) -> Any:
-    """Split → files, by the loader of `datasets` for their kind; several kinds, no text and no UTF-8 are a `UserError`."""
-    import datasets
-
-    names = [Path(name) for some in files.values() for name in some]
-    kinds = {_kind(name) for name in names}
-    if len(kinds) > 1:
-        raise UserError(f"{names[0].parent}: files of several kinds ({', '.join(file.name for file in names)}); keep one kind")
-    (kind,) = kinds
-    for file in names if kind != "parquet" else ():
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-            number = 0
-            for number, line in enumerate(lines, 1):
-                try:
-                    line.decode()
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{file}, line {number}: not in UTF-8 ({error.reason}); save the file as UTF-8") from error
-        if not number:
-            raise UserError(f"{file}: the file is empty")
-    options = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # "None" may be an answer
-    return datasets.load_dataset(kind, data_files=files, **options)
+def _first(table: Any, rows: int) -> Table:
+    return table[:rows] if isinstance(table, list) else table.select(range(rows))
 
 
-def paired(table: Any, where: str) -> Any:
-    """A table of labelled completions (`prompt`, `completion`, `label`) as pairs: the first good one of a prompt with its first
-    bad one, and so on. A completion without a partner stands alone, in a row that readers leave out and count. Any other table
-    stays as it is.
+def paired(table: Table, where: str) -> Table:
+    """Labelled completions (`prompt`, `completion`, `label`) as pairs: the first good one of a prompt with its first bad one,
+    and so on. A completion without a partner stands alone, in a row that readers leave out and count. Any other table stays.
 
     Raises:
         UserError: A label is neither true nor false (1 nor 0), or no prompt has both a good and a bad completion.
     """
-    import datasets
-
-    if not {"prompt", "completion", "label"} <= set(table.column_names) or "chosen" in table.column_names:
+    if not len(table) or not {"prompt", "completion", "label"} <= table[0].keys() or "chosen" in table[0]:
         return table
-    for row, label in enumerate(table["label"]):
-        if label not in (True, False):
-            raise UserError(f"{where}, row {row}: label {label!r}: expected true or false (1 or 0)")
     sides: dict[str, tuple[Any, list[Any], list[Any]]] = {}
-    for row in table:
-        entry = sides.setdefault(json.dumps(row["prompt"]), (row["prompt"], [], []))
-        entry[1 if row["label"] else 2].append(row["completion"])
-    rows = [
+    for number, row in enumerate(table):
+        label = LABELS.get(str(row.get("label")).strip().lower())
+        if label is None:
+            raise UserError(f"{where}, row {number}: label {row.get('label')!r}: expected true or false (1 or 0)")
+        entry = sides.setdefault(json.dumps(row.get("prompt")), (row.get("prompt"), [], []))
+        entry[1 if label else 2].append(row.get("completion"))
+    rows: list[Row] = [
         {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         for prompt, good, bad in sides.values()
         for chosen, rejected in zip_longest(good, bad)
     ]
-    if rows and not any(row["chosen"] is not None and row["rejected"] is not None for row in rows):
+    if not any(row["chosen"] is not None and row["rejected"] is not None for row in rows):
         raise UserError(f"{where}: labelled completions, but no prompt has both a good and a bad one; pairs cannot be made")
-    return datasets.Dataset.from_list(rows) if rows else table
+    return rows
 
 
 def _hub_name(source: str) -> tuple[str, ...]:
     """`owner/name`, or `owner/name:configuration` of a data set that has several, as arguments of `datasets.load_dataset`."""
     return tuple(part for part in source.partition(":")[::2] if part)
-
-
-def _files_by_split(folder: Path) -> dict[str, list[str]]:
-    """Split → files of a folder, or of the one folder in it that has any: `train-00000-of-00002.parquet` is of `train`."""
-    files: dict[str, list[str]] = {}
-    inside = [place for place in sorted(folder.iterdir()) if place.is_dir() and any(map(_kind, place.iterdir()))]
-    if len(inside) > 1 and not any(map(_kind, folder.iterdir())):
-        names, some = ", ".join(place.name for place in inside), f"{inside[0]},{inside[1]}"
-        raise UserError(f"{folder}: several data sets in it ({names}); pass one of them, or some with commas between: {some}")
-    for place in (folder, *inside):
-        for file in sorted(place.iterdir()) if not files else ():
-            if _kind(file):
-                files.setdefault(re.split(r"[^a-zA-Z_]", file.name)[0] or "train", []).append(str(file))
-    if not files:
-        raise UserError(f"{folder}: no {', '.join(LOADERS)} file in it")
-    return files
-
-
-def _kind(file: Path) -> str | None:
-    """Which loader of `datasets` reads the file."""
-    suffixes = [suffix for suffix in file.suffixes if suffix != ".gz"]
-    return LOADERS.get(suffixes[-1]) if suffixes and file.is_file() and file.name not in NO_DATA else None
 
 
 def split_shared_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from suite.data.chat_template import end_ids
 from suite.data.parquet import SIDES
 from suite.data.preference_data import Completion, PreferencePair, Prompt
 
@@ -70,6 +71,6 @@ def _number(value: Any, otherwise: float) -> float:
 
 
 def _completion(row: Mapping[str, Any], side: str, prompt: Prompt, tokenizer: Any) -> Completion:
-    ids, eos = row.get(f"{side}_ids"), tokenizer.eos_token_id
-    ids = [*tokenizer(row[side], add_special_tokens=False)["input_ids"], eos] if ids is None else list(map(int, ids))
-    return Completion(prompt, tuple(ids), row[side], truncated=ids[-1] != eos)
+    ids, ends = row.get(f"{side}_ids"), end_ids(tokenizer)
+    ids = [*tokenizer(row[side], add_special_tokens=False)["input_ids"], ends[0]] if ids is None else list(map(int, ids))
+    return Completion(prompt, tuple(ids), row[side], truncated=ids[-1] not in ends)

@@ -1,13 +1,17 @@
 """Will it fit? Memory of each run, estimated before it starts from the model's configuration alone."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from suite.common.errors import UserError
 from suite.engine.store import RunSpec
+from suite.policies.model_config import load_config
 from suite.policies.sampling import ROWS_PER_BATCH, TOKENS_PER_BATCH
 
 GIB = 2**30
@@ -41,14 +45,14 @@ class Shape:
 def shape_of(folder: str) -> Shape | None:
     """Of a causal language model's folder, without its weights; None if it is none that transformers knows."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = load_config(folder)
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, UserError):
         return None
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
@@ -98,6 +102,31 @@ def host_memory_of(spec: RunSpec) -> float | None:
         return needed
     shape = shape_of(spec.where["model"])
     return None if shape is None else PROCESS + CUDA_HOST + 4 * shape.parameters
+
+
+def disk_of(spec: RunSpec) -> float | None:
+    """Bytes that the policies that a run keeps take on disk, as `save_pretrained` writes them, with one checkpoint; None where
+    nothing is known.
+    """
+    kept = spec.config.get("num_snapshots") or spec.config.get("config", {}).get("optim", {}).get("num_snapshots")
+    shape = shape_of(spec.where["model"]) if kept and spec.work.trained else None
+    if shape is None:
+        return None
+    trained = spec.work.adapters * shape.in_linear if spec.work.adapters else shape.parameters
+    return 4 * trained * kept
+
+
+def what_disk_lacks(specs: Sequence[RunSpec], root: Path) -> str | None:
+    """Whether the policies that will be kept fit onto the disk of `root`, and what to do if not; None if they do."""
+    needed = sum(size for spec in specs if (size := disk_of(spec)) is not None)
+    place = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed <= free:
+        return None
+    return (
+        f"the policies that are kept need about {needed / GIB:.1f} GiB and {free / GIB:.1f} GiB are free in {root}; use "
+        "another --runs, or adapters (--lora-rank 16)"
+    )
 
 
 def available_memory(device: str) -> float:

@@ -54,6 +54,7 @@ def agreement(a: ArrayLike, b: ArrayLike, prompts: Sequence[Any] | pd.Series, *,
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     kappas = _kappa(x, y, drawn[:, clusters].astype(float))
     low, high = np.nanquantile(kappas, [0.025, 0.975]) if np.isfinite(kappas).any() else (np.nan, np.nan)
+    low, high = (low, high) if low < high else (np.nan, np.nan)  # raters who always agree: how much they might not is not seen
     kappa = Interval(float(_kappa(x, y, np.ones((1, len(x))))[0]), float(low), float(high), count)
     return Agreement(clustered_share_interval((x == y).astype(float), clusters, seed=seed), kappa, len(x))
 

@@ -190,6 +190,8 @@ def length_controlled_win_rate(
     d = d / scale if scale > 0 else d
     _, clusters = np.unique(np.asarray(prompts, dtype=str), return_inverse=True)
     count = int(clusters.max()) + 1
+    if np.ptp(y) == 0:  # whatever the lengths
+        return clustered_share_interval(y, clusters, seed=seed)
     mean = float(_fit(y, d, np.ones((1, len(y))))[0])
     if count < 3:
         return Interval(mean, float("nan"), float("nan"), count)

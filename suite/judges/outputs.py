@@ -24,7 +24,7 @@ def read_answers(source: str, column: str = "completion", *, split: str = "") ->
     chosen = split or next(iter(splits))
     if chosen not in splits:
         raise UserError(f"{source}: has no split {chosen!r}; {did_you_mean(chosen, splits)}")
-    table = splits[chosen].to_pandas()
+    table = pd.DataFrame(list(splits[chosen]))
     for name in ("prompt", column):
         if name not in table:
             raise UserError(f"{source}: has no column {name!r}; {did_you_mean(name, map(str, table.columns))}")

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from suite.maths.statistics import ROUNDING
+
 Array = NDArray[np.float64]
 DRAWS = 4000
 """Simulated tables, from which the simultaneous level is found, unless another number is asked for."""
@@ -65,7 +67,8 @@ def simultaneous(values: ArrayLike, *, level: float = 0.95, seed: int = 0, draws
     """Intervals for all comparisons together by max-T: t intervals at the level that the smallest p-value of a table passes in
     1 - `level` of simulated tables that have no difference, and the seeds' and prompts' covariances of this one.
 
-    Correlated comparisons (the same method at two budgets) are therefore not paid for twice.
+    Correlated comparisons (the same method at two budgets) are therefore not paid for twice. Where a difference is the same in
+    every seed and prompt there is no interval (NaN), unless it is 0 in all.
     """
     found = estimate(values)
     smallest = _smallest_p(np.asarray(values, dtype=float), found, np.random.default_rng(seed), draws)
@@ -74,7 +77,11 @@ def simultaneous(values: ArrayLike, *, level: float = 0.95, seed: int = 0, draws
     error = np.sqrt(found.variance)
     adjusted = (1 + np.searchsorted(np.sort(smallest), found.p, side="right")) / (1 + len(smallest))
     adjusted = np.maximum(found.p, np.minimum(1.0, adjusted))
-    return Simultaneous(found.mean, found.mean - quantile * error, found.mean + quantile * error, adjusted, error, quantile)
+    unknown = (error <= ROUNDING * np.maximum(1.0, np.abs(found.mean))) & (
+        found.mean != 0
+    )  # all alike and not the same: how much they scatter is not seen
+    half, adjusted = np.where(unknown, np.nan, quantile * error), np.where(unknown, np.nan, adjusted)
+    return Simultaneous(found.mean, found.mean - half, found.mean + half, adjusted, error, quantile)
 
 
 def detectable_gap(comparisons: int, seeds: int, prompts: int, *, scatter: float, spread: float, power: float = 0.8) -> float:

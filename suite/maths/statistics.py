@@ -13,8 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats import multitest, proportion
 
+ROUNDING = 1e-12
+"""Numbers that differ by less, or by less than this part of the largest, are alike."""
 MANY = 2000
 """Units beyond which the normal interval is used: it agrees with BCa there, whose cost grows with the square."""
+
+
+Limits = tuple[float, float] | None
+"""The least and the largest value that is possible; None if there are none."""
 
 
 class Interval(NamedTuple):
@@ -26,20 +32,44 @@ class Interval(NamedTuple):
     n: int
 
 
+def exactly(value: float, n: int) -> Interval:
+    """What a formula gives and no sample decides."""
+    return Interval(value, value, value, n)
+
+
 def _symmetric(mean: float, half: float, n: int) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resamples: int = 2000) -> Interval:
+def _without_scatter(mean: float, n: int, level: float, limits: Limits) -> Interval:
+    """The interval of units that are all alike, of which resampling knows no other.
+
+    Where values have `limits`: with Clopper and Pearson, at most the share q = 1 - (α/2)^(1/n) of all units is different, and
+    at most as different as the limits allow. Else an interval is not known, but for what is 0 in every unit: a quantity
+    without limits is so only by construction, as the difference of a policy from itself.
+    """
+    if limits is None:
+        return _symmetric(mean, 0.0 if mean == 0 else math.nan, n)
+    share = 1 - ((1 - level) / 2) ** (1 / n)
+    return Interval(mean, mean - share * (mean - limits[0]), mean + share * (limits[1] - mean), n)
+
+
+def mean_interval(
+    values: ArrayLike, *, level: float = 0.95, seed: int = 0, resamples: int = 2000, limits: Limits = None
+) -> Interval:  # fmt: skip
     """Mean of per-prompt values and its BCa bootstrap interval over prompts (Efron 1987); normal beyond `MANY` of them.
+
+    `limits` are the least and the largest value that a unit can have; they matter where all units are alike.
 
     Prompts are the independent units: several samples of one prompt must be averaged before they come here. The interval is
     conditional on the trained policy; it says nothing about training seeds.
     """
     x = _finite(values)
     mean = float(x.mean())
-    if np.ptp(x) == 0 or len(x) < 3:
-        return _symmetric(mean, 0.0 if np.ptp(x) == 0 else math.nan, len(x))
+    if np.ptp(x) <= ROUNDING * max(1.0, float(np.abs(x).max())):
+        return _without_scatter(mean if x.any() else 0.0, len(x), level, limits)
+    if len(x) < 3:
+        return _symmetric(mean, math.nan, len(x))
     if len(x) > MANY:
         return _symmetric(mean, float(stats.norm.ppf((1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x))), len(x))
     interval = stats.bootstrap(
@@ -49,7 +79,13 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, seed: int = 0, resa
 
 
 def clustered_mean_interval(
-    values: ArrayLike, clusters: Iterable[Any], *, level: float = 0.95, seed: int = 0, resamples: int = 2000
+    values: ArrayLike,
+    clusters: Iterable[Any],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 2000,
+    limits: Limits = None,
 ) -> Interval:
     """Mean of values that come in clusters (pairs of one prompt) and its BCa bootstrap interval over clusters.
 
@@ -64,9 +100,11 @@ def clustered_mean_interval(
     sums, counts = np.bincount(index, weights=x), np.bincount(index)
     mean = float(x.mean())
     residuals = sums - mean * counts
-    equal = bool(np.allclose(residuals, 0, atol=1e-12 * max(1.0, float(np.abs(sums).max()))))  # every cluster has this mean
-    if equal or len(sums) < 3:
-        return _symmetric(mean, 0.0 if equal else math.nan, len(sums))
+    equal = bool(np.allclose(residuals, 0, atol=ROUNDING * max(1.0, float(np.abs(sums).max()))))  # every cluster has this mean
+    if equal:
+        return _without_scatter(0.0 if not x.any() else mean, len(sums), level, limits)
+    if len(sums) < 3:
+        return _symmetric(mean, math.nan, len(sums))
     if len(sums) > MANY:  # linearised ratio
         half = float(stats.norm.ppf((1 + level) / 2) * residuals.std(ddof=1) * math.sqrt(len(sums)) / counts.sum())
         return _symmetric(mean, half, len(sums))
@@ -82,8 +120,7 @@ def clustered_mean_interval(
 
 
 def clustered_share_interval(values: ArrayLike, clusters: Iterable[Any], *, level: float = 0.95, seed: int = 0) -> Interval:
-    """As `clustered_mean_interval`, for values in [0, 1]. Where all are 0, or all 1, resampling knows no other value; then the
-    open side is that of Clopper and Pearson over clusters: 0 or 1 is no certainty.
+    """As `clustered_mean_interval`, for values in [0, 1], which are its limits: 0 of 10, or 10 of 10, is no certainty.
 
     Raises:
         ValueError: A value is out of range.
@@ -91,17 +128,17 @@ def clustered_share_interval(values: ArrayLike, clusters: Iterable[Any], *, leve
     x = np.asarray(values, dtype=float)
     if x.size and (x.min() < 0 or x.max() > 1):
         raise ValueError(f"values: expected shares from 0 to 1, got {x.min():g} to {x.max():g}")
-    found = clustered_mean_interval(x, clusters, level=level, seed=seed)
-    if found.mean not in (0.0, 1.0):
-        return found
-    bound = ((1 - level) / 2) ** (1 / found.n)
-    return found._replace(low=bound if found.mean else 0.0, high=1.0 if found.mean else 1 - bound)
+    return clustered_mean_interval(x, clusters, level=level, seed=seed, limits=(0.0, 1.0))
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of a - b on the same prompts with its interval. No difference is resolved where the interval holds 0."""
+def paired_difference(
+    a: ArrayLike, b: ArrayLike, *, level: float = 0.95, seed: int = 0, limits: Limits = None
+) -> Interval:  # fmt: skip
+    """Mean of a - b on the same prompts with its interval. No difference is resolved where the interval holds 0. `limits` are
+    those of the difference.
+    """
     x, y = same_prompts(a, b)
-    return mean_interval(x - y, level=level, seed=seed)
+    return mean_interval(x - y, level=level, seed=seed, limits=limits)
 
 
 def same_prompts(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,10 +150,10 @@ def same_prompts(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArr
 
 
 def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Mean over K training seeds and its t interval with K - 1 degrees of freedom; NaN bounds for K = 1."""
+    """Mean over K training seeds and its t interval with K - 1 degrees of freedom; NaN bounds for K = 1 or all alike."""
     x = _finite(values)
     half = math.nan
-    if len(x) > 1:
+    if len(x) > 1 and np.ptp(x) > ROUNDING * max(1.0, float(np.abs(x).max())):
         half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return _symmetric(float(x.mean()), half, len(x))
 

@@ -1,7 +1,6 @@
 """The policy everyone trains: a Hugging Face causal language model with its tokenizer."""
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from suite.common.errors import UserError
 from suite.data.batching import collate, different, length_batches
+from suite.data.chat_template import end_ids
 from suite.data.preference_data import Completion, Prompt
 from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
-from suite.policies.adapters import add_adapters
+from suite.policies.adapters import add_adapters, base_of, with_adapters
 from suite.policies.sampling import sample_completions
 from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, load_pretrained
 
@@ -26,7 +25,7 @@ class CausalLMPolicy:
 
     Args:
         model: Any Hugging Face causal language model.
-        tokenizer: Its tokenizer; only EOS and decoding are used, never re-tokenisation.
+        tokenizer: Its tokenizer; only what ends a turn and decoding are used, never re-tokenisation.
         sampler_dtype: Arithmetic (autocast) in which completions are drawn; None = the model's own. Scoring is always in the
             model's.
         lora_rank: Copies are trained through low-rank adapters of this rank on every linear layer (Hu et al. 2022,
@@ -37,13 +36,10 @@ class CausalLMPolicy:
     has_next_token_log_probs = True
 
     def __init__(self, model: Any, tokenizer: Any, *, sampler_dtype: torch.dtype | None = None, lora_rank: int = 0) -> None:
-        if tokenizer.eos_token_id is None:
-            raise UserError(
-                f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token in its tokenizer_config.json"
-            )
         self.model: Any = fuse_gelu(disable_dropout(model)).eval()
         self.tokenizer = tokenizer
         self.sampler_dtype, self.lora_rank = sampler_dtype, lora_rank
+        self.end_ids = end_ids(tokenizer, getattr(model, "generation_config", None))  # the tokens that end a completion
         self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
         self.tokens_sampled = self.tokens_scored = 0  # by methods that draw samples
 
@@ -56,7 +52,7 @@ class CausalLMPolicy:
         with torch.autocast(self.device.type, self.sampler_dtype, enabled=lower):
             return sample_completions(
                 self.model, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
-                seed=seed, eos_token_id=self.tokenizer.eos_token_id, decode=self.decode, on_batch=on_batch,
+                seed=seed, end_ids=self.end_ids, decode=self.decode, on_batch=on_batch,
             )  # fmt: skip
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -163,14 +159,11 @@ class CausalLMPolicy:
         from transformers import AutoModelForCausalLM
 
         directory = Path(directory).resolve()  # adapters of copies will name it
-        adapters = directory / "adapter_config.json"
-        weights = json.loads(adapters.read_text())["base_model_name_or_path"] if adapters.exists() else directory
+        adapters = (directory / "adapter_config.json").exists()
+        weights = base_of(directory) if adapters else directory
         what = "a causal language model"
         model, tokenizer = load_pretrained(AutoModelForCausalLM, weights, what, dtype=dtype, tokenizer=directory)
-        if adapters.exists():
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
+        model = with_adapters(model, directory) if adapters else model
         return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, lora_rank=lora_rank)
 
 

@@ -37,7 +37,7 @@ def uniforms(prompt: Prompt, *, num_samples: int, max_new_tokens: int, seed: int
 @torch.inference_mode()
 def sample_completions(
     model: Any, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float, seed: int,
-    eos_token_id: int, decode: Callable[[Sequence[int]], str], on_batch: Callable[[int], Any] | None = None,
+    end_ids: Sequence[int], decode: Callable[[Sequence[int]], str], on_batch: Callable[[int], Any] | None = None,
 ) -> list[list[Completion]]:  # fmt: skip
     """Draw completions by inverting each next-token distribution's cumulative sum at a given uniform number.
 
@@ -45,10 +45,11 @@ def sample_completions(
         model: A Hugging Face causal language model; prompts are padded on the left with explicit position ids.
         prompts: Non-empty prompts.
         num_samples: Completions per prompt.
-        max_new_tokens: Length limit in tokens, EOS included; a completion that reaches it without EOS is `truncated`.
+        max_new_tokens: Length limit in tokens, EOS included; a completion that reaches it without an end is `truncated`.
         temperature: 1 samples the model's own distribution; 0 takes the most likely token. No top-k or top-p.
         seed: See `uniforms`.
-        eos_token_id, decode: Of the tokenizer.
+        end_ids: The tokens that end a completion, EOS first.
+        decode: Of the tokenizer.
         on_batch: Called with the number of completions just finished.
 
     Raises:
@@ -64,10 +65,10 @@ def sample_completions(
         for index in length_batches(lengths, lambda longest: min(ROWS_PER_BATCH, tokens // longest)):
             batch = [rows[place] for place in index]
             batch_noise = torch.from_numpy(np.stack([noise[i][k] for i, k in batch]))
-            drawn, log_probs = _decode_batch(model, [prompts[i].ids for i, _ in batch], batch_noise, temperature, eos_token_id)
+            drawn, log_probs = _decode_batch(model, [prompts[i].ids for i, _ in batch], batch_noise, temperature, end_ids)
             for (i, k), ids, values in zip(batch, drawn.tolist(), log_probs, strict=True):
-                truncated = eos_token_id not in ids
-                length = len(ids) if truncated else ids.index(eos_token_id) + 1
+                length = next((place for place, token in enumerate(ids, 1) if token in end_ids), len(ids))
+                truncated = ids[length - 1] not in end_ids
                 text = decode(ids[:length] if truncated else ids[: length - 1])
                 completions[i][k] = Completion(prompts[i], tuple(ids[:length]), text, truncated, float(values[:length].sum()))
             if on_batch:
@@ -93,9 +94,9 @@ def _check_lengths(model, prompts: Sequence[Prompt], num_samples: int, max_new_t
 
 
 def _decode_batch(
-    model, prompts: Sequence[Sequence[int]], noise: Tensor, temperature: float, eos_token_id: int
+    model, prompts: Sequence[Sequence[int]], noise: Tensor, temperature: float, end_ids: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """One batch; returns tokens (batch, time), EOS-filled after the end, and their log-probs at `temperature`, float32.
+    """One batch; returns tokens (batch, time), filled with EOS after the end, and their log-probs at `temperature`, float32.
 
     A prompt that stands in several rows is read once. Rows that are finished leave the batch as soon as they are many.
     """
@@ -123,15 +124,16 @@ def _decode_batch(
     logits, cache = output.logits[rows, -1], output.past_key_values
     mask, positions = mask[rows], positions[rows]
     _make_room(cache, rows, width + steps)
-    tokens = torch.full((len(prompts), steps), eos_token_id, device=device)
+    tokens = torch.full((len(prompts), steps), end_ids[0], device=device)
+    ends = torch.tensor(end_ids, device=device)
     log_probs = torch.zeros(len(prompts), steps, device=device)
     places = torch.arange(len(prompts), device=device)  # of the batch's rows in the two
     open_rows = torch.ones_like(places, dtype=torch.bool)
     for step in range(steps):
         token, log_prob = _draw(logits.float(), noise[:, step], temperature)
-        tokens[places, step] = token = torch.where(open_rows, token, eos_token_id)
+        tokens[places, step] = token = torch.where(open_rows, token, end_ids[0])
         log_probs[places, step] = torch.where(open_rows, log_prob, 0.0)
-        open_rows &= token != eos_token_id
+        open_rows &= ~torch.isin(token, ends)
         left = int(open_rows.sum())
         if not left or step == steps - 1:
             break

@@ -1,5 +1,6 @@
 """What is done to every loaded model: no missing weights, no dropout, one kernel for GELU, a known output layer."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,26 +11,39 @@ import torch
 from torch import Tensor, nn
 
 from suite.common.errors import UserError
+from suite.data.tokenizers import load_tokenizer
+from suite.policies.model_config import check_vocabulary, load_config
 
 
 def load_pretrained(
-    loader: Any, folder: Path | str, what: str, *, dtype: torch.dtype = torch.float32, tokenizer: Path | str | None = None
-) -> tuple[Any, Any]:
-    """A model by a class of transformers and its tokenizer, which may lie in a folder of its own.
+    loader: Any, folder: Path | str, what: str, *, dtype: torch.dtype = torch.float32, tokenizer: Path | str | None = None,
+    needs_eos: bool = True,
+) -> tuple[Any, Any]:  # fmt: skip
+    """A model by a class of transformers and its tokenizer, which may lie in a folder of its own. No code of theirs is run.
 
     Raises:
-        UserError: The folder is not `what`, or weights are missing or misshapen: transformers would go on with random ones.
+        UserError: The folder is not `what`, or weights are missing, misshapen (transformers would go on with random ones) or
+            not finite, or the tokenizer has more tokens than the model.
     """
-    from transformers import AutoTokenizer
-
+    config, found = load_config(folder), load_tokenizer(tokenizer or folder, needs_eos=needs_eos)
     try:
-        model, loading = loader.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-        found = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not {what} with a tokenizer ({error})") from error
+        model, loading = loader.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+    except Exception as error:  # a stranger's files: anything may be wrong with them
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{folder}: not {what} with its weights ({type(error).__name__}: {reason})") from error
     if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"{folder}: weights are missing or misshapen ({', '.join(map(str, sorted(absent)[:3]))}, …)")
+    if broken := [name for name, weight in model.named_parameters() if not _finite(weight)]:
+        raise UserError(f"{folder}: weights are not finite ({', '.join(broken[:3])}{', …' if len(broken) > 3 else ''})")
+    check_vocabulary(config, found, str(folder))
     return model, found
+
+
+@torch.no_grad()
+def _finite(weight: Tensor) -> bool:
+    return not weight.numel() or all(map(math.isfinite, torch.stack(weight.aminmax()).tolist()))
 
 
 @torch.no_grad()

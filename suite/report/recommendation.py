@@ -35,7 +35,8 @@ def recommendation(results: Results, *, max_kl: float = 10.0) -> str:
     numbers = per_prompt(results.measurements, KEYS)[values]
     pairs = [(row, *_pair(numbers, best, row)) for row in others]
     pairs = [(row, mine, theirs) for row, mine, theirs in pairs if len(mine) >= FEWEST]
-    gaps = [(row, paired_difference(mine, theirs, level=1 - 0.05 / len(pairs))) for row, mine, theirs in pairs]
+    level, limits = 1 - 0.05 / max(1, len(pairs)), (-1.0, 1.0) if judged else None
+    gaps = [(row, paired_difference(mine, theirs, level=level, limits=limits)) for row, mine, theirs in pairs]
     from_start = [gap for row, gap in gaps if _is_reference(row)]
     shown_better = not from_start or from_start[0].low > 0
     spent = f", at {with_interval(best, 'kl', '.1f')} nats from the reference" if pd.notna(best.get("kl")) else ""

@@ -1,6 +1,5 @@
 """A reward by its name on the command line: a folder, a Hub name resolved to one, or module:function."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
         return _function(name)
     if (Path(name) / WEIGHTS).exists():
         return NgramReward.load(name)
+    from suite.policies.model_config import load_config
     from suite.rewards.reward_model import RewardModel
     from suite.rewards.text_rewards import ClassifierReward
 
-    config = Path(name) / "config.json"
-    labels = json.loads(config.read_text()).get("id2label", {}) if config.exists() else {}
-    return (RewardModel if len(labels) == 1 else ClassifierReward).load(name, device=device)
+    one_label = load_config(name).num_labels == 1
+    return (RewardModel if one_label else ClassifierReward).load(name, device=device)
 
 
 def is_function(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from suite.common.errors import UserError
 from suite.data.batching import different, length_batches
 from suite.data.preference_data import PreferencePair
+from suite.policies.model_config import context_of
 from suite.policies.surgery import disable_dropout, fuse_gelu, load_pretrained
 
 TOKENS_PER_BATCH = 8192
@@ -65,7 +67,7 @@ class RewardModel:
         texts = [p + c for p, c in zip(prompts, completions, strict=True)]
         first, which = different(texts)
         texts = [texts[i] for i in first]
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = context_of(self.model.config)
         encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
         rows = [torch.tensor(ids or [self.tokenizer.eos_token_id]) for ids in encoded]
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
@@ -101,9 +103,22 @@ class RewardModel:
         model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a reward model")
         if model.config.num_labels != 1 or not hasattr(model, "score"):
             raise UserError(f"{directory}: expected a model with one label and a head called score")
-        path = Path(directory) / SCALE_FILE
-        scale = RewardScale(**json.loads(path.read_text())) if path.exists() else RewardScale()
-        return cls(model.to(device), tokenizer, scale)
+        return cls(model.to(device), tokenizer, scale_in(Path(directory)))
+
+
+def scale_in(folder: Path) -> RewardScale:
+    """The scale beside a reward model; 0 and 1 where there is none. Raises UserError if it is no scale."""
+    path = folder / SCALE_FILE
+    if not path.exists():
+        return RewardScale()
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        scale = RewardScale(mean=float(given["mean"]), std=float(given["std"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected an object with mean and std ({error})") from error
+    if not (math.isfinite(scale.mean) and math.isfinite(scale.std) and scale.std > 0):
+        raise UserError(f"{path}: expected a finite mean and a std above 0, got {scale.mean} and {scale.std}")
+    return scale
 
 
 def texts_of(pairs: Sequence[PreferencePair]) -> tuple[list[str], list[str], list[str]]:

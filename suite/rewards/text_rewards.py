@@ -10,6 +10,7 @@ import torch
 
 from suite.common.errors import UserError
 from suite.data.batching import length_batches
+from suite.policies.model_config import context_of
 from suite.policies.surgery import load_pretrained
 
 TEXTS_PER_BATCH = 128
@@ -30,7 +31,7 @@ class ClassifierReward:
         if len(names) != 2 or len(known) != 1:
             raise UserError(f"classifier {model.name_or_path!r}: expected labels NEGATIVE and POSITIVE, got {sorted(names)}")
         self.positive = known[0]
-        self.max_length = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+        self.max_length = min(tokenizer.model_max_length, context_of(model.config) or 512)
 
     @torch.inference_mode()
     def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
@@ -59,5 +60,5 @@ class ClassifierReward:
         """Read a `save_pretrained` folder, always in fp32; one that holds no two-class text classifier is a `UserError`."""
         from transformers import AutoModelForSequenceClassification
 
-        model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a text classifier")
+        model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a text classifier", needs_eos=False)
         return cls(model.to(device), tokenizer)

@@ -1,7 +1,6 @@
 """What finished runs left, by folder or key: policies to talk to, pairs to take elsewhere."""
 
 import json
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from suite.common.sources import resolve_model
 from suite.data.parquet import pairs_from_table, read_prompts
 from suite.data.preference_data import PreferencePair
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.policies.kinds import policy_class_of
 from suite.study.stages.inputs import snapshots
 
 
@@ -24,6 +24,13 @@ def find_run(name: str, runs: Path) -> Path | None:
     if len(found) > 1:
         raise UserError(f"{name!r} begins several runs of {runs}: {', '.join(sorted(path.name for path in found))}")
     return found[0] if found else None
+
+
+def method_behind(run: Path | None, runs: Path) -> list[str]:
+    """The method that a run trained, as module:Class, where the run is one of those that are kept in `runs`."""
+    if run is None or not run.resolve().is_relative_to(runs.resolve()):
+        return []
+    return [json.loads((run / "spec.json").read_text(encoding="utf-8"))["config"].get("method", "")]
 
 
 def open_policy(name: str, runs: Path, *, device: str = "cpu") -> Any:
@@ -39,8 +46,7 @@ def open_policy(name: str, runs: Path, *, device: str = "cpu") -> Any:
             folder = Path(resolve_model(name)[0])
         except UserError as error:
             raise UserError(f"{name!r} is no run in {runs} (--runs), and {error}") from error
-    kind = folder / "policy_class"
-    cls = pkgutil.resolve_name(kind.read_text()) if kind.exists() else CausalLMPolicy
+    cls = policy_class_of(folder, methods=method_behind(run, runs))
     return cls.load(folder, device=device) if cls is CausalLMPolicy else cls.load(folder)
 
 
@@ -57,8 +63,7 @@ def export_policy(run: str, step: int, out: Path, runs: Path, *, card: str) -> N
         )
     if out.exists():
         raise UserError(f"{out} exists already; give the name of a new folder")
-    kind = kept[step] / "policy_class"
-    policy: Any = (pkgutil.resolve_name(kind.read_text()) if kind.exists() else CausalLMPolicy).load(kept[step])
+    policy = policy_class_of(kept[step], methods=method_behind(folder, runs)).load(kept[step])
 
     def write(target: Path) -> None:
         policy.save(target)

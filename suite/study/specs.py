@@ -9,11 +9,12 @@ from typing import Any
 from suite.common.errors import UserError
 from suite.common.registry import MethodInfo, describe, load, resolve, search_current_folder
 from suite.common.sources import data_digest, resolve_model
-from suite.data.readers import LOADERS
+from suite.data.local_files import KINDS
 from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.interfaces import Contender, Evaluator, Point, Split, Task
+from suite.policies.model_config import check_language_model
 from suite.study.study import Study, SupervisedSettings, method_config
 from suite.training.settings import OptimConfig, RewardModelConfig
 
@@ -65,6 +66,7 @@ class Specs:
         self.study = study
         self.task: Task = load(study.task, "task")
         model, digest = resolve_model(study.model)
+        check_language_model(model, study.model, study.longest_prompt, study.max_new_tokens)
         gold = study.gold_reward or self.task.gold_reward
         gold_reward, gold_digest = resolve_reward(gold) if gold else (None, None)
         self.where = {"model": model, "gold_reward": gold_reward, "device": study.device}
@@ -316,7 +318,7 @@ def shards(parts: Sequence[tuple[int, tuple[int, int]]], samples: int) -> list[t
 
 def _check_local(task: str, sources: str | None) -> None:
     for given in filter(None, (part.strip() for part in (sources or "").split(","))):
-        is_local = given.startswith((".", "/", "~")) or Path(given).suffix in {*LOADERS, ".gz"}
+        is_local = given.startswith((".", "/", "~")) or Path(given).suffix in {*KINDS, ".gz"}
         if is_local and not Path(given).expanduser().exists():
             raise UserError(f"{task}: {given} does not exist")
 

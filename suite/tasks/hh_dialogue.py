@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from suite.data.fields import fields_of
 from suite.data.readers import split_shared_prompt
-from suite.tasks.text_format import Messages, TextExample, TextFormat, text_of, turns_of
+from suite.tasks.text_format import Messages, TextExample, TextFormat
 from suite.tasks.text_task import TextTask
 
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -13,26 +14,23 @@ SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
 def example_of(row: Mapping[str, Any]) -> TextExample:
-    """A row with `chosen` and `rejected`, whole dialogues as text or as messages, with or without `prompt`.
+    """A row with whole dialogues as text or as messages, with or without a prompt (`suite.data.fields`).
 
     A dialogue splits after its last assistant turn; what comes before must be the same on both sides.
     """
-    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        if prompt is None:
-            prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
-        elif chosen.startswith(prompt) and rejected.startswith(prompt):  # the sides repeat the prompt
-            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
-        if any(SPEAKER.search(answer) for answer in (chosen, rejected)):
-            raise ValueError("an answer goes on with another turn")
-        return TextExample(messages_of(prompt), chosen, rejected)
-    if not isinstance(chosen, list) or not isinstance(rejected, list) or not chosen or not rejected:
-        raise ValueError(f"chosen or rejected is missing; the row has {', '.join(k for k, v in row.items() if v is not None)}")
-    if chosen[:-1] != rejected[:-1]:
-        raise ValueError("chosen and rejected differ before their last message")
-    given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt or ())
-    before = chosen[:-1] if chosen[: len(given)] == given else [*given, *chosen[:-1]]  # the sides may repeat the prompt
-    return TextExample(turns_of(before), text_of(chosen[-1]), text_of(rejected[-1]))
+    found = fields_of(row)
+    prompt, chosen, rejected = found.prompt, found.chosen, found.rejected
+    if rejected is None:
+        raise ValueError("rejected is missing")
+    if found.turns:
+        return TextExample(found.turns, chosen, rejected, found.scores, found.how)
+    if prompt is None:
+        prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
+    elif chosen.startswith(prompt) and rejected.startswith(prompt):  # the sides repeat the prompt
+        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+    if any(SPEAKER.search(answer) for answer in (chosen, rejected)):
+        raise ValueError("an answer goes on with another turn")
+    return TextExample(messages_of(prompt), chosen, rejected, found.scores, found.how)
 
 
 def messages_of(text: str) -> Messages:

@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from suite.data.readers import split_shared_prompt
+from suite.data.fields import fields_of
+from suite.data.readers import LAST_TURN, split_shared_prompt
 from suite.tasks import hh_dialogue
+from suite.tasks.hh_dialogue import SPEAKER
 from suite.tasks.text_format import AS_IT_IS, Messages, TextExample, TextFormat
 from suite.tasks.text_task import TextTask
 
 
 def example_of(row: Mapping[str, Any]) -> TextExample:
-    """A row with `chosen` and `rejected`, with or without `prompt`, as text or as conversations."""
-    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
-    if isinstance(chosen, str) and isinstance(prompt, str) and rejected is None:  # a prompt with a reference answer
-        return TextExample(((AS_IT_IS, prompt),), chosen)
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        if prompt is None:
-            prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
-        if not isinstance(prompt, str):
-            raise ValueError("prompt is no text, but chosen and rejected are")
-        return TextExample(((AS_IT_IS, prompt),), chosen, rejected)
-    return hh_dialogue.example_of(row)
+    """A row in any layout that `suite.data.fields` knows."""
+    found = fields_of(row)
+    prompt, chosen, rejected, guessed = found.prompt, found.chosen, found.rejected, False
+    if prompt is None and not found.turns and rejected is not None:
+        prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
+        guessed = not prompt.endswith(LAST_TURN)
+    messages = found.turns or ((AS_IT_IS, prompt or ""),)
+    return TextExample(messages, chosen, rejected, found.scores, found.how, guessed)
 
 
 def plain(messages: Messages) -> str:
@@ -28,5 +27,10 @@ def plain(messages: Messages) -> str:
     return messages[0][1] if messages[0][0] == AS_IT_IS else hh_dialogue.plain(messages)
 
 
-FORM = TextFormat("own_data", example_of, plain)
+def same(messages: Messages) -> str:
+    """What is said, by whomever and after whatever system message: one question is one prompt in every layout."""
+    return " ".join(SPEAKER.sub(" ", f"\n\n{content.strip()}") for role, content in messages if role != "system")
+
+
+FORM = TextFormat("own_data", example_of, plain, same=same)
 TASK = TextTask(form=FORM, template="dialogue_helpfulness", reference_answer="the chosen answer", on_chosen=True)

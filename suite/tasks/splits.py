@@ -7,10 +7,11 @@ from typing import Any
 from jinja2 import TemplateError
 
 from suite.common.errors import UserError
-from suite.data.readers import LAST_TURN, TextPair, load_splits, paired
+from suite.data.doctor import TextPair
+from suite.data.readers import load_splits, paired
 from suite.interfaces import Example, Split
 from suite.tasks import made_up
-from suite.tasks.text_format import AS_IT_IS, BAD_ROW, Limits, TextExample, TextFormat, follows, tokenise, why
+from suite.tasks.text_format import AS_IT_IS, BAD_ROW, Limits, TextExample, TextFormat, tokenise, why
 
 Rows = Iterable[Mapping[str, Any]]
 MADE_UP = "invented"
@@ -32,10 +33,9 @@ def read_rows(form: TextFormat, source: str, *, rows: int | None = None) -> dict
         return {"train": made_up.ROWS[form.name]()}
     try:
         loaded = standard_names(load_splits(source, rows=rows))
-        splits = {name: paired(table, f"{source} [{name}]") for name, table in loaded.items()}
+        return {name: paired(table, f"{source} [{name}]") for name, table in loaded.items()}
     except UserError as error:
         raise UserError(f"{form.name}: {error}") from error
-    return {name: table if rows is None else table.select(range(min(rows, len(table)))) for name, table in splits.items()}
 
 
 def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,16 +79,16 @@ def read_part(
     """
     counts: Counter[str] = Counter()
     answered = (splits if tests is None else tests).get("test")
-    test_ids: set[str] | None = None
+    tests_of: set[str] | None = None
     if answered is not None:
-        test_ids = {form.prompt_id(example.messages) for example in _examples(form, answered, Counter())}
+        tests_of = {form.group_of(example.messages) for example in _examples(form, answered, Counter())}
     wanted = {"test"} if part == "test" and "test" in splits else used(splits).keys() - {"test"}
     found: list[tuple[str, TextExample]] = []
     for name in sorted(wanted):
         for example in _examples(form, splits[name], counts):
-            identifier = form.prompt_id(example.messages)
-            if part in parts_of(identifier, is_test=None if test_ids is None else identifier in test_ids):
-                found.append((identifier, example))
+            group = form.group_of(example.messages)
+            if part in parts_of(group, is_test=None if tests_of is None else group in tests_of):
+                found.append((form.prompt_id(example.messages), example))
             else:
                 counts["of another part"] += 1
     if single_turn and part == "test":
@@ -148,13 +148,14 @@ def text_pairs(form: TextFormat, splits: Mapping[str, Rows], tokenizer: Any) -> 
                 example = form.read(row)
                 if example.rejected is None:
                     raise ValueError("rejected is missing")
-                text = form.prompt_text(example.messages, tokenizer)
+                chosen, rejected = (
+                    form.turn(example.messages, answer, tokenizer) for answer in (example.chosen, example.rejected)
+                )
             except (*BAD_ROW, TemplateError) as error:
                 pairs.append(TextPair(index, split, "", "", "", why(error)))
                 continue
-            chosen, rejected = (follows(answer, example.messages, tokenizer) for answer in (example.chosen, example.rejected))
-            guessed = row.get("prompt") is None and example.messages[0][0] == AS_IT_IS and not text.endswith(LAST_TURN)
-            pairs.append(TextPair(index, split, text, chosen, rejected, "", _scores(row), guessed))
+            about = example.scores, example.guessed, example.how
+            pairs.append(TextPair(index, split, chosen.prompt, chosen.text, rejected.text, "", *about))
     return pairs
 
 
@@ -164,10 +165,3 @@ def pairs_of(form: TextFormat, source: str, splits: Mapping[str, Rows], tokenize
     if all(pair.fault for pair in pairs):
         raise UserError(f"{source}: no usable row of {len(pairs)}; the first: {pairs[0].fault if pairs else 'none'}")
     return pairs
-
-
-def _scores(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    match row.get("score_chosen"), row.get("score_rejected"):
-        case int() | float() as chosen, int() | float() as rejected:
-            return float(chosen), float(rejected)
-    return None

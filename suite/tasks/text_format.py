@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jinja2 import TemplateError
 
+from suite.data.chat_template import Turn, end_ids, render, turn_of
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import Example
 
@@ -27,6 +28,12 @@ class TextExample:
     chosen: str
     """The preferred answer, or the reference answer where there is only one."""
     rejected: str | None = None
+    scores: tuple[float, float] | None = field(default=None, compare=False)
+    """(chosen, rejected) where the data give them; NaN for what is no number."""
+    how: str = field(default="", compare=False)
+    """Which columns these are, in words."""
+    guessed: bool = field(default=False, compare=False)
+    """No column is the prompt: it is what two texts have in common."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class TextFormat:
         plain: Messages → the text that a model without a chat template continues.
         instruction: Put before the last message for chat models; empty if the message says itself what is wanted.
         stop: Where the continuation of a model that was not trained on the task ends.
+        same: Messages → the text that decides the part a prompt is in; `plain` if None.
         cut: Shorten the last message where the prompt is too long, instead of leaving the prompt out.
     """
 
@@ -47,6 +55,7 @@ class TextFormat:
     plain: Callable[[Messages], str]
     instruction: str = ""
     stop: tuple[str, ...] = ()
+    same: Callable[[Messages], str] | None = None
     cut: bool = False
 
     def read(self, row: Mapping[str, Any]) -> TextExample:
@@ -59,8 +68,15 @@ class TextFormat:
         return example
 
     def prompt_id(self, messages: Messages) -> str:
-        """Task and a hash of the plain prompt, whatever its white space: data sets of the same prompts differ in it."""
-        return f"{self.name}-{hashlib.sha256(' '.join(self.plain(messages).split()).encode()).hexdigest()[:12]}"
+        """Task and a hash of the prompt, whatever its white space: data sets of the same prompts differ in it."""
+        return self._named(self.plain(messages))
+
+    def group_of(self, messages: Messages) -> str:
+        """As `prompt_id`, and the same for prompts that ask the same thing in another layout: they are in one part."""
+        return self._named((self.same or self.plain)(messages))
+
+    def _named(self, text: str) -> str:
+        return f"{self.name}-{hashlib.sha256(' '.join(text.split()).encode()).hexdigest()[:12]}"
 
     def shown(self, messages: Messages) -> str:
         """What a judge is shown as the prompt."""
@@ -70,13 +86,28 @@ class TextFormat:
 
     def prompt_text(self, messages: Messages, tokenizer: Any) -> str:
         """What a policy continues: through the chat template if there is one, else `plain`."""
-        if not getattr(tokenizer, "chat_template", None) or messages[0][0] == AS_IT_IS:
+        if not has_template(messages, tokenizer):
             return self.plain(messages)
+        return render(tokenizer, self._turns(messages), to_be_answered=True)
+
+    def turn(self, messages: Messages, answer: str, tokenizer: Any) -> Turn:
+        """How an answer stands after its prompt: as the chat template writes it; without one as it is after a text, and after a
+        blank in a conversation. Raises ValueError or TemplateError where the template does not take it.
+        """
+        if has_template(messages, tokenizer):
+            return turn_of(tokenizer, self._turns(messages), answer)
+        text = answer if messages[0][0] == AS_IT_IS else f" {answer.strip()}"
+        return Turn(self.plain(messages), text, "")
+
+    def _turns(self, messages: Messages) -> list[dict[str, str]]:
         role, last = messages[-1]
         turns = [*messages[:-1], (role, f"{self.instruction}\n\n{last}" if self.instruction else last)]
-        return tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in turns], tokenize=False, add_generation_prompt=True
-        )
+        return [{"role": role, "content": content} for role, content in turns]
+
+
+def has_template(messages: Messages, tokenizer: Any) -> bool:
+    """Whether a conversation goes through the tokenizer's chat template; a text never does."""
+    return bool(getattr(tokenizer, "chat_template", None)) and messages[0][0] != AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -104,29 +135,56 @@ def tokenise(form: TextFormat, example: TextExample, tokenizer: Any, limits: Lim
     if not ids or len(ids) > limits.max_prompt_tokens:
         return "prompt too long" if ids else "no prompt"
     prompt = Prompt(form.prompt_id(example.messages), tuple(ids), text)
-    chosen, rejected = (
-        None if answer is None else answer_of(prompt, follows(answer, messages, tokenizer), tokenizer, limits.max_new_tokens)
-        for answer in (example.chosen, example.rejected)
-    )
+    try:
+        chosen, rejected = (
+            None
+            if answer is None
+            else answer_of(prompt, form.turn(messages, answer, tokenizer), tokenizer, limits.max_new_tokens)
+            for answer in (example.chosen, example.rejected)
+        )
+    except (ValueError, TemplateError) as error:
+        return why(error)
     if chosen and rejected and rejected.ids == chosen.ids:
         return "identical answers"
     return Example(prompt, form.shown(example.messages), example.chosen.strip(), chosen, rejected)
 
 
-def follows(answer: str, messages: Messages, tokenizer: Any) -> str:
-    """How an answer follows its prompt: as it is after a text; in a conversation trimmed, after a blank without a template."""
-    if messages[0][0] == AS_IT_IS:
-        return answer
-    return answer.strip() if getattr(tokenizer, "chat_template", None) else f" {answer.strip()}"
+def answer_of(prompt: Prompt, turn: Turn, tokenizer: Any, max_new_tokens: int) -> Completion:
+    """An answer written by someone, with the token that ends it; cut to `max_new_tokens`, without one, where it is longer.
+
+    Its text is what the tokens spell before their end, as that of a sampled completion is. Raises ValueError where the tokens
+    of the prompt are others once the answer stands behind them.
+    """
+    ids = _after(prompt, turn, tokenizer)
+    last = _last_end(ids, tokenizer) if turn.end else None
+    ids = [*_after(prompt, replace(turn, end=""), tokenizer), tokenizer.eos_token_id] if last is None else ids[: last + 1]
+    truncated = len(ids) > max_new_tokens
+    ids = ids[:max_new_tokens] if truncated else ids
+    text = tokenizer.decode(ids if truncated else ids[:-1], clean_up_tokenization_spaces=False)
+    return Completion(prompt, tuple(ids), text, truncated)
 
 
-def answer_of(prompt: Prompt, text: str, tokenizer: Any, max_new_tokens: int) -> Completion:
-    """An answer written by someone, with EOS; cut to `max_new_tokens` without EOS where it is longer."""
-    ids = [*_ids(text, tokenizer), tokenizer.eos_token_id]
-    if len(ids) <= max_new_tokens:
-        return Completion(prompt, tuple(ids), text, truncated=False)
-    ids = ids[:max_new_tokens]
-    return Completion(prompt, tuple(ids), tokenizer.decode(ids, clean_up_tokenization_spaces=False), truncated=True)
+def _after(prompt: Prompt, turn: Turn, tokenizer: Any) -> list[int]:
+    """The tokens of a turn after those of its prompt: as they stand in the whole conversation; where a text merges with its
+    prompt, as they stand after a new line.
+    """
+    before = list(prompt.ids)
+    whole = prompt_ids(turn.prompt + turn.text + turn.end, tokenizer)
+    if whole[: len(before)] == before:
+        return whole[len(before) :]
+    if turn.end:
+        raise ValueError("prompt and answer share a token where the chat template joins them")
+    line, after = _ids("\n", tokenizer), _ids(f"\n{turn.text}", tokenizer)
+    return after[len(line) :] if after[: len(line)] == line else _ids(turn.text, tokenizer)
+
+
+def _last_end(ids: Sequence[int], tokenizer: Any) -> int | None:
+    """Place of the token that ends the turn; None where the template writes none, or text after it."""
+    ends = end_ids(tokenizer)
+    last = max((place for place, token in enumerate(ids) if token in ends), default=None)
+    if last is None or tokenizer.decode(ids[last + 1 :], clean_up_tokenization_spaces=False).strip():
+        return None
+    return last
 
 
 def why(error: Exception) -> str:
@@ -152,21 +210,3 @@ def _shortened(messages: Messages, excess: int, tokenizer: Any) -> Messages:
     ids = _ids(content, tokenizer)
     kept = tokenizer.decode(ids[: max(1, len(ids) - excess - 2)], clean_up_tokenization_spaces=False)
     return (*messages[:-1], (role, kept))
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """What a message says: its text, or its parts of text. A `ValueError` where there is none, or a part is no text."""
-    content = message["content"]
-    if isinstance(content, list) and content and all(part.get("type") == "text" for part in content):
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise ValueError("a message has no text, or more than text")
-    return content
-
-
-def turns_of(conversation: Sequence[Mapping[str, Any]]) -> Messages:
-    """A list of messages with role and content as `Messages`; a `ValueError` if the last is not the user's."""
-    found = tuple((str(message["role"]), text_of(message)) for message in conversation)
-    if not found or found[-1][0] != "user":
-        raise ValueError("conversation does not end with the user")
-    return found

@@ -62,17 +62,21 @@ def test_intervals_are_corrected_over_the_panel_and_decide():
 
 
 def test_rewards_are_compared_where_nobody_won_anything():
-    table = pd.concat([points(m, [v, v, v], metric="reward") for m, v in (("DPO", 0.5), ("PPO", 0.505))])
+    of = {"DPO": [0.5, 0.5, 0.5], "PPO": [0.504, 0.505, 0.506]}
+    table = pd.concat([points(method, values, metric="reward") for method, values in of.items()])
     (row,) = compare_curves(table).to_dict("records")
     assert row["difference"] == pytest.approx(0.005)
     assert row["verdict"] == "better"  # above 0 on every prompt, however little
 
 
 def test_the_coldest_less_the_hottest():
-    table = pd.concat([points("DPO", values, x=x) for x, values in ((1.0, [0.0] * 4), (0.0, [1.0] * 4), (0.5, [0.5] * 4))])
+    table = pd.concat([points("DPO", values, x=x) for x, values in ((1.0, [0.0] * 12), (0.0, [1.0] * 12), (0.5, [0.5] * 12))])
     (row,) = ends_of(table, "temperature").to_dict("records")
     assert row["policy"] == "DPO, T = 0 minus T = 1"
     assert (row["difference"], row["verdict"]) == (1.0, "better")
+    assert 0.3 < row["low"] < row["high"] == 1  # twelve prompts of twelve are no certainty
+    (few,) = ends_of(table[table["prompt_id"].isin(["p0", "p1", "p2"])], "temperature").to_dict("records")
+    assert (few["difference"], few["verdict"]) == (1.0, "not resolved")
     assert ends_of(table[table["x"] == 1.0], "temperature").empty
 
 

@@ -13,8 +13,8 @@ POLICIES = [
     (REFERENCE, 0, 0.0, 0.1, (0.1, 0.1, 0.1, 0.1)),
     ("DPO", 1, 10.0, 0.6, (0.4, 0.5, 0.6, 0.7)),
     ("DPO", 2, 20.0, 0.5, (0.9, 0.9, 0.9, 0.9)),
-    ("PPO", 1, 15.0, 0.3, (0.3, 0.4, 0.5, 0.6)),
-    ("PPO", 2, 40.0, 0.8, (0.5, 0.6, 0.7, 0.8)),
+    ("PPO", 1, 15.0, 0.3, (0.31, 0.4, 0.5, 0.59)),
+    ("PPO", 2, 40.0, 0.8, (0.51, 0.6, 0.7, 0.79)),
     ("Best-of-N", 0, 0.0, 0.9, (1.0, 1.0, 1.0, 1.0)),
 ]
 
@@ -57,7 +57,8 @@ def test_differences_are_paired_by_prompt(tables):
     found = compare_within(*tables, [30.0, 50.0]).set_index(["budget", "method"])
     for budget, gap, word in ((30.0, -0.1, "worse"), (50.0, 0.1, "better")):
         row = found.loc[(budget, "PPO")]
-        assert (row["difference"], row["difference_low"], row["difference_high"]) == pytest.approx((gap, gap, gap))
+        assert row["difference"] == pytest.approx(gap)
+        assert gap - 0.03 < row["difference_low"] < gap < row["difference_high"] < gap + 0.03
         assert row["verdict"] == word
         assert row["reward_high"] - row["reward_low"] > 0.1
     turned = compare_within(*tables, [30.0], against="PPO").set_index("method")

@@ -92,3 +92,12 @@ def test_the_gap_that_will_show_is_found_four_times_in_five():
 def test_the_same_table_gives_the_same_intervals():
     values = table(np.random.default_rng(0), 4, 3, 32, spread=0.01, alike=0.5)
     assert np.array_equal(simultaneous(values).high, simultaneous(values).high)
+
+
+def test_a_difference_that_is_the_same_everywhere_has_no_interval():
+    """But that of a policy from itself, which is 0 by construction."""
+    x = np.random.default_rng(0).normal(size=(3, 20))
+    found = simultaneous(np.stack([x, (x + 0.5) - x, x - x]), draws=200)
+    assert np.isnan([found.low[1], found.high[1], found.p[1]]).all()
+    assert (found.low[2], found.high[2], found.p[2]) == (0, 0, 1)
+    assert np.isfinite([found.low[0], found.high[0]]).all()

@@ -1,3 +1,4 @@
+import math
 from itertools import combinations
 
 import numpy as np
@@ -25,11 +26,10 @@ def test_interval_covers_about_as_often_as_it_says():
     assert 0.90 <= hits / 400 <= 0.99
 
 
-def test_same_seed_same_interval_and_a_constant_has_none():
+def test_same_seed_same_interval():
     x = np.random.default_rng(1).random(50)
     assert mean_interval(x, seed=3) == mean_interval(x, seed=3)
     assert mean_interval(x, seed=3) != mean_interval(x, seed=4)
-    assert mean_interval([0.5] * 10) == (0.5, 0.5, 0.5, 10)
 
 
 def test_pairing_narrows_the_interval():
@@ -56,7 +56,7 @@ def test_clusters_are_resampled_whole():
     assert apart.high - apart.low < 0.6 * (copied.high - copied.low)
     uneven = clustered_mean_interval([1, 1, 1, 0, 0, 1], list("aaabcd"))
     assert uneven.mean == pytest.approx(4 / 6)  # of values, not of clusters
-    assert clustered_mean_interval([0.5] * 6, list("aaabcd")) == (0.5, 0.5, 0.5, 4)
+    assert math.isnan(clustered_mean_interval([0.5] * 6, list("aaabcd")).low)
     for values, clusters in (([1.0], ["a", "b"]), ([], []), ([np.nan], ["a"])):
         with pytest.raises(ValueError, match="values"):
             clustered_mean_interval(values, clusters)
@@ -126,9 +126,26 @@ def test_many_units_get_the_normal_interval_which_agrees():
     assert (twice.low, twice.high) == (pytest.approx(normal.low, rel=1e-3), pytest.approx(normal.high, rel=1e-3))
 
 
-def test_clusters_of_equal_mean_leave_nothing_to_be_uncertain_of():
-    interval = clustered_mean_interval([1, 0] * 20, np.repeat(np.arange(20), 2))
-    assert interval == (0.5, 0.5, 0.5, 20)
+def test_units_that_are_all_alike_are_no_certainty():
+    """Nothing is known of what they might be, but with limits: a share 1 - 0.025^(1/n) may be as far away as these allow."""
+    clusters = np.repeat(np.arange(20), 2)
+    share = 1 - 0.025 ** (1 / 20)
+    for found in (mean_interval([0.5] * 10), clustered_mean_interval([1, 0] * 20, clusters), t_interval([0.3, 0.3, 0.3])):
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    assert clustered_share_interval([1, 0] * 20, clusters)[:3] == pytest.approx((0.5, 0.5 - share / 2, 0.5 + share / 2))
+    share = 1 - 0.025 ** (1 / 12)
+    assert paired_difference([1.0] * 12, [0.0] * 12, limits=(-1, 1))[:3] == pytest.approx((1, 1 - 2 * share, 1))
+    assert paired_difference([0.5] * 12, [0.5] * 12, limits=(-1, 1))[:3] == pytest.approx((0, -share, share))
+    assert clustered_share_interval([1.0], ["a"])[:3] == pytest.approx((1, 0.025, 1))
+
+
+def test_a_policy_beside_itself_differs_by_nothing():
+    """By construction: what has no limits is 0 in every unit only then."""
+    x = np.random.default_rng(0).normal(size=30)
+    assert paired_difference(x, x) == (0.0, 0.0, 0.0, 30)
+    assert clustered_mean_interval(np.zeros(30), range(30)) == (0.0, 0.0, 0.0, 30)
+    assert math.isnan(paired_difference(x, x - 0.5).low)
 
 
 def test_all_right_is_no_certainty():
@@ -141,3 +158,10 @@ def test_all_right_is_no_certainty():
     assert clustered_share_interval(mixed, range(6)) == clustered_mean_interval(mixed, range(6))
     with pytest.raises(ValueError, match="from 0 to 1"):
         clustered_share_interval([1.5], ["a"])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_rounding_is_no_scatter(scale):
+    x = scale * np.random.default_rng(0).normal(size=50)
+    assert math.isnan(paired_difference(x, x - 0.5 * scale).low)
+    assert math.isnan(t_interval(x[:5] - (x[:5] - 0.1 * scale)).high)

@@ -246,5 +246,5 @@ def test_lengths_out_of_range_are_refused(gpt2, prompts, bad):
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="not a causal language model"):
+    with pytest.raises(UserError, match="it holds no model"):
         CausalLMPolicy.load(tmp_path)

@@ -46,7 +46,7 @@ def test_save_and_load(policy, tmp_path):
     assert loaded(PROMPTS, TEXTS) == pytest.approx(model(PROMPTS, TEXTS), abs=1e-6)
     raw = [model.raw([p], [t]).item() for p, t in zip(PROMPTS, TEXTS, strict=True)]
     assert model(PROMPTS, TEXTS) == pytest.approx([(r - 0.5) / 2 for r in raw], abs=1e-5)
-    with pytest.raises(UserError, match="not a reward model"):
+    with pytest.raises(UserError, match="it holds no model"):
         RewardModel.load(tmp_path)
 
 

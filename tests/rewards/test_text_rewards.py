@@ -57,7 +57,7 @@ def test_classifiers_without_the_two_labels_are_refused(reward, tmp_path):
             ClassifierReward(reward.model, reward.tokenizer)
     finally:
         reward.model.config.id2label = kept
-    with pytest.raises(UserError, match="not a text classifier"):
+    with pytest.raises(UserError, match="it holds no model"):
         ClassifierReward.load(tmp_path)
     assert next(reward.model.parameters()).dtype == torch.float32
 

@@ -50,7 +50,9 @@ def test_a_text_prompt_is_continued_as_it_is_even_by_a_chat_model(tokenizer):
     import copy
 
     chat = copy.deepcopy(tokenizer)
-    chat.chat_template = "<user>{{ messages[-1]['content'] }}<assistant>"
+    chat.chat_template = (
+        "<user>{{ messages[0]['content'] }}<assistant>{% if not add_generation_prompt %}{{ messages[1]['content'] }}{% endif %}"
+    )
     text = tokenise(TASK, example_of({"prompt": "The sky is", "chosen": " blue.", "rejected": " red."}), chat, Limits(50, 20))
     talk = tokenise(TASK, example_of({"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}), chat, Limits(50, 20))
     assert text.prompt.text == "The sky is"
@@ -64,7 +66,7 @@ def test_labelled_completions_become_pairs_where_a_prompt_has_both_kinds(tmp_pat
     ]  # fmt: skip
     (table,) = read_rows(TASK, write(tmp_path / "kto.jsonl", rows)).values()
     alone = [{"prompt": "a", "chosen": "3", "rejected": None}, {"prompt": "b", "chosen": None, "rejected": "4"}]
-    assert table.to_list() == [{"prompt": "a", "chosen": "1", "rejected": "2"}, *alone]  # left out by name, not in silence
+    assert table == [{"prompt": "a", "chosen": "1", "rejected": "2"}, *alone]  # left out by name, not in silence
     with pytest.raises(UserError, match="no prompt has both a good and a bad one"):
         read_rows(TASK, write(tmp_path / "none.jsonl", rows[3:]))
     with pytest.raises(UserError, match="row 1: label -1: expected true or false"):

@@ -7,6 +7,7 @@ import pandas as pd
 
 from suite.common.registry import load
 from suite.data.parquet import pair_row, prompts_table
+from suite.data.tokenizers import load_tokenizer
 from suite.engine.store import Run
 from suite.interfaces import Reading, Task
 from suite.study.stages.inputs import load_policy
@@ -14,8 +15,6 @@ from suite.study.stages.inputs import load_policy
 
 def reading_of(run: Run) -> tuple[Task, Reading]:
     """The task of a run, and where it reads."""
-    from transformers import AutoTokenizer
-
     config, where = run.spec.config, run.spec.where
     folder = Path(where["model"])
     given = {
@@ -25,7 +24,7 @@ def reading_of(run: Run) -> tuple[Task, Reading]:
     }
     reading = Reading(
         source=where["source"], tests=where.get("tests"), model=folder, load_policy=lambda: load_policy(run, folder),
-        tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True), texts=config.get("sft_texts", 0), **given,
+        tokenizer=load_tokenizer(folder), texts=config.get("sft_texts", 0), **given,
     )  # fmt: skip
     return load(config["task"], "task"), reading
 

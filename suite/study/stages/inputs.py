@@ -1,6 +1,5 @@
 """What every stage begins with: policies, rewards, prompts and pairs out of the directories of the runs before it."""
 
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from suite.data.preference_data import PreferencePair, Prompt
 from suite.engine.store import Run
 from suite.interfaces import RewardFunction
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.policies.kinds import policy_class_of
 from suite.rewards.open_reward import open_reward
 from suite.rewards.reward_model import RewardModel
 
@@ -24,10 +24,10 @@ def reference_policy(run: Run) -> Any:
 
 def load_policy(run: Run, directory: Path) -> Any:
     """A causal language model, or whatever class the snapshot says it is."""
-    kind = directory / "policy_class"
-    if kind.exists() and (cls := pkgutil.resolve_name(kind.read_text())) is not CausalLMPolicy:
-        return cls.load(directory)
     config = run.spec.config
+    methods = [spec.config.get("method", "") for spec in (run.spec, *run.spec.inputs.values())]
+    if (cls := policy_class_of(directory, methods=methods)) is not CausalLMPolicy:
+        return cls.load(directory)
     dtype = getattr(torch, config.get("sampler_dtype", "float32"))
     rank, device = config.get("lora_rank", 0), run.spec.where.get("device", "cpu")
     return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=device, lora_rank=rank)

@@ -1,0 +1,263 @@
+"""What a row of preference data means: which column is the prompt, which the answers and scores, whatever they are called."""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_answer", "answer_chosen", "preferred", "accepted")
+REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_answer", "answer_rejected", "dispreferred")
+PROMPT = "prompt"
+"""A text that is continued as it is, or a conversation."""
+QUESTIONS = (
+    "question",
+    "instruction",
+    "query",
+    "user_prompt",
+    "user_input",
+    "input",
+    "messages",
+    "conversations",
+    "conversation",
+)
+"""Names of what a user says, in text or as a conversation, where there is no column `prompt`."""
+SYSTEM = ("system", "system_prompt", "system_message")
+SCORE = re.compile(r"(\w+_)?(score|rating|reward|quality|grade)s?")
+SIDE = re.compile(r"(?P<side>chosen|rejected)_(?P<what>\w+)|(?P<what_of>\w+?)_(of_)?(?P<side_of>chosen|rejected)")
+ROLES = {
+    "user": "user", "human": "user", "prompter": "user", "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant",
+    "bot": "assistant", "model": "assistant", "ai": "assistant", "system": "system",
+}  # fmt: skip
+ABOUT = re.compile(
+    r"(\w+_)?(id|ids|idx|index|uid|uuid|source|origin|dataset|url|link|model|models|lang|language|annotator|rater|worker|author|date|"
+    r"time|timestamp|created|split|label|labels|ratings?|scores?|rewards?|margin|rank|tokens|length|count|hash|version|license|"
+    r"status|order|category|categories|topic|domain|type|tags?|subset|difficulty|notes?|comments?|rationales?|reasons?|reasoning|"
+    r"critiques?|explanations?|justification|feedback|review|why|metadata|meta|info|generations?|completions?|responses|candidates|"
+    r"principles?|evaluation)(_\w+)?|(labelling|raw|original)_\w+"
+)
+"""Names of columns that say something about a row, whatever text is in them."""
+FEW_WORDS = 4
+Message = tuple[str, str]
+"""Role (user, assistant or system) and text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A row by what its columns mean. Either `prompt` is a text, or `turns` are a conversation that ends with the user, or
+    neither is there and the answers have what is to be answered in them.
+    """
+
+    prompt: str | None
+    turns: tuple[Message, ...]
+    chosen: str
+    rejected: str | None
+    scores: tuple[float, float] | None  # (chosen, rejected); NaN where a score is no number
+    how: str  # which columns these are, in words
+
+
+def fields_of(row: Mapping[str, Any]) -> Fields:
+    """Read a row.
+
+    Raises:
+        ValueError: Answers are missing or in no known form, tools are used, or a column has text that would not be read.
+    """
+    names: dict[str, str] = {}
+    for name, value in row.items():
+        if value is not None:
+            names.setdefault(canonical(str(name)), str(name))
+    values = {canonical(str(name)): value for name, value in row.items() if value is not None}
+    chosen, rejected = (next((name for name in known if name in values), None) for known in (CHOSEN, REJECTED))
+    asked = next((name for name in (PROMPT, *QUESTIONS) if name in values), None)
+    if chosen is None or (rejected is None and asked is None):
+        raise ValueError(f"chosen or rejected is missing; the row has {', '.join(names.values()) or 'nothing'}")
+    if tools := [name for name in ("tools", "functions") if values.get(name)]:
+        raise ValueError(f"column {names[tools[0]]}: tools are not read")
+    answers = [_answer(values[name], names[name]) for name in (chosen, rejected) if name]
+    prompt, turns = _asked(values.get(asked) if asked else None, names.get(asked or "", ""), asked == PROMPT, answers)
+    system = next((name for name in SYSTEM if asked and _text(values.get(name))), None)
+    if system:
+        prompt, turns = None, _with_system(values[system], names[system], turns or (("user", prompt or ""),))
+    more = "input" if asked == "instruction" and turns and _text(values.get("input")) else None
+    if more:
+        turns = (*turns[:-1], ("user", f"{turns[-1][1]}\n\n{values[more]}"))
+    scores, scored = _scores(values)
+    read = [name for name in (asked, more, system, chosen, rejected, *scored) if name]
+    texts = [prompt or "", *(text for _, text in turns), *(answer.text for answer in answers)]
+    _refuse_unread({name: value for name, value in values.items() if name not in read}, names, texts)
+    said = [f"column {names[name]}{', the last turn' if answer.turns is not None else ''}"
+            for name, answer in zip((chosen, rejected), answers, strict=False) if name]  # fmt: skip
+    columns = " and ".join(f"column {names[name]}" for name in (asked, more) if name)
+    how = {
+        "prompt": columns or ("the turns before" if turns else "what chosen and rejected have in common"),
+        "system": f"column {names[system]}" if system else "", "chosen": said[0], "rejected": ", ".join(said[1:]) or "none",
+        "scores": ", ".join(names[name] for name in scored) or "none",
+        "not read": ", ".join(names[name] for name in values if name not in read),
+    }  # fmt: skip
+    words = "; ".join(f"{what}: {which}" for what, which in how.items() if which)
+    return Fields(prompt, turns, answers[0].text, answers[1].text if rejected else None, scores, words)
+
+
+def canonical(name: str) -> str:
+    """A column's name in small letters with underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip()).lower()).strip("_")
+
+
+def conversation_in(value: Any) -> list[Message] | None:
+    """Messages of a list of them, of one alone, or of either written as text (as CSV has it); None for any other text."""
+    if isinstance(value, str):
+        value = _unpacked(value)
+    if isinstance(value, Mapping):
+        value = [value]
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return None
+    return [_message(message) for message in value]
+
+
+def _text(value: Any) -> str:
+    """A text; of anything else nothing."""
+    return value if isinstance(value, str) else ""
+
+
+def _unpacked(text: str) -> Any:
+    begins = text.lstrip()[:1]
+    if begins not in ("[", "{") or not re.search(r"[\"'](role|from|content|value)[\"']\s*:", text):
+        return text
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found
+    raise ValueError("a conversation is written as text that cannot be read; save the table as JSON lines or parquet")
+
+
+def _message(message: Any) -> Message:
+    if not isinstance(message, Mapping):
+        raise ValueError(f"a message is a {type(message).__name__}, not an object with role and content")
+    role = str(next((message[name] for name in ("role", "from", "speaker") if message.get(name)), ""))
+    if message.get("tool_calls") or message.get("function_call") or role in ("tool", "function", "observation"):
+        raise ValueError("tool calls are not read")
+    if role.lower() not in ROLES:
+        raise ValueError(f"a message has the role {role!r}; known: {', '.join(ROLES)}")
+    content = next((message[name] for name in ("content", "value", "text") if name in message), None)
+    if (
+        isinstance(content, (list, tuple))
+        and content
+        and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content)
+    ):
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise ValueError("a message has no text, or more than text")
+    return ROLES[role.lower()], content
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    text: str
+    turns: tuple[Message, ...] | None  # that stand before it in its column; None where the column holds the answer as text
+
+
+def _answer(value: Any, name: str) -> _Answer:
+    talk = conversation_in(value)
+    if talk is None:
+        if not isinstance(value, str):
+            raise ValueError(f"column {name}: expected text or messages, got {type(value).__name__} {str(value)[:40]!r}")
+        return _Answer(value, None)
+    if not talk or talk[-1][0] != "assistant":
+        raise ValueError(f"column {name}: the last message is not the assistant's")
+    return _Answer(talk[-1][1], tuple(talk[:-1]))
+
+
+def _asked(value: Any, name: str, as_it_is: bool, answers: Sequence[_Answer]) -> tuple[str | None, tuple[Message, ...]]:
+    """The prompt as text, or the conversation that is to be answered."""
+    before = answers[0].turns
+    if any(answer.turns != before for answer in answers):
+        raise ValueError("chosen and rejected differ before their last message")
+    given = conversation_in(value)
+    if given is None and value is not None:
+        if not isinstance(value, str):
+            raise ValueError(f"column {name}: expected text or messages, got {type(value).__name__} {str(value)[:40]!r}")
+        if before is None and as_it_is:
+            return value, ()
+        given = [("user", value)]
+    if given is None and before is None:
+        return None, ()
+    turns = _joined(tuple(given or ()), before or (), answers[0].text)
+    if not turns or turns[-1][0] != "user":
+        raise ValueError("conversation does not end with the user")
+    if any(role == "system" for role, _ in turns[1:]):
+        raise ValueError("a system message stands inside the conversation, or twice")
+    return None, turns
+
+
+def _with_system(text: str, name: str, turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A conversation that begins with a system message, once."""
+    if turns[0][0] != "system":
+        return ("system", text), *turns
+    if turns[0][1].strip() != text.strip():
+        raise ValueError(f"column {name} and the conversation begin with different system messages")
+    return turns
+
+
+def _joined(given: tuple[Message, ...], before: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
+    """The conversation of a prompt and of what stands before the answers; the one may repeat the other, or the answer."""
+    if given and given[-1] == ("assistant", answer):
+        given = given[:-1]
+    if not before or not given:
+        return before or given
+    plain = _plain(given)
+    if any(_plain(before[start : start + len(given)]) == plain for start in range(len(before))):
+        return before
+    if given[-1][0] == before[0][0]:
+        raise ValueError("the prompt and the conversations begin differently: two turns of one speaker in a row")
+    return (*given, *before)
+
+
+def _plain(turns: Sequence[Message]) -> list[Message]:
+    return [(role, " ".join(text.split())) for role, text in turns]
+
+
+def scores_of(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The scores of both answers, by whichever of the common names; NaN for what is no number, None where there are none."""
+    return _scores({canonical(str(name)): value for name, value in row.items() if value is not None})[0]
+
+
+def _scores(values: Mapping[str, Any]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """The first two columns that give a score to each side, by whichever of the common names."""
+    sides: dict[str, dict[str, str]] = {}
+    for name in values:
+        if (found := SIDE.fullmatch(name)) and SCORE.fullmatch(what := found["what"] or found["what_of"]):
+            sides.setdefault(what, {})[found["side"] or found["side_of"]] = name
+    for both in sides.values():
+        if len(both) == 2:
+            chosen, rejected = both["chosen"], both["rejected"]
+            return (_number(values[chosen]), _number(values[rejected])), (chosen, rejected)
+    return None, ()
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _refuse_unread(unread: Mapping[str, Any], names: Mapping[str, str], texts: Sequence[str]) -> None:
+    """A `ValueError` for a column whose text is neither about the row nor said by a column that is read."""
+    for name, value in unread.items():
+        if ABOUT.fullmatch(name):
+            continue
+        try:
+            talk = conversation_in(value)
+        except ValueError:  # a list of something else
+            continue
+        said = [text for _, text in talk or ()] or [_text(value)]
+        if any(_is_text(text) and not any(text.strip() in other for other in texts) for text in said):
+            raise ValueError(f"column {names[name]} has text that is not read; call it prompt, question or system, or drop it")
+
+
+def _is_text(text: str) -> bool:
+    return len(text.split()) >= FEW_WORDS or sum(ord(letter) > 0x2E80 for letter in text) >= 2 * FEW_WORDS

@@ -1,0 +1,79 @@
+"""What is known of a model's folder without its weights, and whether a study fits into it: refused before anything runs."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from suite.common.errors import UserError
+from suite.data.tokenizers import load_tokenizer
+
+MOST_LAYERS, MOST_WIDTH = 1000, 2**20
+POSITIONS_AFTER_PADDING = ("roberta", "camembert", "xmod", "longformer", "mpnet", "data2vec-text", "luke", "mluke", "lilt")
+"""Kinds of models (and all whose name ends so) that count positions from the padding token's id onwards."""
+
+
+def load_config(folder: Path | str, name: str = "") -> Any:
+    """The configuration of a model's folder. Raises UserError if it cannot be read, or is of no model that exists."""
+    from transformers import AutoConfig
+
+    called = name or str(folder)
+    if Path(folder).is_dir() and not (Path(folder) / "config.json").exists():
+        raise UserError(f"{called}: no config.json in the folder: it holds no model")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a stranger's files: anything may be wrong with them
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{called}: its config.json cannot be read ({type(error).__name__}: {reason})") from error
+    text = config.get_text_config()
+    for field, most in (("num_hidden_layers", MOST_LAYERS), ("hidden_size", MOST_WIDTH), ("vocab_size", 2**24)):
+        value = getattr(text, field, None)
+        if value is not None and not (isinstance(value, int) and 0 < value <= most):
+            raise UserError(f"{called}, config.json: {field} is {value!r}; expected a whole number from 1 to {most:,}")
+    return config
+
+
+def context_of(config: Any) -> int | None:
+    """Tokens that a model can read at once; None where its configuration sets no limit."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        return None
+    kind = str(config.model_type).removeprefix("xlm-").removesuffix("-xl").removesuffix("-prelayernorm")
+    return positions - (config.pad_token_id or 0) - 1 if kind in POSITIONS_AFTER_PADDING else positions
+
+
+def check_vocabulary(config: Any, tokenizer: Any, name: str) -> None:
+    """Raise a UserError if the tokenizer has tokens for which the model has no weights."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows and (ids := [i for i in tokenizer.get_vocab().values() if i >= rows]):
+        raise UserError(
+            f"{name}: its tokenizer has {len(ids)} tokens that the model has not (token {max(ids)}, the model has {rows:,} "
+            "rows); call model.resize_token_embeddings(len(tokenizer)), and save the model again"
+        )
+
+
+@lru_cache(maxsize=8)
+def check_language_model(folder: str, name: str, longest_prompt: int, max_new_tokens: int) -> None:
+    """Whether a language model and its tokenizer fit each other and the lengths of a study, in tokens.
+
+    Raises:
+        UserError: No causal language model, no usable tokenizer, or a prompt with its answer is longer than the context.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if (Path(folder) / "adapter_config.json").exists():  # their base is looked at when it is loaded
+        load_tokenizer(folder, name)
+        return
+    config, tokenizer = load_config(folder, name), load_tokenizer(folder, name)
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or _is_classifier(config):
+        raise UserError(f"{name}: a {' '.join(config.architectures or [config.model_type])} is no causal language model")
+    check_vocabulary(config, tokenizer, name)
+    context = context_of(config)
+    if context and longest_prompt + max_new_tokens > context:
+        raise UserError(
+            f"{name}: prompts of up to {longest_prompt} tokens and answers of up to {max_new_tokens} do not fit into its "
+            f"context of {context}; lower --max-prompt-tokens or --max-new-tokens"
+        )
+
+
+def _is_classifier(config: Any) -> bool:
+    return any(name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in config.architectures or ())
