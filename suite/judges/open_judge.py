@@ -101,4 +101,8 @@ def open_human(what: str, settings: JudgeSettings) -> Judge:
     """People, who fill in a file."""
     from suite.judges.human_judge import HumanJudge
 
-    return HumanJudge(Path(what).expanduser(), settings.template, seed=settings.seed)
+    try:
+        sheet = Path(what).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"human:{shown(what)}: {error}; name a CSV file that can be written") from None
+    return HumanJudge(sheet, settings.template, seed=settings.seed)

@@ -118,6 +118,35 @@ def test_a_bad_sheet_is_named(tmp_path, store):
         ask(judge, COMPARISONS, store, order="random")
 
 
+@pytest.mark.parametrize(
+    "place", ["folder", "file/x.csv", "s" * 300 + ".csv", "/proc/nope/x.csv", "~nobody-of-this-name/x.csv"]
+)
+def test_a_place_where_no_sheet_can_be_is_one_line(tmp_path, monkeypatch, store, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name a CSV file that can be written"):
+        ask(open_judge(f"human:{place}", TEMPLATE), COMPARISONS, store)
+
+
+FORMULAS = ("=HYPERLINK(1)", "+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1")
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "one\rtwo", "one\r\ntwo", '"quoted"\r', "plain"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_sheet_holds_no_formula_and_comes_back_whatever_the_texts(tmp_path, store, text, separator):
+    sheet, asked = tmp_path / "ann.csv", [Comparison("p", text, text, f"other {text}")]
+    with pytest.raises(UserError, match="was written"):
+        ask(HumanJudge(sheet, TEMPLATE), asked, store, order="random")
+    rows = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    cells = rows[["question", "prompt", "A", "B"]].iloc[0].tolist()
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in cells)
+    assert rows["prompt"][0].startswith("'") == (text in FORMULAS)
+    rows["choice"] = "A"
+    rows.to_csv(sheet, index=False, sep=separator)
+    assert ask(HumanJudge(sheet, TEMPLATE), asked, store, order="random")["verdict"].tolist() == ["A"]
+
+
 def test_a_probe_finds_a_judge_that_obeys(store):
     def obeys(prompts, answers):
         return [

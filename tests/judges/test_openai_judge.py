@@ -20,6 +20,7 @@ from suite.data.comparisons import Comparison, Question
 from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.bill import Limits
 from suite.judges.judging import question_key
+from suite.judges.open_judge import parse_parameters
 from suite.judges.openai_judge import OpenAIJudge, retry_after
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
@@ -507,6 +508,62 @@ def test_a_cost_limit_needs_a_price_and_a_longest_reply():
         OpenAIJudge("unheard-of", template, parameters=PARAMETERS, limits=Limits(max_cost=1))
     with pytest.raises(UserError, match="max_tokens"):
         OpenAIJudge("gpt-4o", template, parameters={}, limits=Limits(max_cost=1))
+
+
+@pytest.mark.parametrize("price", [(float("nan"), 1.0), (1.0, -1.0), (float("inf"), 0.0)])
+def test_a_price_is_a_number_of_zero_or_more(price):
+    with pytest.raises(UserError, match=r"--price .*: expected numbers of 0 or more"):
+        judge(price=price)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("value", [True, 0, -5, 1.5, "200", None, [1], 10**30])
+def test_a_longest_reply_is_a_whole_number(name, value):
+    with pytest.raises(UserError, match=f"--parameters, {name}: expected a whole number from 1 to"):
+        OpenAIJudge("m", load_template("summarization_c"), parameters={name: value})
+
+
+def test_the_larger_of_two_longest_replies_is_reserved(tmp_path, serve):
+    server = serve()
+    both = {"max_completion_tokens": 1, "max_tokens": 100_000}
+    asking = OpenAIJudge(
+        "m", load_template("summarization_c"), parameters=both, limits=Limits(max_cost=0.05, **QUICK), price=(1.0, 1.0)
+    )
+    with pytest.raises(UserError, match="--max-cost"):
+        ask(asking, comparisons(3), VerdictStore(tmp_path / "v.sqlite"))
+    assert server.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("[" * 100_000, "not JSON"), ('{"max_tokens": ' + "9" * 5000 + "}", "not JSON"), ('{"temperature": NaN}', "not JSON"),
+        ('{"temperature": 1e999}', "not JSON"), ('{"x": ' + "[" * 100 + "]" * 100 + "}", "nested too deeply"),
+        ("[1]", "expected an object"), ("5", "expected an object"), ('{"a": "\x1b[31m', "not JSON"),
+    ],
+)  # fmt: skip
+def test_odd_parameters_are_one_short_line(given, words):
+    with pytest.raises(UserError, match=words) as caught:
+        parse_parameters(given)
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks9://user:secret@localhost:1"), ("HTTP_PROXY", "http://localhost:abc"),
+        ("SSL_CERT_FILE", "/no/such/file"), ("OPENAI_API_KEY", "sk-one\nsk-two"), ("OPENAI_API_KEY", "schlüssel"),
+        ("OPENAI_API_KEY", " "),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_environment_is_one_line(tmp_path, serve, monkeypatch, variable, value):
+    server = serve()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=variable) as caught:
+        ask(judge(), comparisons(1), VerdictStore(tmp_path / "v.sqlite"))
+    assert "secret" not in str(caught.value)
+    assert server.sent == 0
 
 
 def test_two_thousand_comparisons_at_twenty_percent_faults(tmp_path, serve):
