@@ -1,7 +1,9 @@
 """Verdicts in SQLite: written the moment they arrive, never lost, never asked twice, shared by processes."""
 
+import errno
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -31,6 +33,8 @@ IN_FLIGHT = {
 }  # fmt: skip
 LEASE_S = 900.0
 """A question that another process claimed is taken over after this long without a verdict, even if that seems to live."""
+ROOM = 16_000_000
+"""Bytes on the disk without which nothing is claimed, and so nothing is asked whose answer could not be kept."""
 SAME_START_S = 2.0
 """The system's own account of when a process began may move by this much."""
 ADVICE = {
@@ -91,6 +95,9 @@ class VerdictStore:
     def claim(self, key: str) -> bool:
         """Say that this process asks `key` now. False if a living one does already, or the verdict is there."""
         with self._one_line(), self._transaction():
+            disk = shutil.disk_usage(self._path.absolute().parent)
+            if disk.total and disk.free < ROOM:  # some file systems do not count
+                raise OSError(errno.ENOSPC, f"disk full, less than {ROOM // 10**6} MB are left")
             if self._connection.execute("SELECT 1 FROM verdicts WHERE key = ?", (key,)).fetchone():
                 return False
             row = self._connection.execute("SELECT host, pid, started, since FROM in_flight WHERE key = ?", (key,)).fetchone()
@@ -179,7 +186,8 @@ class VerdictStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            kind = getattr(error, "sqlite_errorname", "") or ("SQLITE_CANTOPEN" if isinstance(error, OSError) else "")
+            of_system = "SQLITE_FULL" if getattr(error, "errno", None) == errno.ENOSPC else "SQLITE_CANTOPEN"
+            kind = getattr(error, "sqlite_errorname", of_system if isinstance(error, OSError) else "")
             advice = next((words for name, words in ADVICE.items() if kind.startswith(name)), DAMAGED)
             said = error.strerror if isinstance(error, OSError) else error
             raise UserError(f"verdict store {shown(self._path)}: {shown(said)}; {advice}") from error

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -369,6 +370,16 @@ def test_nothing_more_is_sent_when_the_disk_is_full(tmp_path, serve):
     with pytest.raises(UserError, match="disk is full; free some space"):
         ask(judge(concurrency=4), comparisons(100), store)
     assert server.sent - len(store.table()) <= 4
+
+
+def test_nothing_is_sent_whose_reply_could_not_be_kept(tmp_path, serve, monkeypatch):
+    server, free = serve(), iter([10**9] * 10)
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, next(free, 10**6)))
+    store = VerdictStore(tmp_path / "v.sqlite")
+    with pytest.raises(UserError, match=r"disk full, less than 16 MB are left; free some space and start again"):
+        ask(judge(concurrency=4), comparisons(100), store)
+    assert server.sent == len(store.table()) == 10
 
 
 def test_the_key_is_nowhere(tmp_path, serve, capfd):
