@@ -106,7 +106,8 @@ def run(
             if left := verdicts.left_in_flight:
                 print(f"{left} questions were in flight when an earlier run was killed; they may be paid twice")
         print(f"{len(verdicts.verdicts(list(by_key))):,} of {len(by_key):,} verdicts are in {store}")
-    about = {"judge": judge, "template": template, "matchup": matchup(policy, opponent), "order": order}
+    names = {"judge": judge, "template": template, "matchup": matchup(policy, opponent), "order": order}
+    about = {what: shown(name, 1000) for what, name in names.items()}
     _write(table, out, about, answering.identity, seed)
     return 1 if (table["winner"] == "failed").any() else 0
 

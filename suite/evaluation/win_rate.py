@@ -15,7 +15,7 @@ from scipy.special import expit
 from suite.common.errors import UserError
 from suite.data.comparisons import Answer, Comparison, Failure, Order, Question, Verdict
 from suite.interfaces import Judge
-from suite.judges.judging import question_key, questions_of
+from suite.judges.judging import question_key, questions_of, shown
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.statistics import Interval, clustered_share_interval
 
@@ -66,7 +66,7 @@ def ask(
             if answer.refused:
                 refusals.append(re.sub(r"\S*\d\S*", "", answer.reason))  # numbers and names of requests differ
             if not verdicts and len(refusals) >= REFUSALS and len(set(refusals[-REFUSALS:])) == 1:
-                raise UserError(f"{judge.name} refuses every question so far, the last with: {answer.reason}")
+                raise UserError(f"{shown(judge.name)} refuses every question so far, the last with: {answer.reason}")
         else:
             store.put(key, judge.name, judge.identity, question, answer)
             verdicts[key] = answer.verdict

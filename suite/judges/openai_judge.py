@@ -80,6 +80,7 @@ class OpenAIJudge:
             raise UserError(f"--parameters: {', '.join(sorted(taken))} cannot be set")
         self.longest_reply = _longest_reply(parameters)
         self.name, self.model, self.template = f"openai:{model}", model, template
+        self._shown = shown(self.name)
         self.parameters, self.seed, self.limits = dict(parameters), seed, limits
         self.server = _server()
         self.identity: Mapping[str, Any] = {
@@ -149,7 +150,7 @@ class OpenAIJudge:
         except Exception as error:  # proxies and certificates of the environment
             said = shown(re.sub(r"//[^/@\s]*@", "//", scrub(str(error))))
             raise UserError(
-                f"{self.name}: no connection can be made ({type(error).__name__}: {said}); look at ALL_PROXY, HTTP_PROXY, "
+                f"{self._shown}: no connection can be made ({type(error).__name__}: {said}); look at ALL_PROXY, HTTP_PROXY, "
                 f"HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
             ) from None
         first = client.base_url
@@ -157,7 +158,7 @@ class OpenAIJudge:
         async def stay(request: Any) -> None:
             if request.url.host != first.host or (first.scheme == "https" and request.url.scheme != "https"):
                 raise UserError(
-                    f"{self.name}: {self.server} redirects to {shown(request.url.host)}, where nothing is sent; set "
+                    f"{self._shown}: {self.server} redirects to {shown(request.url.host)}, where nothing is sent; set "
                     f"OPENAI_BASE_URL to the address that is meant"
                 )
 
@@ -203,7 +204,7 @@ class OpenAIJudge:
         except RetryError as error:
             problem = error.last_attempt.exception()
         if isinstance(problem, Retryable) and problem.unreachable:
-            raise UserError(f"{self.name}: {self.server} cannot be reached; is OPENAI_BASE_URL right and the server up?")
+            raise UserError(f"{self._shown}: {self.server} cannot be reached; is OPENAI_BASE_URL right and the server up?")
         return Failure(f"{self.limits.attempts} attempts: {problem}")
 
     async def _request(self, client: Any, question: Question) -> Answer:
@@ -266,30 +267,30 @@ class OpenAIJudge:
             return Retryable("the connection broke", maybe_paid=not unreachable, unreachable=unreachable)
         if isinstance(error, openai.APIResponseValidationError | AttributeError | UnicodeDecodeError):
             return Retryable("the reply is not a chat completion", maybe_paid=True)
-        return UserError(f"{self.name}: the request cannot be made ({type(error).__name__}: {shown(scrub(str(error)))})")
+        return UserError(f"{self._shown}: the request cannot be made ({type(error).__name__}: {shown(scrub(str(error)))})")
 
     def _of_status(self, status: int, error: ServerError, wait_s: float = 0.0) -> Exception:
         """What an error of the server means for the question, as `_problem`."""
         said = f"{status}: {error.message}" if error.message else f"{status}"
         of_the_prompt = OF_THE_PROMPT.search(f"{error.code} {error.message}")
         if status == 402 or error.code == "insufficient_quota":
-            return UserError(f"{self.name}: the account has no credit left ({said}); verdicts so far are stored")
+            return UserError(f"{self._shown}: the account has no credit left ({said}); verdicts so far are stored")
         if status in (400, 403, 413, 422) and of_the_prompt:
             longer = of_the_prompt["context"] is not None
             words = "the prompt is longer than the model's context" if longer else "the server refuses the prompt"
             return Refused(f"{words} ({said})", of_the_prompt=True)
         if status in REFUSED:
-            return UserError(f"{self.name} at {self.server}: {REFUSED[status]} ({said})")
+            return UserError(f"{self._shown} at {self.server}: {REFUSED[status]} ({said})")
         if status in (408, 409, 425, 429) or status >= 500:
             return Retryable(f"status {said}", wait_s=wait_s)
         if error.param in self.parameters or error.code in ("unsupported_parameter", "unsupported_value"):
             return UserError(
-                f"{self.name} refuses the parameter {error.param} of {shown(json.dumps(self.parameters))} ({said}); change it "
-                f"with --parameters"
+                f"{self._shown} refuses the parameter {error.param} of {shown(json.dumps(self.parameters))} ({said}); change "
+                f"it with --parameters"
             )
         if status in (400, 413, 422):
             return Refused(f"the server refuses the request ({said})", of_the_prompt=status == 413)
-        return UserError(f"{self.name}: the server refuses the request ({said})")
+        return UserError(f"{self._shown}: the server refuses the request ({said})")
 
     @contextmanager
     def _ctrl_c_waits(self) -> Iterator[None]:

@@ -469,6 +469,14 @@ def test_a_stop_wakes_those_who_wait(tmp_path, serve):
         ask(judge(concurrency=3), comparisons(10), VerdictStore(tmp_path / "v.sqlite"))
 
 
+def test_the_name_of_a_model_is_shown_and_steers_no_terminal(tmp_path, serve):
+    serve(fault=lambda number, text: "401")
+    asking = OpenAIJudge("m\x1b[31m\n", load_template("summarization_c"), parameters=PARAMETERS, limits=Limits(**QUICK))
+    with pytest.raises(UserError, match=r"openai:m \[31m at http") as caught:
+        ask(asking, comparisons(1), VerdictStore(tmp_path / "v.sqlite"))
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "http://h:abc", "ftp://x"])
 def test_a_bad_address_is_one_line(monkeypatch, url):
     monkeypatch.setenv("OPENAI_BASE_URL", url)

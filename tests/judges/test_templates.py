@@ -76,6 +76,7 @@ def test_a_text_that_guesses_the_fence_gets_another():
         ("Preferred: A\n<think>", None),
         ("...\nPreferred: t\u0131e", None),
         ("...\nT\u0130E", None),
+        ("...\n\u017fummary A", None),
         ("...\nPreferred: \u0410", None),
         ("...\nPreferred: \uff21", None),
         ("...\nPreferred: A\u0301", None),
