@@ -42,11 +42,11 @@ ADVICE = {
     "SQLITE_IOERR": "look at the disk, free some space and start again",
     "SQLITE_BUSY": "end the program that holds it and start again",
     "SQLITE_LOCKED": "end the program that holds it and start again",
-    "SQLITE_READONLY": "make it writable, or name another file with --store",
+    "SQLITE_READONLY": "make it writable, or name another file",
     "SQLITE_CANTOPEN": "name a file in a folder that can be written",
     "SQLITE_NOTADB": "name another file",
 }
-DAMAGED = "it is damaged or no store of verdicts: move it away, or name another file with --store"
+DAMAGED = "it is damaged or no store of verdicts: move it away, or name another file"
 
 
 class VerdictStore:

@@ -208,7 +208,7 @@ def test_reading_needs_no_writing(tmp_path, monkeypatch):
     store = VerdictStore(path, read_only=True)
     assert len(store.table()) == 200
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UserError, match="make it writable, or name another file with --store"):
+    with pytest.raises(UserError, match="make it writable, or name another file"):
         store.claim("key")
 
 
