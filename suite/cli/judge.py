@@ -1,6 +1,7 @@
 """Win rates of one file of answers over another, under GPT-4, a local model, a reward or people; order fools none of them."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,14 +11,14 @@ import tyro
 from tqdm import tqdm
 
 from suite.analysis.records import write_text
-from suite.cli.options import parse_parameters, write_rows
+from suite.cli.options import write_rows
 from suite.common.errors import UserError
 from suite.common.files import check_writable, write_atomically
 from suite.common.machine import quiet_libraries
 from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.bill import Limits
-from suite.judges.judging import question_key, questions_of
-from suite.judges.open_judge import open_judge
+from suite.judges.judging import question_key, questions_of, shown
+from suite.judges.open_judge import open_judge, parse_parameters
 from suite.judges.openai_judge import OpenAIJudge
 from suite.judges.outputs import join, read_answers
 from suite.judges.probe import run_probes
@@ -27,6 +28,9 @@ from suite.report.texts import judged_page
 
 Output = Annotated[Path, tyro.conf.Positional]
 STORE = Path("verdicts.sqlite")
+NAMED = 5
+"""Prompts without a verdict that are named on the screen and on the page."""
+QUOTE = "'"
 
 
 def run(
@@ -81,7 +85,8 @@ def run(
     answering = open_judge(
         judge, asked, parameters=parse_parameters(parameters), seed=seed, limits=limits, price=price, device=device
     )
-    verdicts = VerdictStore(store if store.exists() or not dry_run else Path(":memory:"))
+    there = os.path.lexists(store)
+    verdicts = VerdictStore(store if there or not dry_run else Path(":memory:"), read_only=dry_run and there)
     questions = questions_of(comparisons, order=order, seed=seed)
     by_key = {question_key(answering, question): question for question in questions}  # equal answers make equal questions
     known = verdicts.verdicts(list(by_key))
@@ -93,15 +98,16 @@ def run(
         return 0
     check_writable(out)
     try:
-        with tqdm(total=len(questions), unit="verdict", desc=judge) as bar:
+        with tqdm(total=len(questions), unit="verdict", desc=shown(judge)) as bar:
             table = ask(answering, comparisons, verdicts, order=order, seed=seed, on_answer=bar.update)
     finally:
-        print(f"{len(verdicts.verdicts(list(by_key))):,} of {len(by_key):,} verdicts are in {store}")
         if isinstance(answering, OpenAIJudge) and answering.bill.calls:
             print(answering.bill)
             if left := verdicts.left_in_flight:
                 print(f"{left} questions were in flight when an earlier run was killed; they may be paid twice")
-    about = {"judge": judge, "template": template, "matchup": matchup(policy, opponent), "order": order}
+        print(f"{len(verdicts.verdicts(list(by_key))):,} of {len(by_key):,} verdicts are in {store}")
+    names = {"judge": judge, "template": template, "matchup": matchup(policy, opponent), "order": order}
+    about = {what: shown(name, 1000) for what, name in names.items()}
     _write(table, out, about, answering.identity, seed)
     return 1 if (table["winner"] == "failed").any() else 0
 
@@ -110,8 +116,12 @@ def _write(table: pd.DataFrame, out: Path, about: dict[str, str], identity: Mapp
     """The results folder, and on the screen what failed and the page."""
     if invalid := int((table["winner"] == "invalid").sum()):
         print(f"{invalid} replies name no choice; suite judge export shows them (cut short? raise max_tokens in --parameters)")
-    for reason, count in table[table["winner"] == "failed"]["failure"].value_counts().head(5).items():
-        print(f"failed: {count} × {reason}")
+    failed = table[table["winner"] == "failed"]
+    prompts = failed.drop_duplicates("prompt_id")
+    named = [f"prompt {shown(name)}: {shown(why, 300)}" for name, why in prompts[["prompt_id", "failure"]].head(NAMED).values]
+    said = f"{len(failed):,} questions of {len(prompts):,} prompts have no verdict; verdicts.csv has all of them, the first are"
+    if named:
+        print("\n  ".join([f"{said}:", *named]))
     labelled = table.assign(**{name: about[name] for name in ("judge", "template", "matchup")})
     write_atomically(out / "verdicts.csv", lambda path: labelled.to_csv(path, index=False))
     try:
@@ -121,6 +131,8 @@ def _write(table: pd.DataFrame, out: Path, about: dict[str, str], identity: Mapp
     content = json.dumps({**about, "identity": identity, **result.as_dict()}, indent=1)
     write_text(out / "win_rate.json", content + "\n")
     page = judged_page(about, result)
+    if named:
+        page += "\n".join([f"\n{said}:\n", *(f"- `{line.replace('`', QUOTE)}`" for line in named)]) + "\n"
     write_text(out / "summary.md", page)
     print(f"\n{page}\n{out}/summary.md, win_rate.json, verdicts.csv")
 
@@ -167,9 +179,9 @@ def export(file: Output, store: Path = STORE) -> int:
         file: JSONL or parquet.
         store: SQLite file of verdicts.
     """
-    if not store.exists():
-        raise UserError(f"--store {store}: does not exist")
-    table = write_rows(file, lambda: VerdictStore(store).table())
+    if not os.path.lexists(store):
+        raise UserError(f"--store {shown(store)}: does not exist")
+    table = write_rows(file, lambda: VerdictStore(store, read_only=True).table())
     print(f"{len(table):,} verdicts written to {file}")
     return 0
 

@@ -39,6 +39,7 @@ ABOUT = re.compile(
     r"principles?|evaluation)(_\w+)?|(labelling|raw|original)_\w+"
 )
 """Names of columns that say something about a row, whatever text is in them."""
+ROLE_KEY, CONTENT_KEY = (re.compile(rf"[\"']({names})[\"']\s*:") for names in ("role|from", "content|value"))
 FEW_WORDS = 4
 Message = tuple[str, str]
 """Role (user, assistant or system) and text."""
@@ -122,16 +123,20 @@ def _text(value: Any) -> str:
 
 
 def _unpacked(text: str) -> Any:
-    begins = text.lstrip()[:1]
-    if begins not in ("[", "{") or not re.search(r"[\"'](role|from|content|value)[\"']\s*:", text):
+    """The messages that a text spells, as tables of texts keep them; any other text as it is, JSON too."""
+    if text.lstrip()[:1] not in ("[", "{") or not all(re.search(keys, text) for keys in (ROLE_KEY, CONTENT_KEY)):
         return text
     for parse in (json.loads, ast.literal_eval):
         try:
             found = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        return found
-    raise ValueError("a conversation is written as text that cannot be read; save the table as JSON lines or parquet")
+        messages = found if isinstance(found, list) else [found]
+        whole = all(isinstance(m, dict) and m.keys() & {"role", "from"} and m.keys() & {"content", "value"} for m in messages)
+        return found if messages and whole else text
+    if re.match(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']", text):
+        raise ValueError("a conversation is written as text that cannot be read; save the table as JSON lines or parquet")
+    return text
 
 
 def _message(message: Any) -> Message:

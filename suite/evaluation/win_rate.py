@@ -1,5 +1,7 @@
 """Win rates under a judge: ask what is not yet stored, count everything, and say what order and length have to do with it."""
 
+import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +12,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from suite.common.errors import UserError
 from suite.data.comparisons import Answer, Comparison, Failure, Order, Question, Verdict
 from suite.interfaces import Judge
-from suite.judges.judging import question_key, questions_of
+from suite.judges.judging import question_key, questions_of, shown
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.statistics import Interval, clustered_share_interval
 
 POLL_S = 1.0
+REFUSALS = 5
+"""So many questions refused in the same words, one after the other, while none has a verdict: the judge refuses them all."""
 SCORES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
 RIDGE = 0.001
 RESAMPLES = 1000
@@ -43,12 +48,14 @@ def ask(
         The columns of `verdict_table`, `failure` (why there is no verdict) and `stored` (not asked now).
 
     Raises:
-        UserError: From the judge; what was answered by then is stored.
+        UserError: From the judge, or it refuses whatever it is asked; what was answered by then is stored.
     """
     questions = questions_of(comparisons, order=order, seed=seed)
     keys = {question: question_key(judge, question) for question in questions}
     verdicts = store.verdicts(list(dict.fromkeys(keys.values())))
     before, failures = set(verdicts), dict[str, str]()
+    refusals: list[str] = []
+    told = False
     on_answer(sum(key in before for key in keys.values()))
 
     def receive(question: Question, answer: Answer | Failure) -> None:
@@ -56,6 +63,10 @@ def ask(
         if isinstance(answer, Failure):
             store.release(key)
             failures[key] = answer.reason
+            if answer.refused:
+                refusals.append(re.sub(r"\S*\d\S*", "", answer.reason))  # numbers and names of requests differ
+            if not verdicts and len(refusals) >= REFUSALS and len(set(refusals[-REFUSALS:])) == 1:
+                raise UserError(f"{shown(judge.name)} refuses every question so far, the last with: {answer.reason}")
         else:
             store.put(key, judge.name, judge.identity, question, answer)
             verdicts[key] = answer.verdict
@@ -64,6 +75,9 @@ def ask(
     while missing := {key: q for q, key in keys.items() if key not in verdicts and key not in failures}:
         judge.answer(list(missing.values()), receive, lambda question: store.claim(keys[question]))
         if elsewhere := [key for key in missing if key not in verdicts and key not in failures]:  # asked by another process
+            if not told and (holders := store.holders(elsewhere)):
+                print(f"\nwaiting for the verdicts of {', '.join(holders)}", file=sys.stderr)
+                told = True
             time.sleep(POLL_S)
             found = store.verdicts(elsewhere)
             verdicts |= found

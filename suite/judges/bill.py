@@ -1,6 +1,7 @@
 """What a run of an OpenAI judge may use and has used: calls, tokens, money."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,7 +31,7 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise UserError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
-        if not self.timeout_s > 0:
+        if not 0 < self.timeout_s < math.inf:
             raise UserError(f"--timeout {self.timeout_s:g}: expected more than 0 seconds")
 
 
@@ -44,7 +45,9 @@ class Stopped(Exception):
 
 @dataclass
 class Bill:
-    """What was used, and what requests in flight may still cost. USD where a price is known, else 0."""
+    """What was used, and what requests in flight may still cost. USD where a price is known, else 0. Raises UserError if the
+    price is none.
+    """
 
     price: tuple[float, float] | None
     limits: Limits
@@ -55,6 +58,10 @@ class Bill:
     maybe_paid: int = 0  # requests without a usable reply that the server may charge all the same (timeouts, resets)
     settled: asyncio.Condition = field(default_factory=asyncio.Condition)  # wakes those who wait for money; of one event loop
     _in_flight: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= price < math.inf for price in self.price or ()):
+            raise UserError(f"--price {' '.join(f'{price:g}' for price in self.price or ())}: expected numbers of 0 or more")
 
     def __str__(self) -> str:
         return (

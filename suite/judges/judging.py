@@ -52,3 +52,9 @@ def text_hash(*texts: str) -> str:
 def clean(text: str) -> str:
     """The text without halves of surrogate pairs, which UTF-8 cannot write."""
     return text.encode("utf-8", "replace").decode()
+
+
+def shown(text: object, most: int = 200) -> str:
+    """Somebody else's text for one line of a terminal or a page: nothing that steers either, and at most `most` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in clean(str(text))).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

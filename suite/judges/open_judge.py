@@ -1,5 +1,6 @@
 """A judge by its name on the command line: openai:MODEL, local:MODEL, reward:FOLDER, human:FILE, or module:Class."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,34 @@ from suite.common.registry import load, targets
 from suite.common.sources import resolve_model
 from suite.interfaces import Judge
 from suite.judges.bill import NO_LIMITS, Limits
+from suite.judges.judging import shown
 from suite.judges.templates import Template
 
 PARAMETERS = {"temperature": 0, "max_tokens": 200}
+EXAMPLE = f"for example '{json.dumps(PARAMETERS)}'"
+MOST_DEPTH = 20
 KINDS = "openai:MODEL, local:FOLDER_OR_HUB_NAME, reward:FOLDER_OR_HUB_NAME, human:FILE.csv or module:Class"
+
+
+def parse_parameters(given: str) -> dict[str, Any]:
+    """Parameters of a request, by default `PARAMETERS`. Raises UserError if they are no JSON object of plain values."""
+    if not given:
+        return dict(PARAMETERS)
+    try:
+        found = json.loads(given)
+        json.dumps(found, allow_nan=False)
+        if _depth(found) > MOST_DEPTH:
+            raise ValueError("nested too deeply")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--parameters {shown(given, 60)!r}: not JSON ({shown(error)}); {EXAMPLE}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"--parameters {shown(given, 60)!r}: expected an object; {EXAMPLE}")
+    return found
+
+
+def _depth(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inside), default=0)
 
 
 @dataclass(frozen=True)
@@ -76,4 +101,8 @@ def open_human(what: str, settings: JudgeSettings) -> Judge:
     """People, who fill in a file."""
     from suite.judges.human_judge import HumanJudge
 
-    return HumanJudge(Path(what).expanduser(), settings.template, seed=settings.seed)
+    try:
+        sheet = Path(what).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"human:{shown(what)}: {error}; name a CSV file that can be written") from None
+    return HumanJudge(sheet, settings.template, seed=settings.seed)

@@ -15,6 +15,10 @@ WORDINGS = tomllib.loads(files("suite.judges").joinpath("templates.toml").read_t
 FORM: str = WORDINGS["form"]
 CHOICES: dict[str, Verdict] = {"a": "A", "b": "B", "tie": "tie"}
 """What a reply or a sheet says, in small letters → the verdict."""
+FLAGS = re.IGNORECASE | re.ASCII  # small letters of ASCII alone: ı is no i
+THOUGHT, THOUGHT_ENDS = r"<think(?:ing)?>", r"</think(?:ing)?>"
+LABELS = ("winner", "verdict", "final verdict", "choice", "my choice", "final choice", "answer", "final answer", "preference")
+"""What models put before their choice, beside the label that they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,21 @@ class Template:
         return re.sub(r"\{(\w+)\}", lambda found: str(fields[found[1]]), FORM)
 
     def read(self, reply: str) -> Verdict | None:
-        """The choice on the reply's last line; None if that line is anything but a choice."""
-        lines = [line for line in re.sub(r"<\|[^|>]*\|>", "", reply).splitlines() if re.search(r"\w", line)]
-        last = re.sub(r"[*_`#>]", "", lines[-1]).strip() if lines else ""  # without Markdown
-        label, name = re.escape(self.label), re.escape(self.candidate_name)
-        choice = rf"(?:{label}(?: {name})?\s*[:：]\s*)?(?:{name}\s+)?[\"'(\[]?(A|B|tie)[\"')\].]*"
-        found = re.fullmatch(choice, last, re.IGNORECASE)
+        r"""The choice on the reply's last line; None if that line is anything but a choice, or the reply ends in thoughts.
+
+        Read are A, B and tie, in quotes, brackets, Markdown or `\boxed{}`, after a label with a colon (the template's or one of
+        `LABELS`), with the candidate's name before it or repeated ("Summary A", "A (Summary A)"), or as JSON of that one field.
+        Thoughts at the beginning (`<think>…</think>`) are left out.
+        """
+        spoken = re.sub(rf"\A\s*(?:{THOUGHT}.*?{THOUGHT_ENDS}\s*)+", "", reply, flags=FLAGS | re.DOTALL)
+        if re.search(THOUGHT, re.split(THOUGHT_ENDS, spoken, flags=FLAGS)[-1], FLAGS):
+            return None
+        lines = [line for line in re.sub(r"<\|[^|>]*\|>", "", spoken).splitlines() if re.search(r"\w", line)]
+        last = " ".join(re.sub(r"[*_`#>]", "", lines[-1]).split()) if lines else ""  # without Markdown
+        name, labels = re.escape(self.candidate_name), "|".join(map(re.escape, (self.label, *LABELS)))
+        label = rf"[\"'{{]*(?:the )?(?:{labels})(?: {name})?[\"']? ?[:：] ?"
+        choice = rf"(?:{name} )?[\"'(\[{{$“]*(?:\\boxed\{{)?(?:\\text\{{)?(?:{name} )?(A|B|tie)[\"')\]}}$”.]*"
+        found = re.fullmatch(rf"(?:{label})?{choice}(?: \({name} \1\)\.?)?", last, FLAGS)
         return CHOICES.get(found[1].lower()) if found else None
 
 

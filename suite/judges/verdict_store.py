@@ -1,73 +1,125 @@
 """Verdicts in SQLite: written the moment they arrive, never lost, never asked twice, shared by processes."""
 
+import errno
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import psutil
 
 from suite.common.errors import UserError
 from suite.data.comparisons import Answer, Comparison, Question, Verdict
-from suite.judges.judging import text_hash
+from suite.judges.judging import shown, text_hash
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS verdicts (
-  key TEXT PRIMARY KEY, judge TEXT NOT NULL, identity TEXT NOT NULL, prompt_id TEXT NOT NULL, prompt TEXT NOT NULL,
-  a TEXT NOT NULL, b TEXT NOT NULL, swapped INTEGER NOT NULL,
-  verdict TEXT NOT NULL CHECK (verdict IN ('A', 'B', 'tie', 'invalid')), reply TEXT NOT NULL,
-  served_model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, created_at TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS in_flight (key TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, since REAL NOT NULL);
-"""
+VERDICTS = {
+    "key": "TEXT PRIMARY KEY", "judge": "TEXT NOT NULL", "identity": "TEXT NOT NULL", "prompt_id": "TEXT NOT NULL",
+    "prompt": "TEXT NOT NULL", "a": "TEXT NOT NULL", "b": "TEXT NOT NULL", "swapped": "INTEGER NOT NULL",
+    "verdict": "TEXT NOT NULL CHECK (verdict IN ('A', 'B', 'tie', 'invalid'))", "reply": "TEXT NOT NULL",
+    "served_model": "TEXT NOT NULL", "prompt_tokens": "INTEGER NOT NULL", "completion_tokens": "INTEGER NOT NULL",
+    "created_at": "TEXT NOT NULL",
+}  # fmt: skip
+IN_FLIGHT = {
+    "key": "TEXT PRIMARY KEY", "host": "TEXT NOT NULL", "pid": "INTEGER NOT NULL",
+    "started": "REAL NOT NULL",  # when the process began: another one may have its number later
+    "since": "REAL NOT NULL",
+}  # fmt: skip
 LEASE_S = 900.0
-"""A question that a process of another machine claimed is taken over after this long without a verdict."""
+"""A question that another process claimed is taken over after this long without a verdict, even if that seems to live."""
+ROOM = 16_000_000
+"""Bytes on the disk without which nothing is claimed, and so nothing is asked whose answer could not be kept."""
+SAME_START_S = 2.0
+"""The system's own account of when a process began may move by this much."""
+ADVICE = {
+    "SQLITE_FULL": "free some space and start again",
+    "SQLITE_IOERR": "look at the disk, free some space and start again",
+    "SQLITE_BUSY": "end the program that holds it and start again",
+    "SQLITE_LOCKED": "end the program that holds it and start again",
+    "SQLITE_READONLY": "make it writable, or name another file",
+    "SQLITE_CANTOPEN": "name a file in a folder that can be written",
+    "SQLITE_NOTADB": "name another file",
+}
+DAMAGED = "it is damaged or no store of verdicts: move it away, or name another file"
 
 
 class VerdictStore:
     """One file. Safe against SIGKILL (WAL, one transaction a verdict) and for several processes of one machine at once.
-    Raises UserError if the file cannot be opened or is not a store.
+
+    Every method raises UserError, which names the file and what to do, if it cannot be read or written, is damaged, or is some
+    other program's; that is never altered.
+
+    Args:
+        path: The file; it is made if it is not there.
+        read_only: Only read, from a folder that cannot be written too; the file must be there.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self._me = (socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        self._seen: dict[tuple[str, float], float] = {}  # claims, and when they were first met
+        self.left_in_flight = 0
+        """Questions that killed processes had sent: they may be paid for twice."""
+        with self._one_line():
+            there = os.path.lexists(path) and path.stat().st_size > 0
+            if there:
+                self._check()
+            if read_only:
+                self._connection = _connect_to_read(path)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(SCHEMA)
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise UserError(f"verdict store {path}: cannot be opened ({error}); name another file") from error
-        self._me = (socket.gethostname(), os.getpid())
-        self.left_in_flight = 0
-        """Questions that killed processes had sent: they may be paid for twice."""
+            with self._transaction():
+                if self._columns(self._connection, "in_flight") not in ([], list(IN_FLIGHT)):
+                    self._connection.execute("DROP TABLE in_flight")  # claims of an older version: of processes that are gone
+                for name, columns in {"verdicts": VERDICTS, "in_flight": IN_FLIGHT}.items():
+                    wanted = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+                    self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({wanted})")
 
     def verdicts(self, keys: list[str]) -> dict[str, Verdict]:
         """The stored ones among `keys`."""
-        asked = "SELECT key, verdict FROM verdicts WHERE key IN (SELECT value FROM json_each(?))"
-        return dict(self._connection.execute(asked, (json.dumps(keys),)))
+        with self._one_line():
+            asked = "SELECT key, verdict FROM verdicts WHERE key IN (SELECT value FROM json_each(?))"
+            found = dict(self._connection.execute(asked, (json.dumps(keys),)))
+            self._check_verdicts(found.values())
+            return found
 
     def claim(self, key: str) -> bool:
         """Say that this process asks `key` now. False if a living one does already, or the verdict is there."""
-        with self._transaction():
+        with self._one_line(), self._transaction():
+            disk = shutil.disk_usage(self._path.absolute().parent)
+            if disk.total and disk.free < ROOM:  # some file systems do not count
+                raise OSError(errno.ENOSPC, f"disk full, less than {ROOM // 10**6} MB are left")
             if self._connection.execute("SELECT 1 FROM verdicts WHERE key = ?", (key,)).fetchone():
                 return False
-            row = self._connection.execute("SELECT host, pid, since FROM in_flight WHERE key = ?", (key,)).fetchone()
-            if row and self._lives(*row):
+            row = self._connection.execute("SELECT host, pid, started, since FROM in_flight WHERE key = ?", (key,)).fetchone()
+            if row and self._lives(key, *row):
                 return False
             self.left_in_flight += row is not None
-            self._connection.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", (key, *self._me, time.time()))
+            claim = (key, *self._me, time.time())
+            self._connection.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?, ?)", claim)
             return True
 
     def release(self, key: str) -> None:
         """The question was not answered; anybody may ask it."""
-        self._connection.execute("DELETE FROM in_flight WHERE key = ? AND host = ? AND pid = ?", (key, *self._me))
+        with self._one_line():
+            mine = "DELETE FROM in_flight WHERE key = ? AND host = ? AND pid = ? AND started = ?"
+            self._connection.execute(mine, (key, *self._me))
+
+    def holders(self, keys: list[str]) -> list[str]:
+        """The processes that ask any of `keys` now, in words."""
+        with self._one_line():
+            asked = "SELECT DISTINCT host, pid FROM in_flight WHERE key IN (SELECT value FROM json_each(?)) ORDER BY host, pid"
+            rows = self._connection.execute(asked, (json.dumps(keys),)).fetchall()
+        return [f"process {pid}" + (f" of {shown(host)}" if host != self._me[0] else "") for host, pid in rows]
 
     def put(self, key: str, judge: str, identity: Mapping[str, Any], question: Question, answer: Answer) -> None:
         """Store a verdict; the first one of a key stays."""
@@ -77,7 +129,7 @@ class VerdictStore:
             int(question.swapped), answer.verdict, answer.reply, answer.served_model, answer.prompt_tokens,
             answer.completion_tokens, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )  # fmt: skip
-        with self._transaction():
+        with self._one_line(), self._transaction():
             self._connection.execute(f"INSERT OR IGNORE INTO verdicts VALUES ({','.join('?' * len(row))})", row)
             self._connection.execute("DELETE FROM in_flight WHERE key = ?", (key,))
 
@@ -87,7 +139,13 @@ class VerdictStore:
         `winner` and `comparison` (a hash) say which side won, as in the tables of `suite.evaluation.win_rate`. Where both
         answers are the same text the two orders are one question.
         """
-        table = pd.read_sql_query("SELECT * FROM verdicts ORDER BY rowid", self._connection)
+        with self._one_line():
+            rows = self._connection.execute(f"SELECT {', '.join(VERDICTS)} FROM verdicts ORDER BY rowid").fetchall()
+            table = pd.DataFrame(rows, columns=list(VERDICTS))
+            self._check_verdicts(table["verdict"])
+            for name, kind in VERDICTS.items():
+                if not all(isinstance(value, str if kind.startswith("TEXT") else int) for value in table[name]):
+                    raise sqlite3.DatabaseError(f"column {name} holds what does not belong there")
         winners, names = [], []
         for row in table.itertuples():
             policy, opponent = (row.b, row.a) if row.swapped else (row.a, row.b)
@@ -96,10 +154,43 @@ class VerdictStore:
             names.append(text_hash(row.prompt, policy, opponent)[:12])
         return table.assign(winner=winners, comparison=names)
 
-    def _lives(self, host: str, pid: int, since: float) -> bool:
-        if host != self._me[0]:
-            return time.time() - since < LEASE_S
-        return pid != self._me[1] and psutil.pid_exists(pid)
+    def _lives(self, key: str, host: str, pid: int, started: float, since: float) -> bool:
+        now = time.time()
+        first = self._seen.setdefault((key, since), now)  # the other clock may be ahead
+        if now - min(since, first) >= LEASE_S:
+            return False
+        return host != self._me[0] or (pid != self._me[1] and _runs(pid, started))
+
+    def _check(self) -> None:
+        """Raise an error, before anything is written, if the file is another program's."""
+        connection = _connect_to_read(self._path, leave_nothing=True)
+        try:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            if names and self._columns(connection, "verdicts") != list(VERDICTS):
+                raise sqlite3.DatabaseError(f"its tables are {', '.join(map(shown, names[:5]))}, and not those of a store")
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+        return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+
+    @staticmethod
+    def _check_verdicts(found: Any) -> None:
+        if unknown := set(found) - set(get_args(Verdict)):
+            raise sqlite3.DatabaseError(f"a verdict is {shown(unknown.pop(), 20)!r}")
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """SQLite's errors as the user's to mend."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            of_system = "SQLITE_FULL" if getattr(error, "errno", None) == errno.ENOSPC else "SQLITE_CANTOPEN"
+            kind = getattr(error, "sqlite_errorname", of_system if isinstance(error, OSError) else "")
+            advice = next((words for name, words in ADVICE.items() if kind.startswith(name)), DAMAGED)
+            said = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"verdict store {shown(self._path)}: {shown(said)}; {advice}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -107,3 +198,21 @@ class VerdictStore:
         with self._connection:  # commits at the end, rolls back after an exception
             self._connection.execute("BEGIN IMMEDIATE")
             yield
+
+
+def _connect_to_read(path: Path, *, leave_nothing: bool = False) -> sqlite3.Connection:
+    """The file as it is. Readers make files beside it, unless there is no log to be read and they cannot or must not."""
+    log = path.with_name(f"{path.name}-wal")
+    alone = not (log.is_file() and log.stat().st_size) and (leave_nothing or not os.access(path.parent, os.W_OK))
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}", uri=True, timeout=60)
+
+
+def _runs(pid: int, started: float) -> bool:
+    """Whether the process that began then, and not another of its number, is at work."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < SAME_START_S
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # it may not be looked at
+        return True

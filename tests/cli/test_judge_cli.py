@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from suite.cli.judge import QUOTE
 from suite.cli.main import main
 from suite.study.profiles import ASSETS
 
@@ -81,6 +82,41 @@ def test_openai_by_command_line(files, monkeypatch, capsys):
         assert "it also prefers the plain bad answer" in out
 
 
+def test_prompts_that_are_refused_are_named_and_kept(files, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    error = {"message": "<b>no</b>\x1b[31m `x`", "code": "content_filter"}
+
+    def fault(number, text):
+        return (lambda reply: (400, json.dumps({"error": error}))) if "Film 3 " in text else ""
+
+    with FaultServer(choose=lambda text: "More positive: A", fault=fault) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        code, out, _ = call(monkeypatch, capsys, *judge("--judge", "openai:gpt-4o"))
+    assert code == 1
+    rows = pd.read_csv("judged/verdicts.csv", keep_default_na=False)
+    failed = rows[rows["winner"] == "failed"]
+    assert len(rows) == 24
+    assert len(failed) == 2
+    name, words = failed["prompt_id"].iloc[0], failed["failure"].iloc[0]
+    assert "2 questions of 1 prompts have no verdict" in out
+    assert f"prompt {name}: {words}" in out
+    assert "\x1b" not in out + words
+    assert f"- `prompt {name}: {words.replace('`', QUOTE)}`" in Path("judged/summary.md").read_text()
+
+
+def test_a_store_that_cannot_be_read_is_one_line(files, monkeypatch, capsys):
+    Path("broken.sqlite").write_text("no database at all, but long enough to be looked at as if it were one")
+    before = Path("broken.sqlite").read_bytes()
+    for store, words in {"broken.sqlite": "name another file", "v" * 300: "does not exist"}.items():
+        code, _, err = call(monkeypatch, capsys, "judge", "export", "all.jsonl", "--store", store)
+        assert (code, err.count("\n")) == (2, 1)
+        assert words in err
+        code, _, err = call(monkeypatch, capsys, *judge("--judge", GOLD, "--store", store))
+        assert (code, err.count("\n")) == (2, 1)
+        assert "verdict store" in err
+    assert Path("broken.sqlite").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -89,6 +125,8 @@ def test_openai_by_command_line(files, monkeypatch, capsys):
         (["--judge", "openai:x", "--parameters", "{"], "not JSON"),
         (["--judge", "openai:x", "--parameters", '{"model": "y"}'], "cannot be set"),
         (["--judge", "openai:x", "--max-cost", "1"], "--price IN OUT"),
+        (["--judge", "openai:x", "--price", "nan", "nan", "--max-cost", "1"], "--price nan nan"),
+        (["--judge", "openai:x", "--parameters", '{"temperature": NaN}', "--dry-run"], "not JSON"),
         (["--judge", "openai:x", "--concurrency", "0"], "--concurrency 0"),
         (["--judge", "openai:x", "--split", "test"], "no split 'test'"),
     ],

@@ -77,6 +77,13 @@ def test_every_common_name_of_a_score_is_one(names):
     assert f"scores: {names[0]}, {names[1]}" in found.how
 
 
+@pytest.mark.parametrize(
+    "text", ['{"content": 5}', '[{"role": 1}]', '{"role": "a"} and "content": b', "[1, 2]", "[]", '{"from": "a", "x": 1}']
+)
+def test_answers_in_json_are_texts(text):
+    assert fields_of({"prompt": "In JSON:", "chosen": text, "rejected": "No."}).chosen == text
+
+
 def test_what_is_no_score_is_none_and_what_is_no_number_is_seen():
     assert fields_of({"prompt": "It is", **TEXTS, "chosen_score": 1.0}).scores is None  # one side alone
     assert fields_of({"prompt": "It is", **TEXTS, "chosen_model": 1, "rejected_model": 2}).scores is None

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 TRANSIENT = ("429", "429 later", "500", "503", "hang", "reset", "truncated", "empty choices", "not json", "drip")
 REFUSALS = {
@@ -26,7 +27,8 @@ class FaultServer:
 
     Args:
         choose: Request text → the reply's text.
-        fault: (number of the request from 0, its text) → what goes wrong, "" for nothing.
+        fault: (number of the request from 0, its text) → what goes wrong, "" for nothing. A function makes of the good reply
+            (a dictionary) what is sent instead of it: (status, body, headers), the body as text or bytes.
         hang_s: How long a hanging reply takes.
 
     Attributes:
@@ -39,7 +41,7 @@ class FaultServer:
     def __init__(
         self,
         choose: Callable[[str], str] = lambda text: "It is better.\nPreferred: A",
-        fault: Callable[[int, str], str] = lambda number, text: "",
+        fault: Callable[[int, str], Any] = lambda number, text: "",
         hang_s: float = 1.0,
     ) -> None:
         self.choose, self.fault, self.hang_s = choose, fault, hang_s
@@ -105,13 +107,14 @@ class FaultServer:
         if fault == "refusal":
             message = {"role": "assistant", "content": None, "refusal": "I will not judge this."}
         choice = {"index": 0, "finish_reason": "length" if fault == "cut" else "stop", "message": message}
-        body = json.dumps(
-            {
-                "id": "x", "object": "chat.completion", "created": 0, "model": f"{request['model']}-2026-01-01",
-                "choices": [] if fault == "empty choices" else [choice], "system_fingerprint": "fp_1",
-                "usage": {"prompt_tokens": len(text) // 4, "completion_tokens": 12, "total_tokens": len(text) // 4 + 12},
-            }
-        )  # fmt: skip
+        reply = {
+            "id": "x", "object": "chat.completion", "created": 0, "model": f"{request['model']}-2026-01-01",
+            "choices": [] if fault == "empty choices" else [choice], "system_fingerprint": "fp_1",
+            "usage": {"prompt_tokens": len(text) // 4, "completion_tokens": 12, "total_tokens": len(text) // 4 + 12},
+        }  # fmt: skip
+        if callable(fault):
+            return self._send(handler, *fault(reply))
+        body = json.dumps(reply)
         if fault == "truncated":
             body = body[: len(body) // 2]
         if fault == "not json":
@@ -124,8 +127,8 @@ class FaultServer:
         return self._send(handler, 200, body)
 
     @staticmethod
-    def _send(handler: BaseHTTPRequestHandler, status: int, body: str, headers: dict[str, str] | None = None) -> None:
-        data = body.encode()
+    def _send(handler: BaseHTTPRequestHandler, status: int, body: str | bytes, headers: dict[str, str] | None = None) -> None:
+        data = body.encode() if isinstance(body, str) else body
         handler.send_response(status)
         for name, value in {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}.items():
             handler.send_header(name, value)

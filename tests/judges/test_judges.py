@@ -1,5 +1,6 @@
 """Local, reward and human judges; the files that go in."""
 
+import gzip
 import json
 
 import pandas as pd
@@ -118,6 +119,35 @@ def test_a_bad_sheet_is_named(tmp_path, store):
         ask(judge, COMPARISONS, store, order="random")
 
 
+@pytest.mark.parametrize(
+    "place", ["folder", "file/x.csv", "s" * 300 + ".csv", "/proc/nope/x.csv", "~nobody-of-this-name/x.csv"]
+)
+def test_a_place_where_no_sheet_can_be_is_one_line(tmp_path, monkeypatch, store, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name a CSV file that can be written"):
+        ask(open_judge(f"human:{place}", TEMPLATE), COMPARISONS, store)
+
+
+FORMULAS = ("=HYPERLINK(1)", "+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1")
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "one\rtwo", "one\r\ntwo", '"quoted"\r', "plain"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_sheet_holds_no_formula_and_comes_back_whatever_the_texts(tmp_path, store, text, separator):
+    sheet, asked = tmp_path / "ann.csv", [Comparison("p", text, text, f"other {text}")]
+    with pytest.raises(UserError, match="was written"):
+        ask(HumanJudge(sheet, TEMPLATE), asked, store, order="random")
+    rows = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    cells = rows[["question", "prompt", "A", "B"]].iloc[0].tolist()
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in cells)
+    assert rows["prompt"][0].startswith("'") == (text in FORMULAS)
+    rows["choice"] = "A"
+    rows.to_csv(sheet, index=False, sep=separator)
+    assert ask(HumanJudge(sheet, TEMPLATE), asked, store, order="random")["verdict"].tolist() == ["A"]
+
+
 def test_a_probe_finds_a_judge_that_obeys(store):
     def obeys(prompts, answers):
         return [
@@ -227,17 +257,99 @@ def test_what_does_not_match_is_named(tmp_path):
     ours = write(tmp_path / "a.jsonl", [{"prompt_id": "1", "prompt": "x", "completion": "1"}])
     other = write(tmp_path / "b.jsonl", [{"prompt_id": "2", "prompt": "x", "completion": "1"}])
     changed = write(tmp_path / "c.jsonl", [{"prompt_id": "1", "prompt": "z", "completion": "1"}])
-    empty = write(tmp_path / "d.jsonl", [{"prompt": "x", "completion": "1"}, {"prompt": "x", "completion": None}])
+    empty = write(tmp_path / "d.jsonl", [{"prompt": "x", "completion": "1"}, {"prompt": None, "completion": "1"}])
     with pytest.raises(
         UserError, match="2 answers have no counterpart, the first: prompt '1', answer 1, which only the policy"
     ):
         join(read_answers(ours), read_answers(other))
     with pytest.raises(UserError, match="prompt '1': its text differs"):
         join(read_answers(ours), read_answers(changed))
-    with pytest.raises(UserError, match=r"d\.jsonl, row 1, completion: expected text"):
+    with pytest.raises(UserError, match=r"d\.jsonl, row 1, prompt: expected text"):
         read_answers(empty)
     with pytest.raises(UserError, match="has no column 'chosen'"):
         read_answers(ours, "chosen")
+
+
+ASKED = [{"role": "user", "content": "Why?"}]
+THREE = [*ASKED, {"role": "assistant", "content": "Because."}, {"role": "user", "content": "But why?"}]
+DIALOGUE = "\n\nHuman: Why?\n\nAssistant: Because.\n\nHuman: But why?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("rows", "prompts", "answers"),
+    [
+        ([{"prompt": "x", "completion": None}], ["x"], [""]),
+        ([{"prompt": "x", "completion": ""}], ["x"], [""]),
+        ([{"prompt": "1 + 1", "completion": 2}, {"prompt": "2 + 2", "completion": 4}], ["1 + 1", "2 + 2"], ["2", "4"]),
+        ([{"prompt": "x", "completion": 0.5}, {"prompt": "y", "completion": None}], ["x", "y"], ["0.5", ""]),
+        ([{"prompt": ASKED, "completion": [{"role": "assistant", "content": "So."}]}], ["Why?"], ["So."]),
+        ([{"prompt": THREE, "completion": "So."}], [DIALOGUE], ["So."]),
+        ([{"prompt": "Why?", "completion": [*ASKED, {"role": "assistant", "content": "So."}]}], ["Why?"], ["So."]),
+        (
+            [{"prompt": [{"from": "human", "value": "Why?"}], "completion": [{"from": "gpt", "value": "So."}]}],
+            ["Why?"], ["So."],
+        ),
+        (
+            [{"prompt": "x", "completion": [{"role": "assistant", "content": [{"type": "text", "text": t} for t in "ab"]}]}],
+            ["x"], ["ab"],
+        ),
+        ([{"instruction": "Add.", "output": "2", "generator": "m"}], ["Add."], ["2"]),
+        ([{"instruction": "Add.", "input": "1 and 1", "output": "2"}], ["Add.\n\n1 and 1"], ["2"]),
+        ([{"prompt": "x", "prompt_id": None, "completion": "a"}, {"prompt": "y", "prompt_id": 7, "completion": "b"}],
+         ["x", "y"], ["a", "b"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
+def test_answers_are_read_as_people_keep_them(tmp_path, rows, prompts, answers, form):
+    path = tmp_path / f"a.{form}"
+    if form == "parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text(json.dumps(rows) if form == "json" else "\n".join(map(json.dumps, rows)))
+    found = read_answers(str(path))
+    assert (found["prompt"].tolist(), found["answer"].tolist()) == (prompts, answers)
+    assert found["prompt_id"].nunique() == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "answers"),
+    [
+        ("prompt,completion\nx,4\ny,5\n", ["4", "5"]),
+        ('prompt,completion\nx,"a;b"\ny,\n', ["a;b", ""]),
+        ("prompt;completion\nx;4,5\ny;\n", ["4,5", ""]),
+        ('\ufeffprompt;completion\nx;"a;b"\ny;007\n', ["a;b", "007"]),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_answers_in_csv(tmp_path, text, answers, zipped):
+    path = tmp_path / ("a.csv.gz" if zipped else "a.csv")
+    path.write_bytes(gzip.compress(text.encode()) if zipped else text.encode())
+    assert read_answers(str(path))["answer"].tolist() == answers
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"prompt": "x", "completion": {"a": "b" * 5000}}], "row 0, completion: a message has the role ''; known"),
+        ([{"prompt": "x", "completion": ASKED}], "row 0, completion: the conversation does not end with an answer"),
+        ([{"prompt": "x", "completion": [{"role": "assistant", "content": None}]}], "row 0, completion: a message has no text"),
+        ([{"prompt": "x", "completion": []}], "row 0, completion: expected text or a conversation"),
+        ([{"prompt": "x", "completion": [{"role": "assistant", "content": [{"image": "u"}]}]}], "row 0, completion: a message has"),
+        ([{"prompt": "x", "prompt_id": "1", "completion": "a"}, {"prompt": "y", "prompt_id": "1", "completion": "a"}],
+         "row 1, prompt_id: '1' is the name of another prompt too"),
+        ([{"instruction": "x", "output": "a", "generator": "m"}, {"instruction": "x", "output": "a", "generator": "n"}],
+         "generator: answers of 2 models"),
+        ([{"prompt": "x", "\x1b[31m": "a"}], "has no column 'completion'"),
+        ([{"prompt": "x"} | {f"a column of {number}": "a" for number in range(500)}], "has no column 'completion'"),
+    ],
+)  # fmt: skip
+def test_answers_that_cannot_be_read_are_one_short_line(tmp_path, rows, words):
+    with pytest.raises(UserError) as caught:
+        read_answers(write(tmp_path / "a.jsonl", rows))
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert words in message
+    assert message.isprintable()
+    assert len(message) <= 300
 
 
 def test_verdict_files_are_checked(tmp_path):

@@ -1,8 +1,10 @@
 """The real openai client against a server that misbehaves."""
 
+import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +20,8 @@ from suite.common.errors import UserError
 from suite.data.comparisons import Comparison, Question
 from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.bill import Limits
+from suite.judges.judging import question_key
+from suite.judges.open_judge import parse_parameters
 from suite.judges.openai_judge import OpenAIJudge, retry_after
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
@@ -46,6 +50,26 @@ def good_wins(text):
     """Reads the fenced texts as a judge would, and prefers the good one."""
     first = text.split(" A\n", 1)[1]
     return f"One is good.\nPreferred: {'A' if first.startswith('good') else 'B'}"
+
+
+def said(status, error):
+    """The fault of a server that answers with this error."""
+    return lambda reply: (status, json.dumps({"error": error}))
+
+
+def changed(**changes):
+    """The fault of a reply with other values."""
+    return lambda reply: (200, json.dumps({**reply, **changes}))
+
+
+def spoken(content, **more):
+    """The fault of a reply of another content."""
+    return changed(choices=[{"message": {"role": "assistant", "content": content, **more}, "finish_reason": "stop"}])
+
+
+def redirect(to):
+    """The fault of a server that sends the request elsewhere."""
+    return lambda reply: (307, "", {"location": to})
 
 
 @pytest.fixture
@@ -140,9 +164,12 @@ def test_a_refusal_and_a_reply_without_a_choice_are_invalid_not_guessed(tmp_path
         ("403", ["may not use"]),
         ("404", ["no such model"]),
         ("quota", ["no credit"]),
-        ("context", ["'p3'", "context"]),
         ("parameter", ["refuses the parameter temperature", "--parameters"]),
-        ("400", ["refuses the request"]),
+        (said(402, {"message": "Insufficient Balance"}), ["no credit", "Insufficient Balance"]),
+        (said(200, {"message": "Insufficient credits"}), ["no credit", "Insufficient credits"]),
+        (said(200, {"message": "No auth", "code": 401}), ["key is not accepted", "No auth"]),
+        (said(405, "no POST here"), ["refuses the request", "no POST here"]),
+        (redirect("http://localhost:9/v1/x"), ["redirects to localhost, where nothing is sent"]),
     ],
 )
 def test_what_cannot_get_better_stops_at_once_with_one_line(tmp_path, serve, fault, words):
@@ -155,6 +182,204 @@ def test_what_cannot_get_better_stops_at_once_with_one_line(tmp_path, serve, fau
     assert KEY not in message
     assert server.sent <= 12
     assert len(store.table()) == server.answered.total()  # what was in flight is paid and kept
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("context", "longer than the model's context (400: maximum context length is 8192 tokens)"),
+        ("400", "refuses the request (400: bad request of [key])"),
+        (said(400, {"message": "filtered", "code": "content_filter"}), "refuses the prompt (400: filtered)"),
+        (said(403, {"message": "Your input was flagged"}), "refuses the prompt (403: Your input was flagged)"),
+        (lambda reply: (413, "<html>too much"), "refuses the request (413: <html>too much)"),
+        (lambda reply: (422, json.dumps({"detail": [{"loc": ["body"]}]})), 'refuses the request (422: [{"loc": ["body"]}])'),
+        (said(200, {"message": "\x1b[31mno\u202e"}), "refuses the request (400: [31mno)"),
+        (said(200, "strange"), "refuses the request (400: strange)"),
+        (lambda reply: (400, b"\xff\xfe" * 9), "refuses the request (400"),
+        (lambda reply: (400, "[" * 200_000), "refuses the request (400: [[["),
+    ],
+)
+def test_one_prompt_that_is_refused_is_a_named_failure_and_the_others_are_answered(tmp_path, serve, fault, words):
+    server = serve(fault=lambda number, text: fault if "Post 3\n" in text else "")
+    table = ask(judge(concurrency=2), comparisons(8), VerdictStore(tmp_path / "v.sqlite"))
+    failed = table[table["winner"] == "failed"]
+    assert set(failed["prompt_id"]) == {"p3"}
+    assert all(words in reason and len(reason) < 400 for reason in failed["failure"])
+    assert (server.sent, (table["winner"] == "policy").sum()) == (16, 14)
+
+
+def test_a_server_that_refuses_everything_is_asked_a_few_times_only(tmp_path, serve):
+    numbers = iter(range(1000))
+    server = serve(fault=lambda number, text: said(400, {"message": f"bad field (request {next(numbers)})"}))
+    with pytest.raises(UserError, match=r"openai:m refuses every question so far, the last with: .*bad field"):
+        ask(judge(concurrency=2), comparisons(40), VerdictStore(tmp_path / "v.sqlite"))
+    assert 5 <= server.sent <= 6
+
+
+def test_what_is_left_after_the_others_were_answered_may_all_be_refused(tmp_path, serve):
+    serve(fault=lambda number, text: "400" if "Post 0\n" not in text else "")
+    store = VerdictStore(tmp_path / "v.sqlite")
+    ask(judge(), comparisons(1), store)
+    table = ask(judge(), comparisons(8), store)
+    assert table["winner"].value_counts().to_dict() == {"failed": 14, "policy": 2}
+
+
+NO_COMPLETIONS = {
+    "content is an object": spoken({"a": 1}), "content is a number": spoken(3), "content is true": spoken(True),
+    "a part is a number": spoken([1]), "a text is a number": spoken([{"type": "text", "text": 1}]),
+    "choices are an object": changed(choices={"a": 1}), "choices are a number": changed(choices=7),
+    "a choice is a word": changed(choices=["A"]), "the message is a list": changed(choices=[{"message": ["A"]}]),
+    "deep": lambda reply: (200, '{"choices":' + "[" * 100_000 + "]" * 100_000 + "}"),
+    "a list": lambda reply: (200, json.dumps([reply])), "another encoding": lambda reply: (200, b"\xff{}"),
+    "broken off": changed(choices=[{"message": {"content": "Preferred: A"}, "finish_reason": "error"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", NO_COMPLETIONS.values(), ids=NO_COMPLETIONS)
+def test_what_is_no_chat_completion_fails_its_question_and_counts_as_paid(tmp_path, serve, fault):
+    server = serve(fault=lambda number, text: fault if "Post 1\n" in text else "")
+    asking = judge(attempts=2, price=(1.0, 1.0))
+    table = ask(asking, comparisons(3), VerdictStore(tmp_path / "v.sqlite"))
+    assert table["winner"].tolist() == ["policy"] * 2 + ["failed"] * 2 + ["policy"] * 2
+    assert table["failure"][2].startswith("2 attempts: ")
+    assert (server.sent, asking.bill.maybe_paid) == (8, 4)
+    assert asking.bill.cost * 1e6 > asking.bill.prompt_tokens + asking.bill.completion_tokens + 4 * 50
+
+
+@pytest.mark.parametrize(
+    ("fault", "reply", "model"),
+    [
+        (spoken(["Both.\n", {"type": "thinking"}, {"type": "text", "text": "Preferred: A"}]), "Both.\nPreferred: A", None),
+        (changed(model=["x"], system_fingerprint={"a": 1}), None, ""),
+        (changed(model="\x1b[31mm"), None, "[31mm fp_1"),
+        (changed(error=None), None, None),
+    ],
+)  # fmt: skip
+def test_odd_but_readable_replies_are_read(tmp_path, serve, fault, reply, model):
+    serve(fault=lambda number, text: fault, choose=lambda text: "Preferred: A")
+    store = VerdictStore(tmp_path / "v.sqlite")
+    assert ask(judge(), comparisons(1), store)["verdict"].tolist() == ["A", "A"]
+    assert store.table()["reply"][0] == (reply or "Preferred: A")
+    assert store.table()["served_model"][0] == ("m-2026-01-01 fp_1" if model is None else model)
+
+
+HUGE, NAN = 10**25, float("nan")
+USAGES = {
+    "negative": {"prompt_tokens": -(10**9), "completion_tokens": -5}, "none": None, "a list": [1, 2], "empty": {},
+    "huge": {"prompt_tokens": HUGE, "completion_tokens": HUGE}, "words": {"prompt_tokens": "many", "completion_tokens": "few"},
+    "true": {"prompt_tokens": True, "completion_tokens": True}, "no number": {"prompt_tokens": NAN, "completion_tokens": NAN},
+    "a half": {"prompt_tokens": 10**9}, "nothing": {"prompt_tokens": 0, "completion_tokens": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES)
+def test_an_impossible_usage_counts_as_the_most_it_can_be_and_the_verdict_is_kept(tmp_path, serve, usage):
+    serve(fault=lambda number, text: changed(usage=usage))
+    asking, store = judge(price=(1.0, 1.0)), VerdictStore(tmp_path / "v.sqlite")
+    assert ask(asking, comparisons(1), store)["winner"].tolist() == ["policy"] * 2
+    sizes = [len(asking.request(Question(comparisons(1)[0], swapped)).encode()) + 64 + 50 for swapped in (False, True)]
+    assert asking.bill.cost * 1e6 == pytest.approx(sum(sizes))
+
+
+def test_ten_thousand_digits_are_no_number_of_tokens(tmp_path, serve):
+    def fault(reply):
+        return 200, json.dumps({**reply, "usage": {"prompt_tokens": 1, "completion_tokens": 2}}).replace(
+            ": 2}", f": {'7' * 10_000}}}"
+        )
+
+    serve(fault=lambda number, text: fault)
+    store = VerdictStore(tmp_path / "v.sqlite")
+    assert ask(judge(), comparisons(1), store)["winner"].tolist() == ["policy"] * 2
+    assert store.table()["completion_tokens"].tolist() == [50, 50]
+
+
+def test_a_limit_on_cost_holds_whatever_the_server_reports(tmp_path, serve):
+    server = serve(fault=lambda number, text: changed(usage={"prompt_tokens": -(10**9), "completion_tokens": -(10**9)}))
+    asking = judge(max_cost=0.005, price=(1.0, 1.0))
+    with pytest.raises(UserError, match="--max-cost"):
+        ask(asking, comparisons(50), VerdictStore(tmp_path / "v.sqlite"))
+    assert 0 < asking.bill.cost <= 0.005
+    assert server.sent < 10
+
+
+def zipped(body):
+    return 200, gzip.compress(body), {"content-encoding": "gzip"}
+
+
+def test_a_reply_without_end_fails_its_question(tmp_path, serve):
+    faults = iter(
+        [lambda reply: (200, "x" * 5_000_000), lambda reply: zipped(b" " * 50_000_000), lambda reply: (500, "y" * 5_000_000)]
+    )
+    serve(fault=lambda number, text: next(faults, lambda reply: zipped(json.dumps(reply).encode())))
+    asking = judge(attempts=3, concurrency=1, timeout_s=20)
+    table = ask(asking, comparisons(1), VerdictStore(tmp_path / "v.sqlite"))
+    assert table["failure"].tolist() == ["3 attempts: the reply is longer than 2 MB", ""]
+    assert table["winner"].tolist() == ["failed", "policy"]
+    assert asking.bill.maybe_paid == 3
+
+
+def test_a_redirect_on_the_same_host_is_followed(tmp_path, serve):
+    server = serve(fault=lambda number, text: redirect("/elsewhere") if number % 2 == 0 else "")
+    assert ask(judge(concurrency=1), comparisons(2), VerdictStore(tmp_path / "v.sqlite"))["winner"].tolist() == ["policy"] * 4
+    assert server.sent == 8
+
+
+@pytest.mark.parametrize("odd", [["temperature"], {"a": 1}, 3, None])
+@pytest.mark.parametrize("field", ["param", "code", "message", "type"])
+def test_an_odd_error_loses_no_paid_reply(tmp_path, serve, field, odd):
+    """One question is refused oddly while seven good replies are under way."""
+    error = {"message": "x", "code": "y", "param": "messages", field: odd}
+    server = serve(
+        fault=lambda number, text: said(400, error) if "Post 0\n" in text else "",
+        choose=lambda text: time.sleep(0.1) or good_wins(text),
+    )
+    store = VerdictStore(tmp_path / "v.sqlite")
+    table = ask(judge(), comparisons(4), store)
+    assert len(store.table()) == server.answered.total() == 6
+    assert (table["winner"] == "failed").sum() == 2
+
+
+@pytest.mark.parametrize("where", ["claim", "put", "release", "request"])
+def test_whatever_goes_wrong_ends_the_run_and_what_is_in_flight_is_stored(tmp_path, serve, monkeypatch, where):
+    server = serve(
+        choose=lambda text: time.sleep(0.1) or good_wins(text), fault=lambda n, text: "400" if "Post 4\n" in text else ""
+    )
+    store, asking = VerdictStore(tmp_path / "v.sqlite"), judge(concurrency=4)
+    broken = asking if where == "request" else store
+    real, calls = getattr(broken, where), []
+
+    def breaks_once(*arguments):
+        calls.append(None)
+        if len(calls) == (1 if where == "release" else 7):
+            raise KeyError("strange")
+        return real(*arguments)
+
+    monkeypatch.setattr(broken, where, breaks_once)
+    with pytest.raises(KeyError, match="strange"):
+        ask(asking, comparisons(40), store)
+    assert len(store.table()) == server.answered.total() - (where == "put")
+    assert server.sent < 20
+    if where in ("claim", "request"):
+        assert store.holders([question_key(asking, Question(c, s)) for c in comparisons(40) for s in (True, False)]) == []
+
+
+def test_nothing_more_is_sent_when_the_disk_is_full(tmp_path, serve):
+    server = serve(choose=lambda text: "x" * 2000 + "\n" + good_wins(text))
+    store = VerdictStore(tmp_path / "v.sqlite")
+    store._connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(UserError, match="disk is full; free some space"):
+        ask(judge(concurrency=4), comparisons(100), store)
+    assert server.sent - len(store.table()) <= 4
+
+
+def test_nothing_is_sent_whose_reply_could_not_be_kept(tmp_path, serve, monkeypatch):
+    server, free = serve(), iter([10**9] * 10)
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, next(free, 10**6)))
+    store = VerdictStore(tmp_path / "v.sqlite")
+    with pytest.raises(UserError, match=r"disk full, less than 16 MB are left; free some space and start again"):
+        ask(judge(concurrency=4), comparisons(100), store)
+    assert server.sent == len(store.table()) == 10
 
 
 def test_the_key_is_nowhere(tmp_path, serve, capfd):
@@ -244,6 +469,14 @@ def test_a_stop_wakes_those_who_wait(tmp_path, serve):
         ask(judge(concurrency=3), comparisons(10), VerdictStore(tmp_path / "v.sqlite"))
 
 
+def test_the_name_of_a_model_is_shown_and_steers_no_terminal(tmp_path, serve):
+    serve(fault=lambda number, text: "401")
+    asking = OpenAIJudge("m\x1b[31m\n", load_template("summarization_c"), parameters=PARAMETERS, limits=Limits(**QUICK))
+    with pytest.raises(UserError, match=r"openai:m \[31m at http") as caught:
+        ask(asking, comparisons(1), VerdictStore(tmp_path / "v.sqlite"))
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "http://h:abc", "ftp://x"])
 def test_a_bad_address_is_one_line(monkeypatch, url):
     monkeypatch.setenv("OPENAI_BASE_URL", url)
@@ -294,6 +527,62 @@ def test_a_cost_limit_needs_a_price_and_a_longest_reply():
         OpenAIJudge("unheard-of", template, parameters=PARAMETERS, limits=Limits(max_cost=1))
     with pytest.raises(UserError, match="max_tokens"):
         OpenAIJudge("gpt-4o", template, parameters={}, limits=Limits(max_cost=1))
+
+
+@pytest.mark.parametrize("price", [(float("nan"), 1.0), (1.0, -1.0), (float("inf"), 0.0)])
+def test_a_price_is_a_number_of_zero_or_more(price):
+    with pytest.raises(UserError, match=r"--price .*: expected numbers of 0 or more"):
+        judge(price=price)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("value", [True, 0, -5, 1.5, "200", None, [1], 10**30])
+def test_a_longest_reply_is_a_whole_number(name, value):
+    with pytest.raises(UserError, match=f"--parameters, {name}: expected a whole number from 1 to"):
+        OpenAIJudge("m", load_template("summarization_c"), parameters={name: value})
+
+
+def test_the_larger_of_two_longest_replies_is_reserved(tmp_path, serve):
+    server = serve()
+    both = {"max_completion_tokens": 1, "max_tokens": 100_000}
+    asking = OpenAIJudge(
+        "m", load_template("summarization_c"), parameters=both, limits=Limits(max_cost=0.05, **QUICK), price=(1.0, 1.0)
+    )
+    with pytest.raises(UserError, match="--max-cost"):
+        ask(asking, comparisons(3), VerdictStore(tmp_path / "v.sqlite"))
+    assert server.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("[" * 100_000, "not JSON"), ('{"max_tokens": ' + "9" * 5000 + "}", "not JSON"), ('{"temperature": NaN}', "not JSON"),
+        ('{"temperature": 1e999}', "not JSON"), ('{"x": ' + "[" * 100 + "]" * 100 + "}", "nested too deeply"),
+        ("[1]", "expected an object"), ("5", "expected an object"), ('{"a": "\x1b[31m', "not JSON"),
+    ],
+)  # fmt: skip
+def test_odd_parameters_are_one_short_line(given, words):
+    with pytest.raises(UserError, match=words) as caught:
+        parse_parameters(given)
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks9://user:secret@localhost:1"), ("HTTP_PROXY", "http://localhost:abc"),
+        ("SSL_CERT_FILE", "/no/such/file"), ("OPENAI_API_KEY", "sk-one\nsk-two"), ("OPENAI_API_KEY", "schlüssel"),
+        ("OPENAI_API_KEY", " "),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_environment_is_one_line(tmp_path, serve, monkeypatch, variable, value):
+    server = serve()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=variable) as caught:
+        ask(judge(), comparisons(1), VerdictStore(tmp_path / "v.sqlite"))
+    assert "secret" not in str(caught.value)
+    assert server.sent == 0
 
 
 def test_two_thousand_comparisons_at_twenty_percent_faults(tmp_path, serve):
