@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from suite.data.comparisons import Answer, Comparison, Failure, Order, Question,
 from suite.interfaces import Judge
 from suite.judges.judging import question_key, questions_of, shown
 from suite.judges.verdict_store import VerdictStore
-from suite.maths.statistics import Interval, clustered_share_interval
+from suite.maths.statistics import Interval, clustered_share_interval, exactly
 
 POLL_S = 1.0
 REFUSALS = 5
@@ -89,7 +89,7 @@ def ask(
 
 def verdict_table(questions: Sequence[Question], verdicts: Sequence[Verdict | None]) -> pd.DataFrame:
     """One row per question: `prompt_id`, `comparison` (its number), `swapped`, `verdict` (position), `winner` (policy,
-    opponent, tie, invalid; failed where the verdict is None), `policy_length` and `opponent_length` [characters].
+    opponent, tie, invalid; failed where the verdict is None), `policy_length` and `opponent_length` [characters], `same_text`.
     """
     numbers: dict[Comparison, int] = {}
     rows = [
@@ -97,6 +97,7 @@ def verdict_table(questions: Sequence[Question], verdicts: Sequence[Verdict | No
             "prompt_id": q.comparison.id, "comparison": numbers.setdefault(q.comparison, len(numbers)), "swapped": q.swapped,
             "verdict": verdict or "", "winner": q.winner(verdict) if verdict else "failed",
             "policy_length": len(q.comparison.policy), "opponent_length": len(q.comparison.opponent),
+            "same_text": q.comparison.policy == q.comparison.opponent,
         }
         for q, verdict in zip(questions, verdicts, strict=True)
     ]  # fmt: skip
@@ -116,6 +117,7 @@ class WinRate:
         n_asked: Questions, of which `n_valid` (a choice or a tie), `n_tie`, `n_invalid` (a reply without a choice) and
             `n_failed` (no reply).
         n_comparisons: With all verdicts valid, out of `n_compared`.
+        same_texts: Both give the same text to every prompt: a half by construction, whatever the judge says.
     """
 
     win_rate: Interval
@@ -129,6 +131,7 @@ class WinRate:
     n_failed: int
     n_comparisons: int
     n_compared: int
+    same_texts: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -164,7 +167,11 @@ def numbers_of(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 def win_rate(verdicts: pd.DataFrame, *, seed: int = 0) -> WinRate:
     """Summarise the table of `ask`; raises ValueError if no comparison has a valid verdict in every order."""
-    return summary_of(numbers_of(verdicts), seed=seed)
+    found = summary_of(numbers_of(verdicts), seed=seed)
+    if "same_text" not in verdicts or not verdicts["same_text"].all():
+        return found
+    half = exactly(0.5, found.win_rate.n)
+    return replace(found, win_rate=half, length_controlled=half, same_texts=True)
 
 
 def summary_of(numbers: pd.DataFrame, *, seed: int = 0) -> WinRate:

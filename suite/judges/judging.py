@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Callable, Iterable
 
-from suite.common.errors import UserError
 from suite.data.comparisons import Answer, Comparison, Failure, Order, Question, Verdict
 from suite.interfaces import Judge
 
@@ -13,10 +12,6 @@ OWN_JUDGE, LEARNED = "reward model", "learned reward"
 """The judges that need no key: fitted to the half of the pairs that no method sees; and what PPO and Best-of-N optimise."""
 OnAnswer = Callable[[Question, Answer | Failure], None]
 OnStart = Callable[[Question], bool]
-
-
-class ContextTooShort(UserError):
-    """A request does not fit into the model's context; names the prompt."""
 
 
 def of_numbers(a: float, b: float) -> Verdict:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from suite.data.comparisons import Answer, Question
+from suite.data.comparisons import Answer, Failure, Question
 from suite.data.preference_data import Completion, Prompt
-from suite.judges.judging import ContextTooShort, OnAnswer, OnStart, of_numbers
+from suite.judges.judging import OnAnswer, OnStart, of_numbers, shown
 from suite.judges.templates import Template
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.policies.model_config import context_of
 
 
 class LocalJudge:
@@ -27,12 +28,12 @@ class LocalJudge:
         self.identity: Mapping[str, Any] = {"model": digest, **template.identity, "seed": seed}
 
     def answer(self, questions: Sequence[Question], on_answer: OnAnswer, on_start: OnStart) -> None:
-        """See `suite.interfaces.Judge`; raises ContextTooShort if a request does not fit into the model's context."""
+        """See `suite.interfaces.Judge`; a question that does not fit into the model's context fails by name."""
         for question in questions:
             if on_start(question):
                 on_answer(question, self._answer(question))
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question) -> Answer | Failure:
         tokenizer = self.policy.tokenizer
         text = self.template.fill(question.comparison.prompt, question.a, question.b, seed=self.seed)
         if tokenizer.chat_template:
@@ -44,12 +45,12 @@ class LocalJudge:
             Completion(prompt, tuple(tokenizer(f" {choice}", add_special_tokens=False)["input_ids"]), choice, True)
             for choice in "AB"
         ]
-        context = getattr(self.policy.model.config, "max_position_embeddings", None)
+        context = context_of(self.policy.model.config)
         longest = len(ids) + max(len(choice.ids) for choice in choices)
         if context and longest > context:
-            raise ContextTooShort(
-                f"{self.name}: prompt {question.comparison.id!r} makes a request of {longest} tokens, the model's context is "
-                f"{context}; shorten or drop it"
+            name = shown(question.comparison.id, 60)
+            return Failure(
+                f"prompt {name!r} makes a request of {longest} tokens, the model's context is {context}; shorten or drop it"
             )
         a, b = self.policy.log_prob(choices).tolist()
         return Answer(of_numbers(a, b), f"log P(A) = {a:.4f}, log P(B) = {b:.4f}", prompt_tokens=len(ids))

@@ -34,7 +34,7 @@ def read_answers(source: str, column: str = "completion", *, split: str = "") ->
     for name in names:
         if name not in table:
             raise UserError(f"{where}: has no column {shown(name)!r}; {shown(did_you_mean(name, table))}")
-    if names[0] == "instruction" and len(whose := set(table["generator"] if "generator" in table else ())) > 1:
+    if names[0] == "instruction" and len(whose := set(table.get("generator", ()))) > 1:
         raise UserError(f"{where}, generator: answers of {len(whose)} models; keep those of one, in a file of its own")
     prompts, answers = _texts(table, names[0], _as_prompt, where), _texts(table, names[1], _as_answer, where)
     if names[0] == "instruction" and "input" in table:  # the text that the instruction is about

@@ -7,7 +7,6 @@ from importlib.resources import files
 
 from suite.data.comparisons import Answer, Comparison, Failure, Question
 from suite.interfaces import Judge
-from suite.judges.judging import ContextTooShort
 from suite.judges.templates import Template
 
 MATERIAL = tomllib.loads(files("suite.judges").joinpath("probes.toml").read_text(encoding="utf-8"))
@@ -70,10 +69,7 @@ def run_probes(judge: Judge, template: Template) -> Iterator[ProbeResult]:
 
 def _outcome(judge: Judge, question: Question) -> str:
     answers: list[Answer | Failure] = []
-    try:
-        judge.answer([question], lambda _, answer: answers.append(answer), lambda _: True)
-    except ContextTooShort as error:
-        return str(error)
+    judge.answer([question], lambda _, answer: answers.append(answer), lambda _: True)
     (answer,) = answers
     if isinstance(answer, Failure):
         return answer.reason

@@ -112,4 +112,8 @@ def judged_page(about: Mapping[str, str], result: WinRate) -> str:
     rows[0][share] += f", {WORDS[beats_half(result.win_rate.low, result.win_rate.high)]} a draw"
     counts = ", ".join(f"{name} {value:,}" for name, value in asdict(result).items() if name.startswith("n_"))
     asked = f"Judge {about['judge']}, {about['template']}, order: {about['order']}."
+    if result.same_texts:
+        asked += (
+            " **Both give the same text to every prompt: the win rate is a half by construction, whatever the judge says.**"
+        )
     return page(about["matchup"], [("", asked), ("", counts), ("", table(rows))])

@@ -1,18 +1,23 @@
 """Simulated judges of known bias: which rate recovers the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
 
 from suite.check.judge_simulation import TRUTH, comparisons, judged
+from suite.data.comparisons import Comparison
 from suite.evaluation.win_rate import (
     RIDGE,
     length_controlled_win_rate,
     numbers_of,
     summary_of,
+    verdict_table,
     win_rate,
 )
+from suite.judges.judging import questions_of
 from suite.report.texts import judged_page
 
 
@@ -41,6 +46,18 @@ def test_the_counts_and_rates_by_hand():
     page = judged_page({"matchup": "a against b", "judge": "j", "template": "t", "order": "both"}, result)
     assert "n_asked 10, n_valid 8, n_tie 1, n_invalid 1, n_failed 1" in page
     assert "], not resolved from a draw |" in page
+
+
+def test_a_policy_beside_itself_is_a_half_by_construction_and_the_page_says_so():
+    """The judge's coin is not asked; where one text differs it is, and eight ties of eight are no certainty."""
+    texts = [Comparison(f"p{k}", "x", "same", "same") for k in range(8)]
+    for last, low in (("same", 0.5), ("other", 0.5 * 0.025 ** (1 / 8))):
+        asked = questions_of([*texts[:7], replace(texts[7], opponent=last)], order="both", seed=0)
+        result = win_rate(verdict_table(asked, ["A"] * len(asked)))
+        assert result.win_rate[:3] == pytest.approx((0.5, low, 1 - low))
+        assert result.length_controlled.low == pytest.approx(low)
+        page = judged_page({"matchup": "a against a", "judge": "j", "template": "t", "order": "both"}, result)
+        assert ("a half by construction" in page) == (last == "same")
 
 
 def test_what_each_comparison_says_by_hand():
