@@ -75,5 +75,20 @@ def check_language_model(folder: str, name: str, longest_prompt: int, max_new_to
         )
 
 
+@lru_cache(maxsize=8)
+def check_reward_model(folder: str, name: str) -> None:
+    """Whether a classifier or reward model and its tokenizer fit each other, before any text is there to be read.
+
+    Raises:
+        UserError: No model of that kind, or no usable tokenizer.
+    """
+    if (Path(folder) / "ngrams.safetensors").exists():
+        return
+    config, tokenizer = load_config(folder, name), load_tokenizer(folder, name, needs_eos=False)
+    if not _is_classifier(config):
+        raise UserError(f"{name}: a {' '.join(config.architectures or [config.model_type])} gives no rewards of texts")
+    check_vocabulary(config, tokenizer, name)
+
+
 def _is_classifier(config: Any) -> bool:
     return any(name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in config.architectures or ())

@@ -14,7 +14,7 @@ from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.interfaces import Contender, Evaluator, Point, Split, Task
-from suite.policies.model_config import check_language_model
+from suite.policies.model_config import check_language_model, check_reward_model
 from suite.study.study import Study, SupervisedSettings, method_config
 from suite.training.settings import OptimConfig, RewardModelConfig
 
@@ -328,7 +328,9 @@ def resolve_reward(name: str) -> tuple[str, str]:
     from suite.rewards.open_reward import is_function, open_reward
 
     if not is_function(name):
-        return resolve_model(name)
+        folder, digest = resolve_model(name)
+        check_reward_model(folder, name)
+        return folder, digest
     search_current_folder()
     open_reward(name)
     module = name.partition(":")[0]

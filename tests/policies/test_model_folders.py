@@ -20,7 +20,7 @@ from suite.common.errors import UserError
 from suite.data.tokenizers import load_tokenizer
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.kinds import policy_class_of
-from suite.policies.model_config import check_language_model, context_of, load_config
+from suite.policies.model_config import check_language_model, check_reward_model, context_of, load_config
 from suite.rewards.open_reward import open_reward
 from suite.study.artefacts import open_policy
 
@@ -201,6 +201,9 @@ def test_what_does_not_fit_is_known_from_the_folder_alone(sound, folder):
         check_language_model(str(folder), "b", 24, 24)
     with pytest.raises(UserError, match="GPT2ForSequenceClassification is no causal language model"):
         check_language_model(str(sound / "reward"), "a", 24, 24)
+    check_reward_model(str(sound / "reward"), "a")
+    with pytest.raises(UserError, match="GPTNeoXForCausalLM gives no rewards of texts"):
+        check_reward_model(str(sound / "lm"), "a")
 
 
 def test_models_that_count_positions_after_padding_read_two_tokens_less(tmp_path):
