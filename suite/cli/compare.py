@@ -24,6 +24,7 @@ from suite.analysis.rate_search import OFFLINE_CHANGES, RATES, Candidates, choos
 from suite.analysis.records import Results
 from suite.analysis.reuse import in_recorded_precision, read_reusable, reusable, same_pairs
 from suite.cli.options import MachineOptions, Unnamed, file_name, parse_rates, parse_seeds
+from suite.cli.ranges import Folder, Name
 from suite.common.errors import UserError
 from suite.common.files import check_writable
 from suite.common.machine import quiet_libraries, workers_for
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 class CompareOptions(MachineOptions):
     """Options of the comparison."""
 
-    method: str
+    method: Name
     """A registered name, or module:Class, importable from here."""
     against: str = "dpo,ppo,best_of_n"
     """Comma-separated methods to compare with, at the settings of the frontier's grids."""
@@ -59,7 +60,7 @@ class CompareOptions(MachineOptions):
     rates: str = RATES
     """Learning rates to choose from, on validation prompts, as the others had. Not searched: methods whose rate is known, and
     in the paper profile, where nobody's is."""
-    reuse_records: Path | None = None
+    reuse_records: Folder | None = None
     """Results folder whose records give the baselines, if they are of the very runs that would be made here."""
 
 

@@ -13,7 +13,8 @@ from suite.analysis.choice import best_policy
 from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data
 from suite.cli.options import write_rows
-from suite.common.errors import UserError, one_line_errors
+from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
+from suite.common.errors import UserError, one_line_errors, shown
 from suite.common.machine import quiet_libraries, usable_device
 from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt
@@ -25,7 +26,7 @@ from suite.tasks.splits import pairs_of, read_rows
 from suite.tasks.text_format import prompt_ids
 
 
-def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
+def check_method(name: Annotated[Name, tyro.conf.Positional]) -> int:
     """Try a method on the exact world and print what it keeps and what it breaks. Under 30 seconds, on the CPU.
 
     Examples:
@@ -42,10 +43,10 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
 
 
 def doctor(
-    source: Annotated[str, tyro.conf.Positional],
-    tokenizer: str = EMBEDDED,
-    max_prompt_tokens: int = 256,
-    max_new_tokens: int = 256,
+    source: Annotated[Name, tyro.conf.Positional],
+    tokenizer: Name = EMBEDDED,
+    max_prompt_tokens: Count = 256,
+    max_new_tokens: Count = 256,
 ) -> int:
     """Say what is wrong with preference data before anything is trained on them. Exit code 1 if there are errors.
 
@@ -77,9 +78,9 @@ def doctor(
 
 
 def sample(
-    policy: Annotated[str, tyro.conf.Positional], prompt: Annotated[str, tyro.conf.Positional], samples: int = 4,
-    max_new_tokens: int = 64, temperature: float = 1.0, chat: bool = False, seed: int = 0, runs: Path = Path("results/runs"),
-    device: str = "cpu",
+    policy: Annotated[Name, tyro.conf.Positional], prompt: Annotated[str, tyro.conf.Positional], samples: Count = 4,
+    max_new_tokens: Count = 64, temperature: Temperature = 1.0, chat: bool = False, seed: Seed = 0,
+    runs: Folder = Path("results/runs"), device: Name = "cpu",
 ) -> int:  # fmt: skip
     """Say what a trained policy answers to a prompt.
 
@@ -87,6 +88,7 @@ def sample(
       suite sample suite/assets/imdb-gpt2 "This film was"
       suite sample 1f0c59b0 "This film was" --temperature 0       the last policy of a run, by the first letters of its key
       suite sample results/runs/policy/1f0c59b0a1b2c3d4 "Hello" --chat
+      suite sample 1f0c59b0 --samples 1 -- "--a prompt that begins with dashes"
 
     Args:
         policy: Run (folder or key, as the plan shows it), folder of a model, or Hub name.
@@ -126,13 +128,13 @@ def sample(
 
 
 def export(
-    run: Annotated[str, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Name, tyro.conf.Positional],
+    out: Annotated[Place, tyro.conf.Positional],
     form: Literal["preference", "unpaired", "prompts"] = "preference",
     best: bool = False,
-    kl: float = 6.0,
+    kl: Nats = 6.0,
     method: str = "",
-    runs: Path = Path("results/runs"),
+    runs: Folder = Path("results/runs"),
 ) -> int:
     """Write the preference pairs of a run for TRL's trainers; or the best policy of a study as a plain model folder.
 
@@ -176,7 +178,7 @@ COMMANDS: Mapping[str, Command] = {
 def run(of: Command, prog: str, description: str, args: Sequence[str]) -> int:
     """Run the command that `args` begin with, of several; or the one that there is. With --help alone, name them."""
     if callable(of):
-        return tyro.cli(of, prog=prog, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,))
+        return tyro.cli(in_range(of), prog=prog, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,))
     if args and args[0] in of:
         return run(of[args[0]], f"{prog} {args[0]}", help_of(of[args[0]]), args[1:])
     kinds = [
@@ -196,6 +198,7 @@ def help_of(command: Command) -> str:
 
 @one_line_errors
 def main() -> int:
+    check_words(sys.argv[1:])
     return run(COMMANDS, "suite", str(__doc__), sys.argv[1:])
 
 
