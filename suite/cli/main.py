@@ -14,7 +14,7 @@ from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data
 from suite.cli.options import write_rows
 from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
-from suite.common.errors import UserError, one_line_errors, shown
+from suite.common.errors import UserError, one_line_errors
 from suite.common.machine import quiet_libraries, usable_device
 from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt

@@ -16,8 +16,8 @@ import pandas as pd
 import tyro
 
 from suite.cli.ranges import (
-    Count,
     MOST,
+    Count,
     CountOrNone,
     Dollars,
     Folder,
@@ -236,6 +236,6 @@ def parse_seeds(text: str) -> list[int]:
     return parse_integers(text, "--seeds", example="0,1,2")
 
 
-def parse_rates(text: str) -> list[float]:
+def parse_rates(text: str, option: str = "--rates") -> list[float]:
     """Learning rates."""
-    return parse_numbers(text, "--rates", example="1e-5,1e-4", least=1e-12, most=1.0)
+    return parse_numbers(text, option, example="1e-5,1e-4", least=1e-12, most=1.0)
