@@ -31,6 +31,7 @@ from suite.cli.options import command, run_script
 from suite.cli.ranges import Count, Folder, Minutes, Name, Rate, Seed, number
 from suite.data.reviews import load_reviews
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.report.page import code
 from suite.rewards.ngram_reward import NgramReward
 from suite.rewards.reward_model import RewardModel
 from suite.study.profiles import ASSETS
@@ -218,7 +219,7 @@ def draw_prompts(config: Prompts) -> None:
     card = config.language_model / "README.md"
     lines = [line for line in card.read_text().splitlines() if not line.startswith(f"| {PROMPTS_FILE} ")]
     drawn = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-    lines.append(f"| {PROMPTS_FILE} | {drawn} prefixes drawn from the model by `{command()}`, {date.today()} |")
+    lines.append(f"| {PROMPTS_FILE} | {drawn} prefixes drawn from the model by {code(command())}, {date.today()} |")
     write_text(card, "\n".join(lines) + "\n")
 
 
@@ -257,7 +258,7 @@ def train_rival(config: Rival) -> None:
     (config.out / "progress.pt").unlink(missing_ok=True)
     card = config.classifier / "README.md"
     lines = [line for line in card.read_text().splitlines() if not line.startswith("| trunk")]
-    lines.append(f"| trunk of {config.language_model.name} | fitted to the same labels by `{command()}`, {date.today()} |")
+    lines.append(f"| trunk of {config.language_model.name} | fitted to the same labels by {code(command())}, {date.today()} |")
     lines += [f"| trunk, {name} | {value} |" for name, value in found.items() if "accuracy" in name]
     write_text(card, "\n".join(lines) + "\n")
     print("\n".join(lines))

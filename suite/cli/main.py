@@ -14,7 +14,7 @@ from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data
 from suite.cli.options import write_rows
 from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
-from suite.common.errors import UserError, one_line_errors
+from suite.common.errors import UserError, listed, one_line_errors, shown
 from suite.common.machine import quiet_libraries, usable_device
 from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt
@@ -72,8 +72,8 @@ def doctor(
         raise UserError(f"--tokenizer {tokenizer}: cannot be loaded ({str(error).partition(chr(10))[0]})") from error
     pairs = pairs_of(TASK.form, source, read_rows(TASK.form, source), loaded)
     report = examine(pairs, loaded, max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens)
-    print(f"{source}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
-    print("\n".join(lines_of(report)))
+    print(f"{shown(source)}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
+    print("\n".join(map(shown, lines_of(report))))
     return 0 if report.ok else 1
 
 
@@ -123,7 +123,8 @@ def sample(
         raise UserError(str(error)) from error
     for number, completion in enumerate(drawn, 1):
         end = "cut" if completion.truncated else "ended"
-        print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{text}{completion.text}\n")
+        said = shown(text + completion.text, keep="\n\t")
+        print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{said}\n")
     return 0
 
 
@@ -164,7 +165,7 @@ def export(
         print(f"{choice.name} written to {out}: a save_pretrained folder with its card, README.md")
         return 0
     table = write_rows(out, lambda: pd.DataFrame(to_trl(artefacts.pairs_of(run, runs), form)))
-    print(f"{len(table):,} rows written to {out}: {', '.join(table.columns)}")
+    print(f"{len(table):,} rows written to {out}: {listed(table.columns)}")
     return 0
 
 

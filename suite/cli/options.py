@@ -35,6 +35,7 @@ from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
 from suite.judges.open_judge import KINDS, PARAMETERS, open_judge
 from suite.judges.templates import load_template
+from suite.report.page import code
 from suite.study.plan import Plan
 from suite.study.run import Options
 
@@ -172,7 +173,7 @@ def command() -> str:
 
 def made_here(*more: str) -> str:
     """Command, date, machine, and what else is to be said, for the page of an experiment that is no study."""
-    return f"`{command()}`  \n" + ", ".join((date.today().isoformat(), platform.machine(), *more))
+    return f"{code(command())}  \n" + ", ".join((date.today().isoformat(), platform.machine(), *more))
 
 
 def file_name(text: str) -> str:

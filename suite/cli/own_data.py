@@ -27,7 +27,7 @@ from suite.analysis.records import Results
 from suite.cli.options import RESULTS, Unnamed, file_name, parse_temperatures
 from suite.cli.ranges import Count, CountOrNone, Name, Names
 from suite.cli.win_rates import TextOptions, run_win_rates
-from suite.common.errors import UserError
+from suite.common.errors import UserError, shown
 from suite.common.registry import describe
 from suite.data.doctor import examine as examine_pairs
 from suite.data.doctor import lines_of
@@ -40,7 +40,7 @@ from suite.maths.statistics import clustered_share_interval
 from suite.report import curves
 from suite.report import verdict as frontier_verdict
 from suite.report.frontier import write_frontier
-from suite.report.page import Verdict, page
+from suite.report.page import Verdict, code, page
 from suite.report.recommendation import recommendation
 from suite.study.plan import REFERENCE, Grid, plan_study
 from suite.study.profiles import chosen_grid
@@ -147,8 +147,8 @@ def frontier(
     )  # fmt: skip
     plan = plan_study(study, grid, RewardKLEvaluator(), seeds=[options.seed], reference=Contender(REFERENCE))
     models = (
-        f"profile **{study.profile}**: `{Path(study.model).name}`, fine-tuned on the chosen answers; gold reward "
-        f"`{Path(str(options.reward)).name}`, {name}"
+        f"profile **{study.profile}**: {code(Path(study.model).name)}, fine-tuned on the chosen answers; gold reward "
+        f"{code(Path(str(options.reward)).name)}, {name}"
     )
     write = partial(
         write_frontier, title=f"Reward-KL frontier on {Path(options.pairs).name}", data=[models, data], against=against,
@@ -222,8 +222,8 @@ def examine(study: Study) -> tuple[dict[Split, int], list[str]]:
         pairs = pairs_of(form, study.source, splits, tokenizer)
         limits = {"max_prompt_tokens": study.longest_prompt, "max_new_tokens": study.max_new_tokens}
         lines = [
-            f"{sum(not pair.fault for pair in pairs):,} pairs of {study.source}",
-            *lines_of(examine_pairs(pairs, tokenizer, **limits)),
+            f"{sum(not pair.fault for pair in pairs):,} pairs of {shown(study.source)}",
+            *map(shown, lines_of(examine_pairs(pairs, tokenizer, **limits))),
         ]
         print("\n".join(lines))
         talks = any(row.get("chosen") and not isinstance(row["chosen"], str) for rows in splits.values() for row in rows)
