@@ -25,7 +25,7 @@ from suite.analysis.records import Results
 from suite.analysis.reuse import in_recorded_precision, read_reusable, reusable, same_pairs
 from suite.cli.options import MachineOptions, Unnamed, file_name, parse_rates, parse_seeds
 from suite.cli.ranges import Folder, Name
-from suite.common.errors import UserError, shown
+from suite.common.errors import LONGEST, UserError, shown
 from suite.common.files import check_writable
 from suite.common.machine import quiet_libraries, workers_for
 from suite.common.registry import MethodInfo, describe
@@ -155,7 +155,8 @@ def run_checks(name: str) -> list[Check]:
     threads, results = torch.get_num_threads(), []
     torch.set_num_threads(1)  # tiny models; and the same sums each time
     for result in check_method(name):
-        print(f"{'ok    ' if result.ok else 'FAILED'} {result.name.replace('_', ' '):<20} {shown(result.why)}", flush=True)
+        word, why = "ok    " if result.ok else "FAILED", shown(result.why, LONGEST)
+        print(f"{word} {result.name.replace('_', ' '):<20} {why}", flush=True)
         results.append(result)
     torch.set_num_threads(threads)
     return results
