@@ -82,7 +82,8 @@ def load(name: str, kind: Kind) -> Any:
 def _check_types(config: Any, what: str) -> None:
     """Raise a UserError for a field of a Config whose type is not known when the program runs: it could not be read."""
     try:
-        get_type_hints(config) if isinstance(config, type) else None
+        if isinstance(config, type):
+            get_type_hints(config)
     except NameError as error:
         named = {name: str(kind) for base in config.__mro__ for name, kind in vars(base).get("__annotations__", {}).items()}
         fields = ", ".join(repr(name) for name, kind in named.items() if error.name in kind)

@@ -108,9 +108,9 @@ def _accumulate_gradients(policy, batch: Sequence[Group], loss_fn: LossFn, confi
 def _check_per_example(losses: Tensor, metrics: dict[str, Tensor], count: int) -> None:
     """Raise a ValueError for a loss or a metric that is no tensor of one number per example: a mean would be divided again."""
     for name, values in {"the loss": losses, **{f"metric {name!r}": values for name, values in metrics.items()}}.items():
-        found = f"has shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"is a {type(values).__name__}"
-        if found != f"has shape {(count,)}":
-            raise ValueError(f"{name} of {count} examples {found}; expected one value per example, and no mean of them")
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if shape != (count,):
+            raise ValueError(f"{name}: expected one value per example, shape {(count,)}, and no mean of them, got {shape}")
         if values is not losses and values.requires_grad:
             raise ValueError(f"{name} has a gradient; detach it, only the loss is trained on")
 
