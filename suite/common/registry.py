@@ -86,7 +86,7 @@ def _check_types(config: Any, what: str) -> None:
             get_type_hints(config)
     except NameError as error:
         named = {name: str(kind) for base in config.__mro__ for name, kind in vars(base).get("__annotations__", {}).items()}
-        fields = ", ".join(repr(name) for name, kind in named.items() if error.name in kind)
+        fields = ", ".join(repr(name) for name, kind in named.items() if str(error.name) in kind)
         raise UserError(
             f"{what}: the type of its Config's field {fields} is not known when it runs ({error}); import {error.name} outside "
             "of `if TYPE_CHECKING`"
