@@ -60,7 +60,8 @@ def origin(about: Mapping[str, Any]) -> str:
 
 def inert(text: str) -> str:
     """A stranger's text as Markdown that shows what it says, in one line: no HTML, link, image or mark of it works."""
-    dead = re.sub(r"[\\`*_<>|\[\]&~$]", r"\\\g<0>", shown(text.strip(), keep="\t"))
+    marks = r"[\\`*<>|\[\]&~$]|(?<![^\W_])_|_(?![^\W_])"  # between letters a line is a line
+    dead = re.sub(marks, r"\\\g<0>", shown(text.strip(), keep="\t"))
     dead = re.sub(r"^(\d*)([-+#=.)])(?=[-#=]*(?:\s|$))", r"\1\\\2", dead)  # a list or a heading
     return re.sub(r"(?i)\b(?:https?|ftp|mailto|xmpp)(?=:)|\bwww(?=\.)|\w(?=@)", r"\g<0>\\", dead)  # links without a mark
 
