@@ -14,7 +14,8 @@ HOSTILE = [
     "![x](http://example.com/a.png)", "![x][y]", "[l](javascript:alert(1))", "[r]: http://example.com", "<http://example.com>",
     "see http://example.com, www.example.com or me@example.com", "\x1b[31mred\x1b[0m \x9b5n", "exe\u202egpj.doc", "two\rlines",
     "`code` and ``<b>``", "# no heading", "1. no list", "- no list", "* * *", "> no quotation", "~~~", "--- ", "===", "$x^2$",
-    "a | b", "| --- |", "*bold* __under__ _it_ a__b_ ~~gone~~", "ends with a backslash\\", "5.5 points, -3 and #1", "    <b>indented</b>",
+    "a | b", "| --- |", "*bold* __under__ _it_ a__b_ ~~gone~~",
+    "ends with a backslash\\", "5.5 points, -3 and #1", "    <b>indented</b>",
     "\\", "\\\\<b>", "\\&lt;", "\\`<b>\\`",
 ]  # fmt: skip
 LIVE = re.compile(r"<(?!/?(?:p|blockquote|h1|code|br ?/?)>)")
