@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite.cli.options import run_script
+from suite.cli.ranges import Folder
 from suite.common.errors import UserError
 from suite.report.folder import OF_ONE_TABLE, redraw
 
@@ -19,9 +20,9 @@ from suite.report.folder import OF_ONE_TABLE, redraw
 class Arguments:
     """Command line of the redrawing."""
 
-    results: Path = Path("results")
+    results: Folder = Path("results")
     """Folder of results folders."""
-    out: Path | None = None
+    out: Folder | None = None
     """Where the figures go; default: beside their records."""
 
 

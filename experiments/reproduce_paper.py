@@ -18,9 +18,12 @@ from typing import Literal
 
 from tabulate import tabulate
 
-from suite.cli.options import RESULTS, run_script
+from suite.cli.options import RESULTS, JudgeOptions, run_script
+from suite.cli.ranges import Count, CountOrNone, Dollars, Folder, Name, Rank
 from suite.common.errors import UserError
 from suite.common.files import check_writable
+from suite.common.machine import usable_device
+from suite.common.registry import load
 from suite.judges.judging import LEARNED, OWN_JUDGE
 
 HERE = Path(__file__).parent
@@ -32,33 +35,33 @@ class Arguments:
 
     profile: Literal["smoke", "local", "paper"] = "smoke"
     """smoke: made-up texts; local: embedded models on film reviews, SmolLM2-135M on the texts that are given; paper."""
-    out: Path | None = None
+    out: Folder | None = None
     """A folder per experiment is made there. Default: results/paper_PROFILE."""
-    judge: str = "reward model"
+    judge: Name = OWN_JUDGE
     """Of the win rates; see run_hh_dialogue.py --help."""
-    max_cost: float | None = None
+    max_cost: Dollars | None = None
     """Of an OpenAI judge, in USD, for each experiment."""
-    price: tuple[float, float] | None = None
+    price: tuple[Dollars, Dollars] | None = None
     """Of an OpenAI judge that is not known here: USD per million prompt and completion tokens."""
     parameters: str = ""
     """Of the request to an OpenAI judge, as JSON; see run_hh_dialogue.py --help."""
-    samples: int = 4
+    samples: CountOrNone = 4
     """Test prompts whose answers samples.md shows (Table 3)."""
-    hh: str | None = None
+    hh: Name | None = None
     """Dialogue pairs: Hub name, folder or file. Default: the profile's; local leaves dialogues out without it."""
-    tldr_pairs: str | None = None
+    tldr_pairs: Name | None = None
     """Pairs of summaries, likewise."""
-    tldr_answers: str | None = None
+    tldr_answers: Name | None = None
     """Posts with reference summaries, likewise."""
-    news: str | None = None
+    news: Name | None = None
     """Articles with highlights, likewise."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Count | None = None
     """Completions per forward pass of training, in every experiment: changes memory and not the result."""
-    lora_rank: int | None = None
+    lora_rank: Rank | None = None
     """Of the methods' adapters in dialogues and summaries; 0 trains all weights."""
-    device: str = "auto"
+    device: Name = "auto"
     """cpu, cuda or auto."""
-    runs: Path = RESULTS / "runs"
+    runs: Folder = RESULTS / "runs"
     """Where runs and verdicts are kept."""
     dry_run: bool = False
     """Print every plan and stop."""
@@ -78,6 +81,11 @@ class Job:
 
 def main(arguments: Arguments) -> int:
     out = arguments.out or RESULTS / f"paper_{arguments.profile}"
+    usable_device(arguments.device)
+    judge = JudgeOptions(
+        judge=arguments.judge, max_cost=arguments.max_cost, price=arguments.price, parameters=arguments.parameters
+    )
+    judge.check(load("hh_dialogue", "task"), dry_run=arguments.dry_run)
     if not arguments.dry_run:
         check_writable(out)
     ended = []

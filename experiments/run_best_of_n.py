@@ -16,6 +16,7 @@ from functools import partial
 from typing import Literal
 
 from suite.cli.options import JudgeOptions, parse_integers, run_script
+from suite.cli.ranges import Temperature
 from suite.cli.win_rates import TextOptions, run_win_rates
 from suite.common.errors import UserError
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
@@ -29,6 +30,8 @@ from suite.study.run import run_study
 
 TEXTS_ONLY = ("pairs", "answers", "model", "lora_rank", "temperature", *(field.name for field in fields(JudgeOptions)))
 """Options that mean nothing on film reviews."""
+MOST_SAMPLES = 1024
+"""Of a prompt."""
 SIZES = {"smoke": "1,2,4,8", "local": "1,2,4,8,16", "paper": "1,4,16,64,128"}
 
 
@@ -42,7 +45,7 @@ class Arguments(TextOptions):
     """Where."""
     sizes: str = ""
     """Comma-separated N. Default: 1 to 8 (smoke), to 16 (local), to 128 (paper)."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Of the samples."""
 
 
@@ -53,7 +56,7 @@ def main(args: Arguments) -> int:
         raise UserError("--profile embedded is for film reviews (--task imdb_sentiment); here use smoke, local or paper")
     if args.temperature <= 0:
         raise UserError(f"--temperature {args.temperature:g}: expected more than 0; greedy samples are all equal")
-    sizes = parse_integers(args.sizes or SIZES[args.profile], "--sizes", example="1,4,16", least=1)
+    sizes = parse_integers(args.sizes or SIZES[args.profile], "--sizes", example="1,4,16", least=1, most=MOST_SAMPLES)
     evaluator = WinRateEvaluator((args.temperature,), sizes=tuple(sizes))
     name = "best_of_n" + ("" if args.task == "hh_dialogue" else f"_{args.task.partition('_')[0]}")
     return run_win_rates(
@@ -70,8 +73,11 @@ def on_film_reviews(args: Arguments) -> int:
     if args.profile == "local":
         raise UserError("--profile local is for dialogues and summaries; on film reviews use --profile embedded")
     study = sentiment_study(args.profile, **args.machine)
-    asked = parse_integers(args.sizes or SIZES["paper"], "--sizes", example="1,4,16", least=1)
-    sizes = [{"n": n} for n in asked if 1 < n <= study.pool_size]
+    usual_sizes = ",".join(n for n in SIZES["paper"].split(",") if int(n) <= study.pool_size)
+    asked = parse_integers(args.sizes or usual_sizes, "--sizes", example="1,4,16", least=1, most=study.pool_size)
+    sizes = [{"n": n} for n in asked if n > 1]  # 1 is the reference
+    if not sizes:
+        raise UserError(f"--sizes {args.sizes!r}: expected one of 2 or more; 1 is the reference, which is always there")
     evaluator = RewardKLEvaluator(splits=("test",), panel="best_of_n")
     plan = plan_study(study, {"best_of_n": sizes, "best_of_n_gt": sizes}, evaluator, reference=Contender(REFERENCE))
     caption = [

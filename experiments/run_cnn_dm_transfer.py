@@ -11,7 +11,8 @@ Examples:
 
 from dataclasses import dataclass
 
-from suite.cli.options import parse_numbers, run_script
+from suite.cli.options import parse_temperatures, run_script
+from suite.cli.ranges import Names
 from suite.cli.win_rates import TextOptions, run_win_rates
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
 from suite.report.page import said_in
@@ -26,14 +27,14 @@ class Arguments(TextOptions):
 
     news: str = ""
     """Articles with highlights: Hub name (by default abisee/cnn_dailymail:3.0.0), local folder or file."""
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated; by default dpo and, where the profile has it, ppo. The reference is always there."""
     temperatures: str = "0,0.25"
     """Comma-separated; 0 is greedy."""
 
 
 def main(args: Arguments) -> int:
-    evaluator = WinRateEvaluator(tuple(parse_numbers(args.temperatures, "--temperatures")))
+    evaluator = WinRateEvaluator(tuple(parse_temperatures(args.temperatures)))
     study = args.study("tldr_summarization")
     known = SUMMARY_METHODS[study.profile]
     grid = chosen_grid(known, args.methods or ",".join(name for name in ("dpo", "ppo") if name in known))

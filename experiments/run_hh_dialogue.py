@@ -12,7 +12,8 @@ Examples:
 
 from dataclasses import dataclass
 
-from suite.cli.options import parse_numbers, run_script
+from suite.cli.options import parse_temperatures, run_script
+from suite.cli.ranges import Names
 from suite.cli.win_rates import TextOptions, run_win_rates
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
 from suite.report.page import said_in
@@ -23,7 +24,7 @@ from suite.study.profiles import METHODS, chosen_grid
 class Arguments(TextOptions):
     """Command line of the dialogue experiment."""
 
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated methods of the profile; all if empty. The reference is always there."""
     temperatures: str = "0,0.25,0.7,1"
     """Comma-separated; 0 is greedy."""
@@ -32,8 +33,8 @@ class Arguments(TextOptions):
 
 
 def main(args: Arguments) -> int:
-    at = parse_numbers(args.temperatures, "--temperatures")
-    during = parse_numbers(args.training_temperatures, "--training-temperatures")
+    at = parse_temperatures(args.temperatures)
+    during = parse_temperatures(args.training_temperatures, "--training-temperatures")
     study = args.study("hh_dialogue")
     grid = chosen_grid(METHODS["hh_dialogue"][study.profile], args.methods)
     evaluator = WinRateEvaluator(tuple(at), tuple(during))

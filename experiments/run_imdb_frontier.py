@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from suite.analysis.reuse import RUN, in_recorded_precision, read_reusable, same_pairs, split
 from suite.cli.options import MachineOptions, parse_seeds, run_script
+from suite.cli.ranges import Count, Folder, Name, Names, Share
 from suite.common.errors import UserError
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
@@ -51,29 +52,29 @@ class Arguments(MachineOptions):
     grid: Literal["default", "core", "paper", "variants", "noise", "trl"] = "default"
     """default: a few settings of every method; core: more of them, on more prompts; paper: all of the paper's; variants: the
     DPO family; noise: what is made for wrong labels; trl: TRL's trainers beside ours."""
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"
     """Comma-separated training seeds: each draws its own prompts, preferences and reward model, and trains on them. The rates
     were searched with seed 0."""
     labels: Literal["hard", "bradley_terry"] = "hard"
     """hard: the higher gold reward wins (the paper); bradley_terry: it wins with probability σ(scale·difference)."""
-    label_noise: float | None = None
+    label_noise: Share | None = None
     """Share of labels that are then turned, from 0 to below 0.5."""
-    longer: int = 1
+    longer: Count = 1
     """So many times the passes over the pairs, and the completions of methods that draw their own; a power of two."""
-    validation_prompts: int | None = None
-    test_prompts: int | None = None
+    validation_prompts: Count | None = None
+    test_prompts: Count | None = None
     """Held-out prompts. Default: the profile's, of every grid but the default one 256 and 512."""
-    reviews: str | None = None
+    reviews: Name | None = None
     """Real reviews for the prefixes: Hub name or local path with train and test splits. Default: drawn from the model."""
-    reference: str | None = None
+    reference: Name | None = None
     """Another reference model: folder or Hub name."""
-    gold_reward: str | None = None
+    gold_reward: Name | None = None
     """Another sentiment classifier as gold reward: folder or Hub name."""
     alone: bool = False
     """Leave the committed frontier of several seeds out of the figure of one."""
-    reuse_records: Path | None = None
+    reuse_records: Folder | None = None
     """Results folder whose numbers are taken where they are of the very runs that would be made: same settings, code, draws."""
     sampler_dtype: Literal["float32", "bfloat16"] | None = None
     """Arithmetic in which training completions and the pool are drawn; evaluation is in float32. Default: what the machine does
@@ -98,8 +99,6 @@ def lengthened(study: Study, grid: Grid, times: int) -> tuple[Study, Grid]:
 def main(args: Arguments) -> int:
     seeds = parse_seeds(args.seeds)
     grid = chosen_grid(GRIDS[args.grid], args.methods, GRIDS["trl"], GRIDS["variants"])
-    if args.label_noise is not None and not 0 <= args.label_noise < 0.5:
-        raise UserError(f"--label-noise {args.label_noise:g}: expected a share from 0 to below 0.5")
     many = MANY_PROMPTS if args.profile == "embedded" and args.grid != "default" else {}
     study = sentiment_study(
         args.profile, **args.machine, labels=args.labels, label_noise=args.label_noise, source=args.reviews,

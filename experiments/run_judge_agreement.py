@@ -18,6 +18,7 @@ import tyro
 
 from suite.analysis.records import write_table, write_text
 from suite.cli.options import run_script
+from suite.cli.ranges import File, Folder, Seed
 from suite.common.errors import UserError
 from suite.common.files import check_writable
 from suite.report.agreement import agreement_of, agreement_page
@@ -27,13 +28,13 @@ from suite.report.agreement import agreement_of, agreement_page
 class Arguments:
     """Command line of the agreement table."""
 
-    verdicts: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    verdicts: Annotated[tuple[File, ...], tyro.conf.Positional]
     """Files of verdicts, at least two."""
     humans: str = ""
     """Comma-separated raters (their judge, or the file's name without ending) that are people too."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the bootstrap."""
-    out: Path = Path("agreement")
+    out: Folder = Path("agreement")
     """Folder for summary.md and agreement.csv."""
 
 

@@ -17,6 +17,7 @@ from suite.analysis.equal_kl import compare, frontiers
 from suite.analysis.gather import gather
 from suite.analysis.records import write_table, write_text
 from suite.cli.options import MachineOptions, command, parse_numbers, parse_seeds, run_script
+from suite.cli.ranges import Names
 from suite.common.errors import UserError
 from suite.common.files import check_writable
 from suite.common.machine import workers_for
@@ -39,7 +40,7 @@ class Arguments(MachineOptions):
     """smoke, embedded or paper."""
     levels: str = "0,0.1,0.2,0.4"
     """Comma-separated shares of labels that are turned, from 0 to below 0.5."""
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated methods of the grid; all if empty, and always dpo."""
     seeds: str = "0,1,2"
     """Comma-separated training seeds: each draws its own prompts, completions and labels."""

@@ -12,7 +12,8 @@ Examples:
 from dataclasses import dataclass
 from functools import partial
 
-from suite.cli.options import MachineOptions, parse_numbers, run_script
+from suite.cli.options import MachineOptions, parse_temperatures, run_script
+from suite.cli.ranges import Names, Seed
 from suite.common.registry import describe
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
@@ -28,16 +29,16 @@ class Arguments(MachineOptions):
 
     profile: str = "embedded"
     """smoke, embedded or paper."""
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated methods of the default grid; all that are trained if empty."""
     temperatures: str = "0,0.25,0.5,0.75,1"
     """Comma-separated; 0 is greedy."""
-    seed: int = 0
+    seed: Seed = 0
     """Training seed."""
 
 
 def main(args: Arguments) -> int:
-    temperatures = parse_numbers(args.temperatures, "--temperatures")
+    temperatures = parse_temperatures(args.temperatures)
     study = sentiment_study(args.profile, **args.machine)
     chosen = chosen_grid(GRIDS["default"], args.methods)
     grid = {name: settings for name, settings in chosen.items() if describe(name).trained}

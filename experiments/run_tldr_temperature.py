@@ -15,7 +15,8 @@ Examples:
 
 from dataclasses import dataclass
 
-from suite.cli.options import parse_numbers, run_script
+from suite.cli.options import parse_temperatures, run_script
+from suite.cli.ranges import Names
 from suite.cli.win_rates import TextOptions, run_win_rates
 from suite.common.errors import UserError
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
@@ -27,7 +28,7 @@ from suite.study.profiles import SUMMARY_METHODS, chosen_grid
 class Arguments(TextOptions):
     """Command line of the summary experiment."""
 
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated methods of the profile; all if empty. The reference is always there."""
     temperatures: str = "0,0.25,0.5,0.75,1"
     """Comma-separated; 0 is greedy."""
@@ -36,13 +37,13 @@ class Arguments(TextOptions):
 
 
 def main(args: Arguments) -> int:
-    evaluator = WinRateEvaluator(tuple(parse_numbers(args.temperatures, "--temperatures")))
+    evaluator = WinRateEvaluator(tuple(parse_temperatures(args.temperatures)))
     study = args.study("tldr_summarization")
     grid = chosen_grid(SUMMARY_METHODS[study.profile], args.methods)
     against, name, said = None, "tldr_temperature", said_in("paper")["tldr_temperature"]
     if args.opponent:
         method, _, temperature = args.opponent.partition("@")
-        at = parse_numbers(temperature or "0", "--opponent")
+        at = parse_temperatures(temperature or "0", "--opponent")
         if len(at) > 1:
             raise UserError(f"--opponent {args.opponent!r}: expected one of --methods and a temperature, for example ppo@0")
         against, name = (method, at[0]), f"tldr_against_{args.opponent.replace('@', '_at_')}"

@@ -15,6 +15,7 @@ Examples:
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,8 @@ from suite.analysis.rate_search import (
 )
 from suite.analysis.records import write_table, write_text
 from suite.cli.options import RESULTS, MachineOptions, command, parse_rates, run_script
-from suite.common.errors import UserError, did_you_mean
+from suite.cli.ranges import Count, Folder, Names
+from suite.common.errors import UserError, did_you_mean, listed
 from suite.common.files import check_writable
 from suite.common.machine import workers_for
 from suite.common.registry import describe
@@ -48,14 +50,14 @@ from suite.study.profiles import GRIDS, sentiment_study
 class Arguments(MachineOptions):
     """Command line of the learning-rate search."""
 
-    methods: str = "reward_model,dpo,unlikelihood,preferred_ft,ppo,ppo_gt"
+    methods: Names = "reward_model,dpo,unlikelihood,preferred_ft,ppo,ppo_gt"
     """Comma-separated methods of the grids, and reward_model."""
     rates: str = RATES
     """Comma-separated candidates, the same for every method."""
     reward_model_rates: str = REWARD_MODEL_RATES
     """The reward model's."""
-    validation_prompts: int = 256
-    out: Path = RESULTS / "learning_rates"  # type: ignore[assignment]
+    validation_prompts: Count = 256
+    out: Folder = RESULTS / "learning_rates"  # type: ignore[assignment]
     """Where records and the choice go."""
 
 
@@ -65,20 +67,25 @@ def main(args: Arguments) -> int:
     rates, plans = parse_rates(args.rates), dict[tuple[str, float, str], Plan]()
     grid = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
     known = [name for name in grid if describe(name).searched]
-    methods = [name.strip() for name in args.methods.split(",") if name]
+    methods = [name.strip() for name in args.methods.split(",") if name.strip()]
     for method in (name for name in methods if name != REWARD_MODEL):
         if method not in known:
             raise UserError(f"method {method!r} cannot be searched; {did_you_mean(method, known)}")
         plans |= plans_of(base, method, grid[method][:1], rates)
+    reward_model_rates = parse_rates(args.reward_model_rates, "--reward-model-rates")
+    path = args.out / "records.csv"
+    earlier = earlier_search(path, methods)
+    if not methods and earlier is None:
+        raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
     workers = workers_for(args.workers, base.device)
     print_plan(args.runs, targets_of(plans), workers=workers, whole=args.dry_run or args.verbose)
     if args.dry_run:
         return 0
     for folder in (args.out, args.runs):
         check_writable(folder)
-    options, path, tables = args.run_options(), args.out / "records.csv", []
+    options, tables = args.run_options(), [] if earlier is None else [earlier]
     if REWARD_MODEL in methods:
-        tables.append(search_reward_model(base, parse_rates(args.reward_model_rates), options, workers=workers))
+        tables.append(search_reward_model(base, reward_model_rates, options, workers=workers))
     found, failed = run_search(plans, options, workers=workers)
     tables += found
     best = best_of(score_table(pd.concat(found, ignore_index=True))).set_index("method")["lr"] if found else {}
@@ -89,12 +96,6 @@ def main(args: Arguments) -> int:
     if changed:
         more, diverged = run_search(changed, options, workers=workers)
         tables, failed = tables + more, failed or diverged
-    if path.exists():
-        earlier = pd.read_csv(path, keep_default_na=False, na_values=[""])
-        texts = [name for name in ("setting", "tried") if name in earlier]
-        tables.insert(0, earlier[~earlier["searched"].isin(methods)].fillna(dict.fromkeys(texts, "")))
-    if not tables:
-        raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
     records = pd.concat(tables, ignore_index=True)
     scores = score_table(records)
     if scores["score"].isna().all():
@@ -109,6 +110,22 @@ def main(args: Arguments) -> int:
     write_text(args.out / "summary.md", text)
     print(text)
     return 1 if failed else 0
+
+
+def earlier_search(path: Path, methods: Sequence[str]) -> pd.DataFrame | None:
+    """The rows of an earlier search whose methods are not searched again; None where there was none. Raises UserError if it
+    is the table of something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except ValueError as error:  # empty, or no table
+        raise UserError(f"{path}: cannot be read ({error}); move it, or choose another folder with --out") from error
+    if "searched" not in found:
+        raise UserError(f"{path}: holds no search but {listed(found.columns)}; choose another folder with --out")
+    texts = [name for name in ("setting", "tried") if name in found]
+    return found[~found["searched"].isin(methods)].fillna(dict.fromkeys(texts, ""))
 
 
 if __name__ == "__main__":

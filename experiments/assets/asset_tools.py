@@ -19,6 +19,7 @@ from suite.analysis.records import write_text
 from suite.cli.options import command
 from suite.common.errors import UserError
 from suite.common.files import write_atomically
+from suite.report.page import code
 
 
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:
@@ -99,7 +100,7 @@ def write_card(config, title: str, seconds: float, trained: dict, found: dict[st
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "reviews", "language_model")}
     card = {
         "data": "Large Movie Review Dataset (Maas et al. 2011), training split; measured on its test split",
-        **trained, "command": f"`{command()}`", "configuration": f"`{json.dumps(settings)}`",
+        **trained, "command": code(command()), "configuration": code(json.dumps(settings)),
         "training time": f"{seconds / 60:.0f} minutes, {os.cpu_count()} shared CPU cores ({platform.machine()})",
         "date": date.today().isoformat(), **found,
     }  # fmt: skip

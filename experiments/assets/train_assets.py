@@ -15,7 +15,7 @@ from datetime import date
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import sentiment
@@ -28,80 +28,83 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from suite.analysis.records import write_text
 from suite.cli.options import command, run_script
+from suite.cli.ranges import Count, Folder, Minutes, Name, Rate, Seed, number
 from suite.data.reviews import load_reviews
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.report.page import code
 from suite.rewards.ngram_reward import NgramReward
 from suite.rewards.reward_model import RewardModel
 from suite.study.profiles import ASSETS
 from suite.tasks.imdb_sentiment import PROMPTS_FILE, prompts_from_model
 
 END = "<|endoftext|>"
+Penalty = Annotated[float, number(1e-6, 1e6)]
 
 
 @dataclass(frozen=True)
 class LanguageModel:
     """Train the tokenizer and the language model (the SFT reference)."""
 
-    reviews: str = "stanfordnlp/imdb"
+    reviews: Name = "stanfordnlp/imdb"
     """Hub name or local path of the reviews (splits train and test)."""
-    out: Path = ASSETS / "imdb-gpt2"
+    out: Folder = ASSETS / "imdb-gpt2"
     """Where to write the model, its tokenizer and its card."""
-    tokens: int = 16_000_000
+    tokens: Count = 16_000_000
     """Training tokens, repeats counted."""
-    vocab_size: int = 8192
-    width: int = 256
-    layers: int = 4
-    heads: int = 4
-    context: int = 256
-    batch_size: int = 16
+    vocab_size: Count = 8192
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    context: Count = 256
+    batch_size: Count = 16
     """Rows of `context` tokens a step."""
-    lr: float = 3e-3
+    lr: Rate = 3e-3
     """Peak learning rate of AdamW (embeddings, norms, biases); linear warm-up, then linear to zero."""
-    muon_lr: float = 8e-3
+    muon_lr: Rate = 8e-3
     """Peak learning rate of Muon (weight matrices), scaled to match AdamW's root mean square update."""
     compile: bool = True
     """Use torch.compile: about 1.6 times as fast here, needs a C++ compiler."""
-    minutes_between_saves: float = 5.0
+    minutes_between_saves: Minutes = 5.0
     """How much work an interruption may cost."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
 class Prompts:
     """Draw the prefixes that all studies of the language model share: sampling rounds differently on other machines."""
 
-    language_model: Path = ASSETS / "imdb-gpt2"
+    language_model: Folder = ASSETS / "imdb-gpt2"
     """Folder of the model; the list is left there."""
-    train: int = 4096
-    validation: int = 512
-    test: int = 1024
-    seed: int = 0
+    train: Count = 4096
+    validation: Count = 512
+    test: Count = 1024
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
 class Classifier:
     """Fit the sentiment classifier (the gold reward) to random windows of labelled reviews: logistic regression on n-grams."""
 
-    reviews: str = "stanfordnlp/imdb"
+    reviews: Name = "stanfordnlp/imdb"
     """Hub name or local path of the reviews (splits train and test)."""
-    language_model: Path = ASSETS / "imdb-gpt2"
+    language_model: Folder = ASSETS / "imdb-gpt2"
     """Folder whose tokens measure lengths on the card; nothing else of it is used."""
-    out: Path = ASSETS / "imdb-sentiment"
+    out: Folder = ASSETS / "imdb-sentiment"
     """Where to write the weights and their card."""
-    windows: int = 16
+    windows: Count = 16
     """Windows of each review."""
-    shortest: int = 6
+    shortest: Count = 6
     """Shortest window, in words."""
-    longest: int = 200
+    longest: Count = 200
     """Longest window, in words."""
-    fewest: int = 5
+    fewest: Count = 5
     """An n-gram counts if so many reviews have it."""
-    penalty: float = 100.0
+    penalty: Penalty = 100.0
     """L2 penalty. Three times what fits a tenth of the reviews best: it costs half a point of accuracy, and a fifth of the
     Best-of-64 completions of the language model pass 0.97 instead of a third, so that there is room above them."""
-    others: tuple[float, ...] = (300.0, 30.0, 10.0)
+    others: tuple[Penalty, ...] = (300.0, 30.0, 10.0)
     """Penalties that the card compares it with."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,22 @@ class Rival:
     know more than the reward model that learns from it could.
     """
 
-    reviews: str = "stanfordnlp/imdb"
+    reviews: Name = "stanfordnlp/imdb"
     """Hub name or local path of the reviews (splits train and test)."""
-    language_model: Path = ASSETS / "imdb-gpt2"
+    language_model: Folder = ASSETS / "imdb-gpt2"
     """Folder of the model whose trunk is fine-tuned."""
-    classifier: Path = ASSETS / "imdb-sentiment"
+    classifier: Folder = ASSETS / "imdb-sentiment"
     """Folder whose card gets the lines."""
-    out: Path = Path("rival")
+    out: Folder = Path("rival")
     """Where progress is kept."""
-    steps: int = 1200
-    batch_size: int = 64
+    steps: Count = 1200
+    batch_size: Count = 64
     """Windows a step; more of short ones."""
-    shortest: int = 6
-    longest: int = 200
-    lr: float = 3e-4
-    minutes_between_saves: float = 5.0
-    seed: int = 0
+    shortest: Count = 6
+    longest: Count = 200
+    lr: Rate = 3e-4
+    minutes_between_saves: Minutes = 5.0
+    seed: Seed = 0
 
 
 def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
@@ -216,7 +219,7 @@ def draw_prompts(config: Prompts) -> None:
     card = config.language_model / "README.md"
     lines = [line for line in card.read_text().splitlines() if not line.startswith(f"| {PROMPTS_FILE} ")]
     drawn = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-    lines.append(f"| {PROMPTS_FILE} | {drawn} prefixes drawn from the model by `{command()}`, {date.today()} |")
+    lines.append(f"| {PROMPTS_FILE} | {drawn} prefixes drawn from the model by {code(command())}, {date.today()} |")
     write_text(card, "\n".join(lines) + "\n")
 
 
@@ -255,7 +258,7 @@ def train_rival(config: Rival) -> None:
     (config.out / "progress.pt").unlink(missing_ok=True)
     card = config.classifier / "README.md"
     lines = [line for line in card.read_text().splitlines() if not line.startswith("| trunk")]
-    lines.append(f"| trunk of {config.language_model.name} | fitted to the same labels by `{command()}`, {date.today()} |")
+    lines.append(f"| trunk of {config.language_model.name} | fitted to the same labels by {code(command())}, {date.today()} |")
     lines += [f"| trunk, {name} | {value} |" for name, value in found.items() if "accuracy" in name]
     write_text(card, "\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -12,7 +12,7 @@ examples:
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from baselines.ppo import PPOGT, PPOConfig
 from baselines.ppo_rollout import prompts_of_step
 from suite.analysis.records import write_table, write_text
 from suite.cli.options import RESULTS, made_here, run_script
+from suite.cli.ranges import Count, File, Folder, Rate
 from suite.common.errors import UserError
 from suite.common.machine import available_cores, quiet_libraries
 from suite.data.preference_data import Prompt
@@ -53,19 +54,19 @@ Timed = tuple[dict[str, float], Path]
 class Arguments:
     """Command line of the benchmark."""
 
-    peer_python: Path = Path("ENV/bin/python")
+    peer_python: File = Path("ENV/bin/python")
     """Python of the environment that has TRL 0.11.4 (see trl_ppo.py)."""
-    samples: int = 4096
+    samples: Count = 4096
     """Completions per run."""
-    lr: float = 1e-4
+    lr: Rate = 1e-4
     """Learning rate of ours, and of TRL with our settings."""
-    test_prompts: int = 192
+    test_prompts: Count = 192
     precision: Precision = "float32"
     """Arithmetic of ours."""
-    threads: int = available_cores()
-    out: Path = RESULTS / "benchmarks"
+    threads: Count = field(default_factory=available_cores)
+    out: Folder = RESULTS / "benchmarks"
     """Where ppo_beside_trl.md and .csv go."""
-    work: Path = Path("/tmp/ppo_beside_trl")
+    work: Folder = Path("/tmp/ppo_beside_trl")
     """Where policies are kept; must be empty or absent."""
 
 

@@ -14,7 +14,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from baselines.trl_adapter import import_trl
 from suite.analysis.records import write_text
 from suite.cli.options import RESULTS, made_here, run_script
+from suite.cli.ranges import Count, Folder
 from suite.common.machine import available_cores, quiet_libraries
 from suite.data.preference_data import PreferencePair
 from suite.engine.store import RunSpec, open_run
@@ -51,16 +52,16 @@ GFLOP_PER_TOKEN = 2 * 3.15e6 / 1e9, 2 * 2.10e6 / 1e9
 class Arguments:
     """Command line of the benchmark."""
 
-    prompts: int = 64
+    prompts: Count = 64
     """Prompts with four completions each, all pairs of them; with two completions, four times as many."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Pairs per step."""
-    rounds: int = 3
+    rounds: Count = 3
     """How often everything is measured."""
     precision: Precision = "float32"
     """Arithmetic of training, ours and TRL's."""
-    threads: int = available_cores()
-    out: Path = RESULTS / "benchmarks"
+    threads: Count = field(default_factory=available_cores)
+    out: Folder = RESULTS / "benchmarks"
     """Folder for throughput.md and, with one thread, throughput_1_thread.md."""
 
 

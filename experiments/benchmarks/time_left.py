@@ -19,6 +19,7 @@ from pathlib import Path
 
 from suite.analysis.records import write_text
 from suite.cli.options import RESULTS, made_here, run_script
+from suite.cli.ranges import CommandLine, Folder
 from suite.common.errors import UserError
 from suite.common.machine import available_cores
 from suite.report.page import page, table
@@ -30,11 +31,11 @@ SAID = re.compile(r"([\d:]+) gone, ([\d:]+) left")
 class Arguments:
     """Command line of the benchmark."""
 
-    command: str = "experiments/run_imdb_frontier.py"
+    command: CommandLine = "experiments/run_imdb_frontier.py"
     """A script with its options; its runs are made anew, in a folder of their own."""
-    keep: Path | None = None
+    keep: Folder | None = None
     """Where its runs and results are kept; default: thrown away."""
-    out: Path = RESULTS / "benchmarks"
+    out: Folder = RESULTS / "benchmarks"
     """Where time_left.md goes."""
 
 

@@ -6,8 +6,7 @@ Examples:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from suite.analysis.records import write_text
 from suite.check.coverage import CASES, SIZES, simulate
 from suite.cli.options import RESULTS, made_here, run_script
-from suite.common.errors import UserError
+from suite.cli.ranges import Folder, whole
 from suite.common.files import check_writable, write_atomically
 from suite.report.page import interval, page, table
 
@@ -24,15 +23,13 @@ from suite.report.page import interval, page, table
 class Arguments:
     """Command line of the coverage simulation."""
 
-    replications: int = 500
+    replications: Annotated[int, whole(10)] = 500
     """Simulated data sets per case and size."""
-    out: Path = RESULTS / "statistics"
+    out: Folder = RESULTS / "statistics"
     """Where coverage.csv and summary.md go."""
 
 
 def main(args: Arguments) -> int:
-    if args.replications < 10:
-        raise UserError(f"--replications {args.replications}: expected at least 10")
     check_writable(args.out)
     jobs = [(name, n) for name in CASES for n in SIZES]
     rows: list[dict[str, Any]] = [

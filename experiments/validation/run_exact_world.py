@@ -8,7 +8,7 @@ Examples:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
 import torch
 
@@ -16,7 +16,7 @@ from suite.analysis.records import write_table, write_text
 from suite.check.exact_tables import error_table, kl_table, labels_table
 from suite.check.exact_world import ExactWorld
 from suite.cli.options import RESULTS, made_here, run_script
-from suite.common.errors import UserError
+from suite.cli.ranges import Count, Folder, whole
 from suite.common.files import check_writable
 from suite.engine.store import provenance
 from suite.report.exact_world import TABLES, draw, summary
@@ -26,17 +26,15 @@ from suite.report.exact_world import TABLES, draw, summary
 class Arguments:
     """Command line of the exact-world tables."""
 
-    replications: int = 1000
+    replications: Annotated[int, whole(2)] = 1000
     """Of every KL estimate."""
-    seeds: int = 5
+    seeds: Count = 5
     """Data sets per number of pairs."""
-    out: Path = RESULTS / "exact_world"
+    out: Folder = RESULTS / "exact_world"
     """Where tables and figure go."""
 
 
 def main(args: Arguments) -> int:
-    if args.replications < 2 or args.seeds < 1:
-        raise UserError("--replications: expected at least 2; --seeds: at least 1")
     check_writable(args.out)
     torch.set_num_threads(1)  # tiny models; and the same sums each time
     world = ExactWorld()

@@ -10,7 +10,7 @@ Examples:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 from tqdm import tqdm
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from suite.analysis.records import write_table, write_text
 from suite.check.judge_simulation import POINTS, simulate
 from suite.cli.options import RESULTS, made_here, run_script
+from suite.cli.ranges import Count, Folder, Seed, whole
 from suite.common.files import check_writable
 from suite.report.judge_simulation import draw, summary
 
@@ -26,12 +27,12 @@ from suite.report.judge_simulation import draw, summary
 class Arguments:
     """Command line of the simulation."""
 
-    prompts: int = 256
+    prompts: Annotated[int, whole(2)] = 256
     """Comparisons of each replication."""
-    replications: int = 100
+    replications: Count = 100
     """Of every point."""
-    seed: int = 0
-    out: Path = RESULTS / "judge_simulation"
+    seed: Seed = 0
+    out: Folder = RESULTS / "judge_simulation"
     """Where table and figures go."""
 
 

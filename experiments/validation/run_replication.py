@@ -10,7 +10,6 @@ Examples:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -19,6 +18,7 @@ from suite.analysis.equal_kl import BUDGETS, frontiers
 from suite.analysis.records import read_results, write_table, write_text
 from suite.analysis.replication import SIZE, changes, disjoint_sets, predicted_changes, words_of_sets
 from suite.cli.options import made_here, parse_numbers, run_script
+from suite.cli.ranges import Folder
 from suite.common.errors import UserError
 from suite.common.files import check_writable
 from suite.report.page import page, table
@@ -28,7 +28,7 @@ from suite.report.page import page, table
 class Arguments:
     """Command line of the replication."""
 
-    results: Annotated[Path, tyro.conf.Positional]
+    results: Annotated[Folder, tyro.conf.Positional]
     """Results folder of a frontier study of several seeds; the tables go there too."""
     against: str = "DPO"
     """The method that the others are compared with."""

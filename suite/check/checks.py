@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import torch
 from pydantic import TypeAdapter
@@ -50,8 +50,8 @@ def contract(trial: Trial) -> str:
     fields = getattr(method.Config, "__dataclass_fields__", {})
     if not getattr(getattr(method.Config, "__dataclass_params__", None), "frozen", False):
         raise _Failed("Config is no frozen dataclass; write @dataclass(frozen=True)")
-    if not isinstance(method.name, str) or not isinstance(method.evaluated_from_pool, bool):
-        raise _Failed(f"name must be a string, evaluated_from_pool a bool, not {method.name!r}, {method.evaluated_from_pool!r}")
+    if not isinstance(method.evaluated_from_pool, bool):
+        raise _Failed(f"evaluated_from_pool must be a bool, not {method.evaluated_from_pool!r}")
     if not isinstance(method.needs, frozenset):
         raise _Failed(f"needs must be a frozenset, not {method.needs!r}; write frozenset({{'pairs'}})")
     if unknown := method.needs - known:
@@ -67,6 +67,14 @@ def contract(trial: Trial) -> str:
     except TypeError as error:
         raise _Failed(f"the class and its Config must work without arguments: {error}") from error
     config = trial.config()
+    for name, kind in get_type_hints(method.Config).items():
+        try:
+            TypeAdapter(kind)
+        except Exception as error:  # pydantic has several kinds for what it cannot read and write
+            raise _Failed(
+                f"Config: its field {name!r} cannot be written as JSON, its type is {kind!r} ({type(error).__name__}); use "
+                "numbers, strings, booleans and dataclasses of them"
+            ) from error
     if TypeAdapter(method.Config).validate_json(TypeAdapter(method.Config).dump_json(config)) != config:
         raise _Failed("Config does not survive JSON; use numbers, strings, booleans and dataclasses of them")
     absent = method.needs - PROVIDED - {"gold_reward", "rankings"}

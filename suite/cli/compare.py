@@ -24,7 +24,8 @@ from suite.analysis.rate_search import OFFLINE_CHANGES, RATES, Candidates, choos
 from suite.analysis.records import Results
 from suite.analysis.reuse import in_recorded_precision, read_reusable, reusable, same_pairs
 from suite.cli.options import MachineOptions, Unnamed, file_name, parse_rates, parse_seeds
-from suite.common.errors import UserError
+from suite.cli.ranges import Folder, Name
+from suite.common.errors import LONGEST, UserError, shown
 from suite.common.files import check_writable
 from suite.common.machine import quiet_libraries, workers_for
 from suite.common.registry import MethodInfo, describe
@@ -32,7 +33,7 @@ from suite.engine.sweep import print_plan, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.report.frontier import write_frontier
-from suite.report.page import bullets, page, table
+from suite.report.page import bullets, code, page, table
 from suite.report.sentiment import data_lines
 from suite.report.verdict import verdict
 from suite.study.plan import REFERENCE, Grid, Plan, plan_study
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 class CompareOptions(MachineOptions):
     """Options of the comparison."""
 
-    method: str
+    method: Name
     """A registered name, or module:Class, importable from here."""
     against: str = "dpo,ppo,best_of_n"
     """Comma-separated methods to compare with, at the settings of the frontier's grids."""
@@ -59,7 +60,7 @@ class CompareOptions(MachineOptions):
     rates: str = RATES
     """Learning rates to choose from, on validation prompts, as the others had. Not searched: methods whose rate is known, and
     in the paper profile, where nobody's is."""
-    reuse_records: Path | None = None
+    reuse_records: Folder | None = None
     """Results folder whose records give the baselines, if they are of the very runs that would be made here."""
 
 
@@ -98,7 +99,9 @@ def compare(options: Unnamed[CompareOptions]) -> int:
             return 1
         drawn_elsewhere = "pairs drawn from the same reference for the same prompts on another machine, which rounds otherwise"
         pairs = "the pairs" if same_pairs(options.runs, plan, folder, recorded) else drawn_elsewhere
-        reused = f"The baselines' numbers are the records of `{folder}`, of the same prompts; they were trained on {pairs}."
+        reused = (
+            f"The baselines' numbers are the records of {code(str(folder))}, of the same prompts; they were trained on {pairs}."
+        )
     checks = run_checks(name)
     if failed := [check.name for check in checks if not check.ok]:
         raise UserError(f"--method {name}: {', '.join(failed)} failed; see suite check-method {name}")
@@ -111,7 +114,7 @@ def compare(options: Unnamed[CompareOptions]) -> int:
     def write(finished: Finished, place: Path) -> str:
         def who_won(results: Results, comparison: pd.DataFrame) -> str:
             return page(f"{info.name} against {', '.join(others)}", [
-                ("", f"`{options.run_options().command}`"), ("", verdict(comparison, info.name)),
+                ("", code(options.run_options().command)), ("", verdict(comparison, info.name)),
                 ("", "![frontier](frontier.svg)"), ("Search", budget_section(name, study, {**own, **baselines}, scores, rate)),
                 ("Checks", bullets(f"ok: {check.name.replace('_', ' ')}: {check.why}" for check in checks)),
                 ("", "At [equal KL and equal compute](summary.md), with costs, health and every point; [samples](samples.md)."),
@@ -152,7 +155,8 @@ def run_checks(name: str) -> list[Check]:
     threads, results = torch.get_num_threads(), []
     torch.set_num_threads(1)  # tiny models; and the same sums each time
     for result in check_method(name):
-        print(f"{'ok    ' if result.ok else 'FAILED'} {result.name.replace('_', ' '):<20} {result.why}", flush=True)
+        word, why = "ok    " if result.ok else "FAILED", shown(result.why, LONGEST)
+        print(f"{word} {result.name.replace('_', ' '):<20} {why}", flush=True)
         results.append(result)
     torch.set_num_threads(threads)
     return results

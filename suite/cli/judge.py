@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from suite.analysis.records import write_text
 from suite.cli.options import write_rows
+from suite.cli.ranges import Count, CountOrNone, Dollars, File, Folder, Name, Seed
 from suite.common.errors import UserError
 from suite.common.files import check_writable, write_atomically
 from suite.common.machine import quiet_libraries
@@ -26,7 +27,7 @@ from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
 from suite.report.texts import judged_page
 
-Output = Annotated[Path, tyro.conf.Positional]
+Output = Annotated[File, tyro.conf.Positional]
 STORE = Path("verdicts.sqlite")
 NAMED = 5
 """Prompts without a verdict that are named on the screen and on the page."""
@@ -34,12 +35,12 @@ QUOTE = "'"
 
 
 def run(
-    policy: Annotated[str, tyro.conf.Positional], opponent: Annotated[str, tyro.conf.Positional], judge: str, template: str,
+    policy: Annotated[Name, tyro.conf.Positional], opponent: Annotated[Name, tyro.conf.Positional], judge: str, template: str,
     column: str = "completion", opponent_column: str = "completion", split: str = "", opponent_split: str = "",
-    subset: bool = False, order: Literal["both", "random"] = "both", seed: int = 0, parameters: str = "",
-    store: Path = STORE, out: Path = Path("judged"), max_calls: int | None = None, max_cost: float | None = None,
-    price: tuple[float, float] | None = None, concurrency: int = 8, attempts: int = 6, timeout: float = 60.0,
-    device: str = "cpu", dry_run: bool = False,
+    subset: bool = False, order: Literal["both", "random"] = "both", seed: Seed = 0, parameters: str = "",
+    store: File = STORE, out: Folder = Path("judged"), max_calls: CountOrNone | None = None, max_cost: Dollars | None = None,
+    price: tuple[Dollars, Dollars] | None = None, concurrency: Count = 8, attempts: Count = 6, timeout: float = 60.0,
+    device: Name = "cpu", dry_run: bool = False,
 ) -> int:  # fmt: skip
     """Ask a judge which of two answers is better, for every prompt, and print the win rate.
 
@@ -137,7 +138,7 @@ def _write(table: pd.DataFrame, out: Path, about: dict[str, str], identity: Mapp
     print(f"\n{page}\n{out}/summary.md, win_rate.json, verdicts.csv")
 
 
-def probe(judge: str, template: str, parameters: str = "", seed: int = 0, device: str = "cpu") -> int:
+def probe(judge: str, template: str, parameters: str = "", seed: Seed = 0, device: Name = "cpu") -> int:
     """Try tricks on a judge and print which fool it. Nothing is stored. Exit code 1 if one does, or is not answered.
 
     Examples:
@@ -168,7 +169,7 @@ def probe(judge: str, template: str, parameters: str = "", seed: int = 0, device
     return 1 if fooled or silent else 0
 
 
-def export(file: Output, store: Path = STORE) -> int:
+def export(file: Output, store: File = STORE) -> int:
     """Write all verdicts of a store, texts and replies included, to a file.
 
     Examples:

@@ -13,7 +13,8 @@ from suite.analysis.choice import best_policy
 from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data
 from suite.cli.options import write_rows
-from suite.common.errors import UserError, one_line_errors
+from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
+from suite.common.errors import UserError, listed, one_line_errors, shown
 from suite.common.machine import quiet_libraries, usable_device
 from suite.common.sources import resolve_model
 from suite.data.doctor import examine, lines_of
@@ -31,7 +32,7 @@ DOCTOR_TOKENS = 256
 """Of a prompt, and of an answer, where the command line does not say."""
 
 
-def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
+def check_method(name: Annotated[Name, tyro.conf.Positional]) -> int:
     """Try a method on the exact world and print what it keeps and what it breaks. Under 30 seconds, on the CPU.
 
     Examples:
@@ -48,10 +49,10 @@ def check_method(name: Annotated[str, tyro.conf.Positional]) -> int:
 
 
 def doctor(
-    source: Annotated[str, tyro.conf.Positional],
-    tokenizer: str = EMBEDDED,
-    max_prompt_tokens: int | None = None,
-    max_new_tokens: int | None = None,
+    source: Annotated[Name, tyro.conf.Positional],
+    tokenizer: Name = EMBEDDED,
+    max_prompt_tokens: Count | None = None,
+    max_new_tokens: Count | None = None,
 ) -> int:
     """Say what is wrong with preference data before anything is trained on them. Exit code 1 if there are errors.
 
@@ -79,15 +80,15 @@ def doctor(
         check_language_model(folder, f"--tokenizer {tokenizer}", *lengths)
     pairs = pairs_of(TASK.form, source, read_rows(TASK.form, source), loaded)
     report = examine(pairs, loaded, max_prompt_tokens=max_prompt_tokens or half, max_new_tokens=max_new_tokens or half)
-    print(f"{source}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
-    print("\n".join(lines_of(report)))
+    print(f"{shown(source)}: " + ", ".join(f"{split} {count:,} rows" for split, count in report.rows.items()))
+    print("\n".join(map(shown, lines_of(report))))
     return 0 if report.ok else 1
 
 
 def sample(
-    policy: Annotated[str, tyro.conf.Positional], prompt: Annotated[str, tyro.conf.Positional], samples: int = 4,
-    max_new_tokens: int = 64, temperature: float = 1.0, chat: bool = False, seed: int = 0, runs: Path = Path("results/runs"),
-    device: str = "cpu",
+    policy: Annotated[Name, tyro.conf.Positional], prompt: Annotated[str, tyro.conf.Positional], samples: Count = 4,
+    max_new_tokens: Count = 64, temperature: Temperature = 1.0, chat: bool = False, seed: Seed = 0,
+    runs: Folder = Path("results/runs"), device: Name = "cpu",
 ) -> int:  # fmt: skip
     """Say what a trained policy answers to a prompt.
 
@@ -95,6 +96,7 @@ def sample(
       suite sample suite/assets/imdb-gpt2 "This film was"
       suite sample 1f0c59b0 "This film was" --temperature 0       the last policy of a run, by the first letters of its key
       suite sample results/runs/policy/1f0c59b0a1b2c3d4 "Hello" --chat
+      suite sample 1f0c59b0 --samples 1 -- "--a prompt that begins with dashes"
 
     Args:
         policy: Run (folder or key, as the plan shows it), folder of a model, or Hub name.
@@ -129,18 +131,19 @@ def sample(
         raise UserError(str(error)) from error
     for number, completion in enumerate(drawn, 1):
         end = "cut" if completion.truncated else "ended"
-        print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{text}{completion.text}\n")
+        said = shown(text + completion.text, keep="\n\t")
+        print(f"--- {number} of {len(drawn)}: {len(completion.ids)} tokens, {end}\n{said}\n")
     return 0
 
 
 def export(
-    run: Annotated[str, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Name, tyro.conf.Positional],
+    out: Annotated[Place, tyro.conf.Positional],
     form: Literal["preference", "unpaired", "prompts"] = "preference",
     best: bool = False,
-    kl: float = 6.0,
+    kl: Nats = 6.0,
     method: str = "",
-    runs: Path = Path("results/runs"),
+    runs: Folder = Path("results/runs"),
 ) -> int:
     """Write the preference pairs of a run for TRL's trainers; or the best policy of a study as a plain model folder.
 
@@ -170,7 +173,7 @@ def export(
         print(f"{choice.name} written to {out}: a save_pretrained folder with its card, README.md")
         return 0
     table = write_rows(out, lambda: pd.DataFrame(to_trl(artefacts.pairs_of(run, runs), form)))
-    print(f"{len(table):,} rows written to {out}: {', '.join(table.columns)}")
+    print(f"{len(table):,} rows written to {out}: {listed(table.columns)}")
     return 0
 
 
@@ -184,7 +187,7 @@ COMMANDS: Mapping[str, Command] = {
 def run(of: Command, prog: str, description: str, args: Sequence[str]) -> int:
     """Run the command that `args` begin with, of several; or the one that there is. With --help alone, name them."""
     if callable(of):
-        return tyro.cli(of, prog=prog, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,))
+        return tyro.cli(in_range(of), prog=prog, description=description, args=args, config=(tyro.conf.OmitArgPrefixes,))
     if args and args[0] in of:
         return run(of[args[0]], f"{prog} {args[0]}", help_of(of[args[0]]), args[1:])
     kinds = [
@@ -204,6 +207,7 @@ def help_of(command: Command) -> str:
 
 @one_line_errors
 def main() -> int:
+    check_words(sys.argv[1:])
     return run(COMMANDS, "suite", str(__doc__), sys.argv[1:])
 
 

@@ -1,6 +1,5 @@
 """Options that commands and scripts share, and how their texts become plain values."""
 
-import json
 import os
 import platform
 import shlex
@@ -15,14 +14,27 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 import pandas as pd
 import tyro
 
+from suite.cli.ranges import (
+    MOST,
+    Count,
+    CountOrNone,
+    Dollars,
+    Folder,
+    Name,
+    Workers,
+    check_options,
+    check_words,
+    temperature_complaint,
+)
 from suite.common.errors import UserError, one_line_errors
 from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
 from suite.interfaces import Judge, Task
 from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
-from suite.judges.open_judge import KINDS, PARAMETERS, open_judge
+from suite.judges.open_judge import KINDS, open_judge, parse_parameters
 from suite.judges.templates import load_template
+from suite.report.page import code
 from suite.study.plan import Plan
 from suite.study.run import Options
 
@@ -39,24 +51,31 @@ Unnamed = Annotated[T, tyro.conf.arg(name="")]
 
 def run_script(main: Callable[[T], int], options: type[T], description: str | None) -> NoReturn:
     """Start a script with the options of its command line, and end with its exit code; bad input gets one line."""
-    sys.exit(one_line_errors(lambda: main(tyro.cli(options, description=description)))())
+
+    def start() -> int:
+        check_words(sys.argv[1:])
+        given = tyro.cli(options, description=description)
+        check_options(type(given), vars(given))
+        return main(given)
+
+    sys.exit(one_line_errors(start)())
 
 
 @dataclass(frozen=True)
 class MachineOptions:
     """Where and how runs are made."""
 
-    out: Path | None = None
+    out: Folder | None = None
     """Where tables and figures go. Default: a folder in results/ named after the experiment."""
-    runs: Path = RESULTS / "runs"
+    runs: Folder = RESULTS / "runs"
     """Where runs and verdicts are kept, to be reused and resumed."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Count | None = None
     """Completions per forward pass of training: changes memory and not the result. Default: the profile's."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
-    workers: int = 0
+    workers: Workers = 0
     """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
-    device: str = "auto"
+    device: Name = "auto"
     """cpu, cuda or auto."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training and of the sampler; auto: bfloat16 where the hardware does it. It is part of every run's key."""
@@ -83,21 +102,21 @@ class MachineOptions:
 class JudgeOptions:
     """Who judges."""
 
-    judge: str = OWN_JUDGE
+    judge: Name = OWN_JUDGE
     """"reward model": fitted to the half of the pairs that no method sees, needs no key; "learned reward": the one that PPO and
     Best-of-N optimise; or openai:MODEL, local:MODEL, reward:FOLDER as in suite judge, or module:Class of your own (people:
     --write-answers, then suite judge run)."""
     template: str = ""
     """What the judge is asked; default: the task's (suite judge run --help names them)."""
-    max_cost: float | None = None
+    max_cost: Dollars | None = None
     """Of an OpenAI judge: stop before the bill can pass this, in USD; what was answered by then is kept."""
-    price: tuple[float, float] | None = None
+    price: tuple[Dollars, Dollars] | None = None
     """Of an OpenAI judge that is not known here: USD per million prompt and completion tokens."""
     parameters: str = ""
     """Of the request to an OpenAI judge, as JSON. Default: temperature 0 and max_tokens 200."""
-    write_answers: Path | None = None
+    write_answers: Folder | None = None
     """Also write all answers as JSONL into this folder, for suite judge run."""
-    samples: int = 0
+    samples: CountOrNone = 0
     """Also write everybody's answers to the first so many test prompts into samples.md: texts, maybe not yours to publish."""
 
     @property
@@ -153,7 +172,7 @@ def command() -> str:
 
 def made_here(*more: str) -> str:
     """Command, date, machine, and what else is to be said, for the page of an experiment that is no study."""
-    return f"`{command()}`  \n" + ", ".join((date.today().isoformat(), platform.machine(), *more))
+    return f"{code(command())}  \n" + ", ".join((date.today().isoformat(), platform.machine(), *more))
 
 
 def file_name(text: str) -> str:
@@ -170,19 +189,6 @@ def write_rows(out: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def parse_parameters(given: str) -> dict[str, Any]:
-    """Parameters of a request. Raises UserError if they are no JSON object."""
-    if not given:
-        return dict(PARAMETERS)
-    try:
-        found = json.loads(given)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--parameters {given!r}: not JSON ({error}); for example '{json.dumps(PARAMETERS)}'") from None
-    if not isinstance(found, dict):
-        raise UserError(f"--parameters {given!r}: expected an object; for example '{json.dumps(PARAMETERS)}'")
-    return found
-
-
 def parse_numbers(text: str, option: str, *, example: str = "0,0.5,1", least: float = 0.0, most: float = 1e6) -> list[float]:
     """Comma-separated numbers, each once, in order. Raises a UserError that names the option for anything else."""
     try:
@@ -194,9 +200,18 @@ def parse_numbers(text: str, option: str, *, example: str = "0,0.5,1", least: fl
     return found
 
 
-def parse_integers(text: str, option: str, *, example: str, least: int = 0) -> list[int]:
-    """Comma-separated whole numbers, `least` or more, each once, in order. Raises UserError as `parse_numbers` does."""
-    found = parse_numbers(text, option, example=example, least=least, most=2**31 - 1)
+def parse_temperatures(text: str, option: str = "--temperatures") -> list[float]:
+    """Comma-separated temperatures, each once, in order. Raises UserError as `parse_numbers` does."""
+    found = parse_numbers(text, option)
+    for value in found:
+        if words := temperature_complaint(value):
+            raise UserError(f"{option} {text!r}: {value:g}: {words}")
+    return found
+
+
+def parse_integers(text: str, option: str, *, example: str, least: int = 0, most: int = MOST) -> list[int]:
+    """Comma-separated whole numbers from `least` to `most`, each once, in order. Raises UserError as `parse_numbers` does."""
+    found = parse_numbers(text, option, example=example, least=least, most=most)
     if any(number % 1 for number in found):
         raise UserError(f"{option} {text!r}: expected whole numbers, for example {example}")
     return [int(number) for number in found]
@@ -207,6 +222,6 @@ def parse_seeds(text: str) -> list[int]:
     return parse_integers(text, "--seeds", example="0,1,2")
 
 
-def parse_rates(text: str) -> list[float]:
+def parse_rates(text: str, option: str = "--rates") -> list[float]:
     """Learning rates."""
-    return parse_numbers(text, "--rates", example="1e-5,1e-4", least=1e-12, most=1.0)
+    return parse_numbers(text, option, example="1e-5,1e-4", least=1e-12, most=1.0)

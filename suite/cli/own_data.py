@@ -24,9 +24,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from suite.analysis.records import Results
-from suite.cli.options import RESULTS, Unnamed, file_name, parse_numbers
+from suite.cli.options import RESULTS, Unnamed, file_name, parse_temperatures
+from suite.cli.ranges import Count, CountOrNone, Name, Names
 from suite.cli.win_rates import TextOptions, run_win_rates
-from suite.common.errors import UserError
+from suite.common.errors import UserError, shown
 from suite.common.registry import describe
 from suite.data.doctor import examine as examine_pairs
 from suite.data.doctor import lines_of
@@ -39,7 +40,7 @@ from suite.maths.statistics import clustered_share_interval
 from suite.report import curves
 from suite.report import verdict as frontier_verdict
 from suite.report.frontier import write_frontier
-from suite.report.page import Verdict, page
+from suite.report.page import Verdict, code, page
 from suite.report.recommendation import recommendation
 from suite.study.plan import REFERENCE, Grid, plan_study
 from suite.study.profiles import chosen_grid
@@ -71,29 +72,29 @@ FEWEST = 4
 class OwnDataOptions(TextOptions):
     """Options of the experiment on your data."""
 
-    pairs: str = field()  # type: ignore[assignment]
+    pairs: Name = field()  # type: ignore[assignment]
     """Preference data in any format that TRL documents: file, folder or Hub name. `suite doctor` says what is wrong with it."""
-    task: str = "own_data"
+    task: Name = "own_data"
     """How rows are read: own_data takes every format; hh_dialogue, tldr_summarization, or module:Object of your own."""
     profile: Literal["smoke", "embedded", "local", "paper"] = "embedded"  # type: ignore[assignment]
     """Model and sizes where nothing else is said. smoke: as small as can be; embedded: a model of film reviews, CPU; local:
     SmolLM2-135M-Instruct, CPU; paper: Pythia-2.8B, GPU."""
-    reward: str | None = None
+    reward: Name | None = None
     """Measure by this instead of a judge: a two-class classifier or one-label reward model (folder or Hub name), or
     module:function, called with two lists of texts, prompts and completions."""
-    methods: str = ""
+    methods: Names = ""
     """Comma-separated; default: dpo, ppo, unlikelihood and best_of_n. The reference is always there."""
-    samples: int = 4
+    samples: CountOrNone = 4
     """Test prompts whose answers samples.md shows."""
     temperatures: str = "1"
     """Of the win rates, comma-separated; 0 is greedy. A frontier is at temperature 1."""
-    max_prompt_tokens: int | None = None
+    max_prompt_tokens: Count | None = None
     """Longer prompts are left out. Default, as of the next three: the profile's."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """Longer answers, EOS included, are cut; and so long are those that policies give."""
-    train_pairs: int | None = None
+    train_pairs: Count | None = None
     """Pairs for the methods, at most; and as many for the judge."""
-    test_prompts: int | None = None
+    test_prompts: Count | None = None
     """Prompts to measure on, at most; and as many for validation, where that is needed."""
 
 
@@ -102,7 +103,7 @@ def own_data(options: Unnamed[OwnDataOptions]) -> int:
     if options.reward and options.judge != OWN_JUDGE:
         raise UserError("--reward and --judge: give one of them")
     reward = resolve_reward(options.reward)[0] if options.reward else None
-    temperatures = parse_numbers(options.temperatures, "--temperatures")
+    temperatures = parse_temperatures(options.temperatures)
     study = with_sizes(replace(options.study(options.task), gold_reward=options.reward), options)
     grid = chosen_grid(GRIDS["frontier" if reward else "win rates"], options.methods)
     against = base_of(list(grid))
@@ -146,8 +147,8 @@ def frontier(
     )  # fmt: skip
     plan = plan_study(study, grid, RewardKLEvaluator(), seeds=[options.seed], reference=Contender(REFERENCE))
     models = (
-        f"profile **{study.profile}**: `{Path(study.model).name}`, fine-tuned on the chosen answers; gold reward "
-        f"`{Path(str(options.reward)).name}`, {name}"
+        f"profile **{study.profile}**: {code(Path(study.model).name)}, fine-tuned on the chosen answers; gold reward "
+        f"{code(Path(str(options.reward)).name)}, {name}"
     )
     write = partial(
         write_frontier, title=f"Reward-KL frontier on {Path(options.pairs).name}", data=[models, data], against=against,
@@ -157,12 +158,9 @@ def frontier(
 
 
 def with_sizes(study: Study, options: OwnDataOptions) -> Study:
-    """The study with the lengths and sizes of the command line. Raises UserError if one is less than 1."""
+    """The study with the lengths and sizes of the command line."""
     names = ("max_prompt_tokens", "max_new_tokens", "train_pairs", "test_prompts")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    for name, value in given.items():
-        if value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
     if pairs := given.pop("train_pairs", None):
         study = replace(study, train_size=pairs, judge_pairs=pairs if study.judge_pairs else 0)
     return replace(study, **given)
@@ -224,8 +222,8 @@ def examine(study: Study) -> tuple[dict[Split, int], list[str]]:
         pairs = pairs_of(form, study.source, splits, tokenizer)
         limits = {"max_prompt_tokens": study.longest_prompt, "max_new_tokens": study.max_new_tokens}
         lines = [
-            f"{sum(not pair.fault for pair in pairs):,} pairs of {study.source}",
-            *lines_of(examine_pairs(pairs, tokenizer, **limits)),
+            f"{sum(not pair.fault for pair in pairs):,} pairs of {shown(study.source)}",
+            *map(shown, lines_of(examine_pairs(pairs, tokenizer, **limits))),
         ]
         print("\n".join(lines))
         talks = any(row.get("chosen") and not isinstance(row["chosen"], str) for rows in splits.values() for row in rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from suite.cli.options import RESULTS, JudgeOptions, MachineOptions
+from suite.cli.ranges import Name, Rank, Seed, Workers
 from suite.common.registry import load
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
 from suite.interfaces import Contender, Task
@@ -25,18 +26,18 @@ class TextOptions(MachineOptions, JudgeOptions):
     profile: Literal["smoke", "local", "paper"] = "smoke"
     """smoke: made-up texts and the embedded model, to try the pipeline; local: SmolLM2-135M-Instruct on a CPU; paper: the
     paper's models, GPU and network."""
-    pairs: str | None = None
+    pairs: Name | None = None
     """Preference data: Hub name, local folder or file. Default: the profile's."""
-    answers: str | None = None
+    answers: Name | None = None
     """Prompts with reference answers: Hub name, local folder or file. Default: the profile's."""
-    model: str | None = None
+    model: Name | None = None
     """Language model: folder or Hub name. Default: the profile's."""
-    seed: int = 0
+    seed: Seed = 0
     """Training seed."""
-    lora_rank: int | None = None
+    lora_rank: Rank | None = None
     """Methods train adapters of this rank instead of all weights (0: all); fine-tuning before them and reward models do not.
     Default: the profile's."""
-    workers: int = 1
+    workers: Workers = 1
     """Processes that share the cores; 0: one per core up to 8."""
 
     def study(self, task: str) -> Study:

@@ -26,7 +26,7 @@ def usable_device(name: str) -> str:
 
     device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # of "meta" there is nothing to read
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device

@@ -1,11 +1,12 @@
 """One door for methods, tasks, evaluators and judges: registered names and module:Class. Imports no torch itself."""
 
+import argparse
 import pkgutil
 import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, get_type_hints
 
 from suite.common.errors import UserError, did_you_mean
 
@@ -47,10 +48,19 @@ def resolve(name: str, kind: Kind = "method") -> str:
 
 def imported(target: str, what: str) -> Any:
     """The object of "module:name"; where it cannot be imported, that is a `UserError` about `what`."""
+    parser_error = argparse.ArgumentParser.error
+    argparse.ArgumentParser.error = _not_here  # type: ignore[assignment,method-assign]
     try:
         return pkgutil.resolve_name(target)
-    except Exception as error:  # an outside module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # an outside module may raise anything while it is imported
         raise UserError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+    finally:
+        argparse.ArgumentParser.error = parser_error  # type: ignore[method-assign]
+
+
+def _not_here(_: argparse.ArgumentParser, message: str) -> NoReturn:
+    """In place of argparse's usage and exit, while a module is imported."""
+    raise RuntimeError(f"it parses a command line when it is imported ({message}); put that under if __name__ == '__main__'")
 
 
 def load(name: str, kind: Kind) -> Any:
@@ -64,7 +74,25 @@ def load(name: str, kind: Kind) -> Any:
     for attribute in ATTRIBUTES[kind]:
         if not hasattr(found, attribute):
             raise UserError(f"{kind} {name!r} has no {attribute!r}; suite/interfaces.py says what a {kind} is")
+    if "name" in ATTRIBUTES[kind] and not (isinstance(found.name, str) and found.name.strip() and found.name.isprintable()):
+        raise UserError(f"{kind} {name!r}: its name is {found.name!r}; expected a text of one line, for tables and figures")
+    if kind == "method":
+        _check_types(found.Config, f"method {name!r}")
     return found
+
+
+def _check_types(config: Any, what: str) -> None:
+    """Raise a UserError for a field of a Config whose type is not known when the program runs: it could not be read."""
+    try:
+        if isinstance(config, type):
+            get_type_hints(config)
+    except NameError as error:
+        named = {name: str(kind) for base in config.__mro__ for name, kind in vars(base).get("__annotations__", {}).items()}
+        fields = ", ".join(repr(name) for name, kind in named.items() if str(error.name) in kind)
+        raise UserError(
+            f"{what}: the type of its Config's field {fields} is not known when it runs ({error}); import {error.name} outside "
+            "of `if TYPE_CHECKING`"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 
+from suite.common import errors
 from suite.data.comparisons import Answer, Comparison, Failure, Order, Question, Verdict
 from suite.interfaces import Judge
 
@@ -50,6 +51,5 @@ def clean(text: str) -> str:
 
 
 def shown(text: object, most: int = 200) -> str:
-    """Somebody else's text for one line of a terminal or a page: nothing that steers either, and at most `most` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in clean(str(text))).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    """Somebody else's text in one line, as `suite.common.errors.shown` writes it."""
+    return errors.shown(" ".join(clean(str(text)).split()), most)

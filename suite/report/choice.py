@@ -5,7 +5,7 @@ from typing import Any
 
 from suite.analysis.choice import Choice
 from suite.analysis.records import Results
-from suite.report.page import page, table
+from suite.report.page import code, page, table
 from suite.report.tables import with_interval
 
 
@@ -20,9 +20,9 @@ def policy_card(choice: Choice, results: Results, *, max_kl: float) -> str:
     ]  # fmt: skip
     settings = [{"setting": name, "value": str(value)} for name, value in _flat({**run["config"], "run": choice.run})]
     lead = (
-        f"Trained from `{about['model']}` in the study `{about['command']}` ({about['date']}). Of {_counted(results)} policies "
-        f"it has the most reward ({about['reward']}) on validation prompts among those that spend at most {max_kl:g} nats per "
-        "completion there; test prompts had no part in the choice. Intervals: 95 % over prompts, for this policy."
+        f"Trained from {code(about['model'])} in the study {code(about['command'])} ({about['date']}). Of {_counted(results)} "
+        f"policies it has the most reward ({about['reward']}) on validation prompts among those that spend at most {max_kl:g} "
+        "nats per completion there; test prompts had no part in the choice. Intervals: 95 % over prompts, for this policy."
     )
     return page(choice.name, [("", lead), ("", table(rows)), ("Settings", table(settings))])
 

@@ -205,7 +205,7 @@ def draw_panel(rows: pd.DataFrame, ax: Any, panel: str, metric: str, styles: Map
         ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
         ax.set_ylim(*LIMITS)
     if alone:
-        ax.set_xticks(range(len(names)), names, fontsize=7)
+        ax.set_xticks(range(len(names)), names, fontsize=7, parse_math=False)
         ax.set_title(f"at temperature {rows['x'].iloc[0]:g}", fontsize=9)
     else:
         ax.set_xlabel(name)

@@ -10,7 +10,7 @@ import pandas as pd
 from suite.analysis.records import write_text
 from suite.common.registry import describe
 from suite.interfaces import Task
-from suite.report.page import page, said_in, table
+from suite.report.page import page, plain, said_in, table
 from suite.study.plan import Grid
 from suite.study.study import Study, is_searched, method_config, rate_of, rates_note
 from suite.tasks.imdb_sentiment import MAX_PREFIX, MIN_PREFIX
@@ -47,11 +47,11 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
     ties = "identical completions and equal rewards dropped and counted"
     if study.labels == "bradley_terry":
         ties = "identical completions dropped and counted, equal rewards labelled by a coin"
-    model, gold_reward = (Path(s).name if Path(s).exists() else s for s in (study.model, str(study.gold_reward)))
+    model, gold_reward = (plain(Path(s).name if Path(s).exists() else s) for s in (study.model, str(study.gold_reward)))
     return _filled(
         "imdb", study=study, model=model, gold_reward=gold_reward, swept=swept, ppo=ppo, choice=choice, ties=ties,
         tuned=f"{study.sft.texts} reviews" if study.sft else "the model is already trained on IMDb",
-        prompts=f"prefixes of {study.source}" if study.source else "prefixes sampled from the reference",
+        prompts=f"prefixes of {plain(study.source)}" if study.source else "prefixes sampled from the reference",
         epochs=_of_each(offline, "num_epochs"), batch=_of_each(offline, "batch_size"),
         shortest=MIN_PREFIX, longest=MAX_PREFIX, seeds=", ".join(map(str, seeds)),
         pairs_per_prefix=study.completions_per_prompt * (study.completions_per_prompt - 1) // 2,
@@ -80,7 +80,7 @@ def text_deviations(
     """
     if not (paper := said_in("paper")["tasks"].get(task.name)):
         return []
-    model, pairs = (Path(s).name if Path(s).expanduser().exists() else s for s in (study.model, str(study.source)))
+    model, pairs = (plain(Path(s).name if Path(s).expanduser().exists() else s) for s in (study.model, str(study.source)))
     tuned = (
         "fine-tuned on the chosen answers" if study.sft and not study.answers else "fine-tuned" if study.sft else "as it comes"
     )

@@ -22,6 +22,14 @@ def captioned(figure: Any, title: str, caption: Sequence[str]) -> None:
     figure.subplots_adjust(left=0.74 / width, right=0.98, top=1 - 0.5 / height, bottom=below / height, wspace=0.08)
 
 
+def _as_written(figure: Any) -> None:
+    """Names with dollars are no formulas; labels of ticks, which matplotlib writes itself, may be some."""
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes)]
+    ours = [text for ax in figure.axes for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts)]
+    for text in [*figure.texts, *ours, *(text for legend in legends if legend for text in legend.get_texts())]:
+        text.set_parse_math(False)
+
+
 @contextmanager
 def figure_file(
     path: Path, size: tuple[float, float], *, columns: int = 1, rows: int = 1, share: bool = True, png: bool = False
@@ -37,6 +45,7 @@ def figure_file(
         written: list[Path] = []
         try:
             yield figure, axes, written
+            _as_written(figure)
             writers: dict[str, Callable[[Path], Any]] = {
                 ".svg": lambda target: figure.savefig(target, format="svg", metadata={"Date": None})
             }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from suite.analysis.records import read_results
+from suite.common.errors import UserError
 from suite.report import curves, exact_world, frontier, judge_simulation, label_noise
 
 OF_ONE_TABLE = {"kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw}
@@ -20,4 +21,7 @@ def redraw(folder: Path, out: Path | None = None) -> list[Path]:
         if (folder / table).exists():
             return draw_table(folder, out)
     results = read_results(folder)
-    return frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)
+    try:
+        return frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)
+    except KeyError as error:
+        raise UserError(f"{folder}: files of several studies, or damaged (no {error}); make them again") from error

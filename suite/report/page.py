@@ -1,5 +1,6 @@
 """The one builder of Markdown pages: a title, where the numbers come from, then sections."""
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from suite.analysis.records import Results, read_results, write_results, write_table, write_text
+from suite.common.errors import shown
 
 Section = tuple[str, str]
 """Heading (empty: none) and body in Markdown; a section without a body is left out."""
@@ -17,7 +19,8 @@ Section = tuple[str, str]
 
 def page(title: str, sections: Iterable[Section]) -> str:
     """The whole page."""
-    parts = [f"# {title}", *(f"## {heading}\n\n{body}" if heading else body for heading, body in sections if body.strip())]
+    written = [f"## {heading}\n\n{body}" if heading else body for heading, body in sections if body.strip()]
+    parts = [f"# {inert(title)}", *written]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -50,9 +53,29 @@ def said_in(file: str) -> dict[str, Any]:
 def origin(about: Mapping[str, Any]) -> str:
     """Command, date and machine of a study (`study.json`)."""
     return (
-        f"`{about['command']}`  \n{about['date']}, {about['machine']}, {about['workers']} workers, device {about['device']}; "
-        f"{about['worker_minutes']:.1f} worker-minutes in all runs together"
+        f"{code(about['command'])}  \n{about['date']}, {about['machine']}, {about['workers']} workers, device "
+        f"{about['device']}; {about['worker_minutes']:.1f} worker-minutes in all runs together"
     )
+
+
+def inert(text: str) -> str:
+    """A stranger's text as Markdown that shows what it says, in one line: no HTML, link, image or mark of it works."""
+    marks = r"[\\`*<>|\[\]&~$]|(?<![^\W_])_|_(?![^\W_])"  # between letters a line is a line
+    dead = re.sub(marks, r"\\\g<0>", shown(text.strip(), keep="\t"))
+    dead = re.sub(r"^(\d*)([-+#=.)])(?=[-#=]*(?:\s|$))", r"\1\\\2", dead)  # a list or a heading
+    return re.sub(r"(?i)\b(?:https?|ftp|mailto|xmpp)(?=:)|\bwww(?=\.)|\w(?=@)", r"\g<0>\\", dead)  # links without a mark
+
+
+def plain(name: str) -> str:
+    """A name for pages and figures alike: what would be HTML, a link, code or a column in Markdown is a question mark."""
+    return re.sub(r"[<>\[\]`|\\]", "?", shown(name, 80))
+
+
+def code(text: str) -> str:
+    """A text as code in Markdown, whatever it holds."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, blank = "`" * (longest + 1), " " * bool(longest)
+    return f"{fence}{blank}{shown(text)}{blank}{fence}"
 
 
 def bullets(lines: Iterable[str]) -> str:

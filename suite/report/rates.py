@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from suite.analysis.rate_search import MAX_KL
-from suite.report.page import page, said_in, table
+from suite.report.page import code, page, said_in, table
 from suite.report.tables import with_interval
 
 
@@ -19,5 +19,5 @@ def rates_page(command: str, scores: pd.DataFrame, chosen: Mapping[str, str]) ->
         for _, row in scores.iterrows()
     ]  # fmt: skip
     lead = said_in("words")["rates"]["lead"].format(max_kl=MAX_KL)
-    sections = [("", f"Last command: `{command}`"), ("", lead), ("", table(rows)), ("", f"Chosen: {dict(chosen)}")]
+    sections = [("", f"Last command: {code(command)}"), ("", lead), ("", table(rows)), ("", f"Chosen: {dict(chosen)}")]
     return page("Learning rates", sections)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from suite.analysis.gather import place_of
 from suite.analysis.records import PLACE, POINT, Results, sick, write_text
+from suite.report.page import inert
 from suite.study.plan import PlannedPoint
 from suite.study.run import Finished, samples_of
 
@@ -25,7 +26,7 @@ def write_samples(out: Path, finished: Finished, results: Results, *, prompts: i
     first_seed = min((contender.seed for contender in finished.plan.trained), default=0)
     tables = {_name(p): _first(runs, p) for p in points if _is_last(p, first_seed)}
     for row in next(iter(tables.values())).head(prompts).to_dict("records"):
-        lines += ["", f"## {row['prompt_id']}", "", quoted(row["shown"])]
+        lines += ["", f"## {inert(row['prompt_id'])}", "", quoted(row["shown"])]
         lines += ["", f"*reference answer*:\n\n{quoted(row['answer'])}"] if row["answer"] else []
         for name, table in tables.items():
             own = table[table["prompt_id"] == row["prompt_id"]].iloc[0]
@@ -66,6 +67,4 @@ def _first(runs: Path, planned: PlannedPoint) -> pd.DataFrame:
 
 def quoted(text: str) -> str:
     """A text as a Markdown quotation that shows what it says."""
-    for mark in "\\`*_<>|[]":
-        text = text.replace(mark, "\\" + mark)
-    return "\n".join(f"> {line}" for line in text.strip().splitlines() or [""])
+    return "\n".join(f"> {inert(line)}" for line in text.strip().splitlines() or [""])

@@ -14,7 +14,7 @@ from suite.evaluation.win_rate import WinRate
 from suite.interfaces import Task
 from suite.maths.statistics import clustered_share_interval
 from suite.report.deviations import text_deviations
-from suite.report.page import interval, page, table
+from suite.report.page import interval, page, plain, table
 from suite.study.plan import Plan
 from suite.study.run import Finished
 from suite.study.study import rates_note
@@ -40,7 +40,8 @@ def win_rate_about(finished: Finished, *, title: str, judge: str, template: str,
     task: Task = load(test.config["task"], "task")
     own = not study.answers and test.config["task"] == plan.source.prompts.config["task"]
     opponent = plan.opponent.name if plan.opponent else "the chosen answer" if own else task.reference_answer
-    note, judging, model = rates_note(study), judge_words(judge, template, plan, finished.options.runs), Path(study.model).name
+    note, judging = rates_note(study), judge_words(judge, template, plan, finished.options.runs)
+    model = plain(Path(study.model).name)
     caption = [
         f"Profile {study.profile}, {model}; win rate against {opponent}; n = {test.config['size']} test prompts at most; "
         f"answers of at most {study.max_new_tokens} tokens.",
@@ -72,7 +73,7 @@ def win_rate_about(finished: Finished, *, title: str, judge: str, template: str,
 
 def _name(source: str | None) -> str:
     """Of a Hub data set the whole name, of a local one the last part."""
-    return "" if source is None else Path(source).name if Path(source).expanduser().exists() else source
+    return "" if source is None else plain(Path(source).name if Path(source).expanduser().exists() else source)
 
 
 def _optim(optim: OptimConfig, rank: int) -> str:
@@ -83,7 +84,7 @@ def _optim(optim: OptimConfig, rank: int) -> str:
 def judge_words(name: str, template: str, plan: Plan, runs: Path) -> str:
     """Who judges: a study's own reward model with its agreement with people, or a name and a template."""
     if plan.judge_model is None:
-        return f"{name}, template {template}"
+        return f"{plain(name)}, template {template}"
     held_out = pd.read_parquet(plan.judge_model.directory(runs) / "held_out.parquet")
     right = clustered_share_interval(held_out["right"], held_out["prompt_id"])
     own = plan.judge_model.key != plan.source.reward_model.key
@@ -111,7 +112,7 @@ def judged_page(about: Mapping[str, str], result: WinRate) -> str:
     rows = [{"": name, share: "–" if found is None else interval(*found[:3])} for name, found in shown.items()]
     rows[0][share] += f", {WORDS[beats_half(result.win_rate.low, result.win_rate.high)]} a draw"
     counts = ", ".join(f"{name} {value:,}" for name, value in asdict(result).items() if name.startswith("n_"))
-    asked = f"Judge {about['judge']}, {about['template']}, order: {about['order']}."
+    asked = f"Judge {plain(about['judge'])}, {about['template']}, order: {about['order']}."
     if result.same_texts:
         asked += (
             " **Both give the same text to every prompt: the win rate is a half by construction, whatever the judge says.**"

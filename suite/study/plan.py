@@ -125,7 +125,7 @@ def plan_study(
         prompts = {"test": make.split("test", study.test_prompts, task=task, source=source)}
     policies: dict[Contender, RunSpec] = {}
     contenders = [reference] if reference else []
-    names = {reference.method: "the reference"} if reference and not reference.setting else {}
+    names = {reference.label: "the reference"} if reference else {}
     for name, settings in grid.items():
         info = describe(name)
         if info.name in names:

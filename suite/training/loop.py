@@ -34,7 +34,7 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
         run: Seed, log, snapshots, checkpoints.
 
     Raises:
-        ValueError: No examples.
+        ValueError: No examples, or `loss_fn` gives something else than one number per example.
         NonFiniteLoss: Names the step; the last checkpoint is kept.
     """
     if not examples:
@@ -95,12 +95,24 @@ def _accumulate_gradients(policy, batch: Sequence[Group], loss_fn: LossFn, confi
     total = sum(len(group.examples) for group in batch)
     lengths, sequences = [group.length for group in batch], [group.sequences for group in batch]
     for index in length_batches(lengths, lambda _: config.micro_batch_size, sequences):
+        examples = [example for i in index for example in batch[i].examples]
         with autocast(policy.device, config.precision):
-            losses, metrics = loss_fn(policy, [example for i in index for example in batch[i].examples])
+            losses, metrics = loss_fn(policy, examples)
+        _check_per_example(losses, metrics, len(examples))
         (losses.sum() / total).backward()
         for name, values in {"loss": losses.detach(), **metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(values.sum())
     return {name: value / total for name, value in sums.items()}
+
+
+def _check_per_example(losses: Tensor, metrics: dict[str, Tensor], count: int) -> None:
+    """Raise a ValueError for a loss or a metric that is no tensor of one number per example: a mean would be divided again."""
+    for name, values in {"the loss": losses, **{f"metric {name!r}": values for name, values in metrics.items()}}.items():
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if shape != (count,):
+            raise ValueError(f"{name}: expected one value per example, shape {(count,)}, and no mean of them, got {shape}")
+        if values is not losses and values.requires_grad:
+            raise ValueError(f"{name} has a gradient; detach it, only the loss is trained on")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -188,6 +188,78 @@ class Exits(DPO):
         raise SystemExit("bye")
 
 
+class MeanLoss(DPO):
+    """As trainers write it; here the loop takes the mean."""
+
+    def losses(self, logps, config):
+        return super().losses(logps, config).mean()
+
+
+class LossOfSides(DPO):
+    """Two numbers per pair."""
+
+    def losses(self, logps, config):
+        return torch.stack([super().losses(logps, config)] * 2, dim=-1)
+
+
+def with_metric(make):
+    """A `train` whose loss function returns the metric that `make` makes of the policy's log-probs of chosen completions."""
+
+    def train(self, data, reference, config, run):
+        def loss_fn(policy, pairs):
+            logps = pair_log_probs(policy, pairs)
+            return dpo_loss(*logps, beta=config.beta), {"mine": make(logps[0])}
+
+        return fit(reference.copy(), data.pairs, loss_fn, config.optim, run)
+
+    return train
+
+
+class MeanMetric(DPO):
+    train = with_metric(lambda logps: logps.detach().mean())
+
+
+class MetricOfNumbers(DPO):
+    train = with_metric(lambda logps: float(logps.detach().sum()))
+
+
+class MetricWithGradient(DPO):
+    train = with_metric(lambda logps: logps)
+
+
+@dataclass(frozen=True)
+class LateType:
+    beta: float = 1.0
+    optim: "OnlyForCheckers" = field(default_factory=OptimConfig)  # noqa: F821 - what a type checker alone imports
+
+
+class TypeThatIsNotThere(DPO):
+    Config = LateType
+
+
+@dataclass(frozen=True)
+class WithATensor:
+    beta: float = 1.0
+    weights: torch.Tensor | None = None
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+class TensorInConfig(DPO):
+    Config = WithATensor
+
+
+class TwoLines(DPO):
+    name = "two\nlines"
+
+
+class NoName(DPO):
+    name = " "
+
+
+class NumberForAName(DPO):
+    name = 3
+
+
 class NoPolicy(DPO):
     def train(self, data, reference, config, run):
         return "trained"

@@ -33,6 +33,12 @@ from suite.cli.main import main
         ("OddPromise", "contract", ["'wins'", "follows_optimum"]),
         ("PromisesWithoutBeta", "contract", ["no beta"]),
         ("NoPolicy", "training", ["str", "no Policy"]),
+        ("MeanLoss", "training", ["the loss", "one value per example, shape (100,)", "got ()"]),
+        ("LossOfSides", "training", ["the loss", "got (100, 2)"]),
+        ("MeanMetric", "training", ["metric 'mine'", "got ()"]),
+        ("MetricOfNumbers", "training", ["metric 'mine'", "got float"]),
+        ("MetricWithGradient", "training", ["metric 'mine'", "detach it"]),
+        ("TensorInConfig", "contract", ["'weights'", "torch.Tensor", "numbers, strings"]),
     ],
 )
 def test_the_fault_is_found(name, check, words):
@@ -40,6 +46,37 @@ def test_the_fault_is_found(name, check, words):
     assert check in failed
     assert all(word in failed[check] for word in words), failed[check]
     assert "\n" not in failed[check]
+
+
+IMPORTED_BADLY = {
+    "parses": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--data', required=True)\np.parse_args([])\n",
+    "exits": "import sys\nsys.exit('this is a script')\n",
+    "raises": "raise LookupError('no GPU')\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("broken_methods:TypeThatIsNotThere", ["field 'optim'", "OnlyForCheckers", "if TYPE_CHECKING"]),
+        ("broken_methods:TwoLines", [r"'two\nlines'", "one line"]),
+        ("broken_methods:NoName", ["' '", "one line"]),
+        ("broken_methods:NumberForAName", ["its name is 3"]),
+        ("parses:M", ["parses a command line when it is imported", "--data", "__main__"]),
+        ("exits:M", ["SystemExit", "this is a script"]),
+        ("raises:M", ["LookupError", "no GPU"]),
+    ],
+)
+def test_what_cannot_be_a_method_is_refused_in_one_line(monkeypatch, capsys, tmp_path, name, words):
+    for module, text in IMPORTED_BADLY.items():
+        (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["suite", "check-method", name])
+    assert main() == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert all(word in err for word in words), err
 
 
 def test_a_method_that_ignores_the_seed_is_told_so():

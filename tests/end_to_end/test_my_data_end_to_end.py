@@ -100,7 +100,7 @@ BAD = [
     (["--reward", "rewards:short", "--judge", "openai:gpt-4o"], "give one of them"),
     (["--reward", "rewards:gone"], "cannot be loaded"),
     (["--reward", "rewards:fails", "--dry-run"], "fails on test pairs (AttributeError"),
-    (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1 or more"),
+    (["--max-new-tokens", "0"], "--max-new-tokens 0: expected a whole number of 1 or more"),
     (["--device", "cuda:9"], "cannot be used here"),
     (["--pairs", "gone.jsonl"], "gone.jsonl"),
     (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),

@@ -93,6 +93,14 @@ def test_two_methods_of_one_name_are_refused():
         plan_study(STUDY, {"dpo": [{}]}, RewardKLEvaluator(), reference=Contender("DPO"))
 
 
+def test_a_method_may_not_be_called_what_tables_call_the_reference(monkeypatch):
+    reference = Contender("Preferred-FT", "(reference)")
+    plan_study(STUDY, {"preferred_ft": [{}]}, RewardKLEvaluator(), reference=reference)
+    monkeypatch.setattr("suite.methods.dpo.DPO.name", reference.label)
+    with pytest.raises(UserError, match="that of the reference too"):
+        plan_study(STUDY, {"dpo": [{}]}, RewardKLEvaluator(), reference=reference)
+
+
 def test_every_training_seed_has_runs_of_its_own():
     plan = plan_study(STUDY, GRID, RewardKLEvaluator(), seeds=[0, 1], reference=Contender(REFERENCE))
     assert [(c.method, c.seed) for c in plan.trained] == [("DPO", 0), ("DPO", 1)]

@@ -55,6 +55,16 @@ def test_micro_batches_change_memory_not_the_gradient(gpt2, prompts):
     assert found[24][1].norm() > 0.01
 
 
+@pytest.mark.parametrize("bad", [lambda losses: losses.mean(), lambda losses: losses[:, None], lambda losses: losses[:-1]])
+def test_a_loss_that_is_not_one_number_per_example_is_refused(tmp_path, gpt2, prompts, bad):
+    def loss_fn(policy, batch):
+        return bad(dpo_loss(*pair_log_probs(policy, batch), beta=0.5)), {}
+
+    config = OptimConfig(batch_size=4, num_snapshots=1)
+    with open_run(tmp_path, spec()) as run, pytest.raises(ValueError, match=r"the loss: expected one value per example"):
+        fit(gpt2, make_pairs(gpt2, prompts, 4), loss_fn, config, run)
+
+
 def test_resumed_run_equals_uninterrupted_run(tmp_path, gpt2, prompts, monkeypatch):
     pairs = make_pairs(gpt2, prompts, 6)
     whole_run, whole = train(tmp_path, gpt2, pairs, "whole", num_epochs=2)
