@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from suite.common.errors import listed, shown
+
 CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_answer", "answer_chosen", "preferred", "accepted")
 REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_answer", "answer_rejected", "dispreferred")
 PROMPT = "prompt"
@@ -73,7 +75,7 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     chosen, rejected = (next((name for name in known if name in values), None) for known in (CHOSEN, REJECTED))
     asked = next((name for name in (PROMPT, *QUESTIONS) if name in values), None)
     if chosen is None or (rejected is None and asked is None):
-        raise ValueError(f"chosen or rejected is missing; the row has {', '.join(names.values()) or 'nothing'}")
+        raise ValueError(f"chosen or rejected is missing; the row has {listed(names.values()) or 'nothing'}")
     if tools := [name for name in ("tools", "functions") if values.get(name)]:
         raise ValueError(f"column {names[tools[0]]}: tools are not read")
     answers = [_answer(values[name], names[name]) for name in (chosen, rejected) if name]
@@ -95,9 +97,9 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
         "prompt": columns or ("the turns before" if turns else "what chosen and rejected have in common"),
         "system": f"column {names[system]}" if system else "", "chosen": said[0], "rejected": ", ".join(said[1:]) or "none",
         "scores": ", ".join(names[name] for name in scored) or "none",
-        "not read": ", ".join(names[name] for name in values if name not in read),
+        "not read": listed([names[name] for name in values if name not in read]),
     }  # fmt: skip
-    words = "; ".join(f"{what}: {which}" for what, which in how.items() if which)
+    words = "; ".join(f"{what}: {shown(which)}" for what, which in how.items() if which)
     return Fields(prompt, turns, answers[0].text, answers[1].text if rejected else None, scores, words)
 
 
@@ -146,7 +148,7 @@ def _message(message: Any) -> Message:
     if message.get("tool_calls") or message.get("function_call") or role in ("tool", "function", "observation"):
         raise ValueError("tool calls are not read")
     if role.lower() not in ROLES:
-        raise ValueError(f"a message has the role {role!r}; known: {', '.join(ROLES)}")
+        raise ValueError(f"a message has the role {shown(role, 40)!r}; known: {', '.join(ROLES)}")
     content = next((message[name] for name in ("content", "value", "text") if name in message), None)
     if (
         isinstance(content, (list, tuple))
@@ -261,7 +263,9 @@ def _refuse_unread(unread: Mapping[str, Any], names: Mapping[str, str], texts: S
             continue
         said = [text for _, text in talk or ()] or [_text(value)]
         if any(_is_text(text) and not any(text.strip() in other for other in texts) for text in said):
-            raise ValueError(f"column {names[name]} has text that is not read; call it prompt, question or system, or drop it")
+            raise ValueError(
+                f"column {shown(names[name], 40)} has text that is not read; call it prompt, question or system, or drop it"
+            )
 
 
 def _is_text(text: str) -> bool:

@@ -36,10 +36,10 @@ def load_splits(source: str, *, rows: int | None = None) -> dict[str, Table]:
         raise
     except Exception as error:  # pandas, pyarrow and datasets raise many kinds: syntax, connection, missing repository
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what `datasets` wraps says more
-        reason = str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
+        reason = str(cause).splitlines()[0][:100] if str(cause) else type(cause).__name__
         advice = "" if path.exists() else (
-            f". If it is a Hub name and this machine is offline: where there is a network, run hf download "
-            f"{_hub_name(source)[0]} --repo-type dataset --local-dir pairs; copy the folder here and pass its path"
+            f". Offline? Where there is a network: hf download {_hub_name(source)[0]} --repo-type dataset --local-dir pairs; "
+            "pass the folder here"
         )  # fmt: skip
         raise UserError(f"preference data {source!r} could not be read ({type(cause).__name__}: {reason}){advice}") from error
     return {name: table if rows is None or len(table) <= rows else _first(table, rows) for name, table in found.items()}

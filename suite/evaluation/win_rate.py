@@ -191,7 +191,7 @@ def summary_of(numbers: pd.DataFrame, *, seed: int = 0) -> WinRate:
         ),
         flips=clustered_share_interval(flips["same_position"], flips["prompt_id"], seed=seed) if len(flips) else None,
         longer_wins=clustered_share_interval(each, np.repeat(whole["prompt_id"], decided), seed=seed) if len(each) else None,
-        n_comparisons=len(whole), n_compared=len(numbers), **counts,
+        n_comparisons=len(whole), n_compared=len(numbers), same_texts=False, **counts,
     )  # fmt: skip
 
 
