@@ -43,8 +43,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
-    """A fault of the disk is an OSError that names `path`, where Python does not say which file it was, or torch and safetensors
-    hide what it was.
+    """A fault of the disk is an OSError that names `path`, where Python does not say which file it was, and where torch and
+    safetensors hide what it was.
     """
     try:
         yield
@@ -55,10 +55,19 @@ def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
             error.filename = str(path)
         raise
     except Exception as error:
-        for code in (*DISK_FULL, *READ_ONLY):
-            if os.strerror(code).lower() in str(error).lower():
-                raise OSError(code, os.strerror(code), str(path)) from error
+        if code := _of_the_disk(error):
+            raise OSError(code, os.strerror(code), str(path)) from error
         raise
+
+
+def _of_the_disk(error: BaseException | None) -> int | None:
+    """The code of the fault of the disk that an exception, or the one that it came from, is or tells of in words."""
+    while error:
+        for code in (*DISK_FULL, *READ_ONLY):
+            if getattr(error, "errno", None) == code or os.strerror(code).lower() in str(error).lower():
+                return code
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def sync(path: Path) -> None:

@@ -18,8 +18,8 @@ def save(directory: Path, key: str, state: dict[str, Any]) -> None:
     import torch
 
     def write(path: Path) -> None:
-        path.touch()  # torch does not say why it cannot write
-        torch.save({**state, "run": key, "snapshots": _snapshots(directory), "logged": _logged(directory)}, path)
+        with path.open("wb") as file:  # torch, given a name, does not say why it cannot write
+            torch.save({**state, "run": key, "snapshots": _snapshots(directory), "logged": _logged(directory)}, file)
 
     write_atomically(directory / FILE, write)
 

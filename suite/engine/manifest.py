@@ -4,6 +4,7 @@ A file of the size and the date that `DONE` names is taken for the one that was 
 every start can look at every run, and what was cut, lost or edited is not used.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -98,10 +99,8 @@ def _flaw_of_file(directory: Path, name: str, was: dict[str, Any], every_byte: b
 
 def _date(path: Path, changed: int) -> None:
     """Give a file that was copied its date again, so that it need not be read at every start."""
-    try:
+    with contextlib.suppress(OSError):  # it can be read, which is enough
         os.utime(path, ns=(changed, changed))
-    except OSError:
-        pass  # it can be read, which is enough
 
 
 def _sha256(path: Path) -> str:

@@ -105,7 +105,7 @@ def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: 
 
 
 class _Left:
-    """What a sweep has yet to do. A run is ready when its inputs are made; one that another process holds is asked for again."""
+    """What a sweep has yet to do. A run is ready when its inputs are made; one that another process holds is asked later."""
 
     def __init__(self, todo: Sequence[RunSpec], clock: Clock) -> None:
         self.waiting, self.clock = list(todo), clock
