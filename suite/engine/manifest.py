@@ -90,17 +90,13 @@ def _flaw_of_file(directory: Path, name: str, was: dict[str, Any], every_byte: b
         return f"{name} is no file"
     if stat.st_size != was["size"]:
         return f"{name} has {stat.st_size:,} of {was['size']:,} bytes"
-    if every_byte or stat.st_mtime_ns != was["changed"]:
-        if _sha256(path) != was["sha256"]:
-            return f"{name} was changed"
-        _date(path, was["changed"])
+    same_date = stat.st_mtime_ns == was["changed"]
+    if (every_byte or not same_date) and _sha256(path) != was["sha256"]:
+        return f"{name} was changed"
+    if not same_date:  # it was copied: with its date again it need not be read at every start
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(was["changed"], was["changed"]))
     return ""
-
-
-def _date(path: Path, changed: int) -> None:
-    """Give a file that was copied its date again, so that it need not be read at every start."""
-    with contextlib.suppress(OSError):  # it can be read, which is enough
-        os.utime(path, ns=(changed, changed))
 
 
 def _sha256(path: Path) -> str:

@@ -36,6 +36,8 @@ from suite.engine.tracking import Tracker, open_tracker
 from suite.engine.workload import Workload
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+DAMAGED = "damaged"
+"""Folder of what was set aside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +238,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 def _set_aside(root: Path, directory: Path) -> None:
     """Say what is wrong with a run, and put all it left where nothing looks for it."""
-    aside = root / "damaged" / directory.parent.name / directory.name
+    aside = root / DAMAGED / directory.parent.name / directory.name
     _make_folder(aside.parent)
     print(f"{directory}: {manifest.flaw(directory)}; the run is made again", file=sys.stderr, flush=True)
     remove(aside)

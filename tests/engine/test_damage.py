@@ -1,5 +1,6 @@
 """What was lost, cut or edited in a runs folder is named and made again; nothing of it is used in silence."""
 
+import errno
 import json
 import os
 import re
@@ -318,3 +319,41 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_made_again(tmp_pat
     with open_run(tmp_path, first()) as run:
         assert run.done
     assert checkpoint.FILE not in contents(run.directory)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("name", ["spec.json", "step-000002", "checkpoint.pt", SAMPLES, "DONE"])
+def test_a_disk_that_cannot_be_written_stops_the_sweep_and_the_next_start_goes_on(tmp_path, monkeypatch, name, code):
+    start(tmp_path / "whole")
+    replace = os.replace
+
+    def refuse(old, new):
+        if os.path.basename(new) == name:
+            raise OSError(code, os.strerror(code))
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("suite.common.files.os.replace", refuse)
+        with pytest.raises(OSError, match=name) as caught:
+            start(tmp_path / "broken", first())
+    assert caught.value.errno == code
+    folder = first().directory(tmp_path / "broken")
+    assert not list(folder.rglob(".*.tmp"))
+    assert not (folder / "DONE").exists()
+    assert start(tmp_path / "broken") == {"the first": "done", "the second": "done"}
+    assert contents(folder) == contents(first().directory(tmp_path / "whole"))
+
+
+def test_all_that_a_run_leaves_is_on_the_disk_before_it_counts_as_done(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr("suite.common.files.os.fsync", lambda handle: steps.append(os.readlink(f"/proc/self/fd/{handle}")))
+    replace = os.replace
+    monkeypatch.setattr(
+        "suite.common.files.os.replace",
+        lambda old, new: (replace(old, new), steps.append("done") if os.path.basename(new) == "DONE" else None),
+    )
+    start(tmp_path, first())
+    folder = first().directory(tmp_path)
+    before = steps[: steps.index("done")]
+    for path in (*(folder / name for name in contents(folder)), folder, folder / "snapshots", folder / "snapshots/step-000002"):
+        assert str(path) in before
