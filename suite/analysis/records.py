@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from suite.common.errors import UserError, in_words
-from suite.common.files import write_atomically
+from suite.common.errors import UserError
+from suite.common.files import of_the_disk, write_atomically
 from suite.maths.frontier import hull_indices
 from suite.maths.ideal_frontier import IdealFrontier
 from suite.maths.statistics import mean_interval
@@ -136,13 +136,11 @@ def whole(path: Path) -> Iterator[None]:
     """While results are read, or something is made of them: what cannot be understood is a UserError about `path`."""
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and in_words(error):
+        if isinstance(error, UserError) or of_the_disk(error):
             raise
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise UserError(f"{path}: damaged, or of another version ({reason}); {MEND}") from error
+        reason = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{path}: of another version, of several studies, or damaged ({reason}); {MEND}") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:

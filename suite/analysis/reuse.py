@@ -19,10 +19,10 @@ from suite.study.study import Study
 RUN = POINT[:3]
 OPTIMS = ("optim", "reward_model")
 """Of a study: their arithmetic is chosen by the machine."""
-RECORDED = {"drawn": dict, "precision": dict, "runs": dict}
+RECORDED: dict[str, Any] = {"drawn": dict, "precision": dict, "runs": dict}
 ABOUT_A_RUN = {"stage", "title", "code", "config", "inputs"}
 """Of `runs.json`: what it holds, and what it says of every run."""
-JOINED = {
+JOINED: dict[str, Any] = {
     "seeds": list, "trained_runs": int, "worker_minutes": (int, float), "sampler_kl": (int, float), "unsearched": list,
     "targets": list,
 }  # fmt: skip

@@ -7,9 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from suite.common.errors import DISK_FULL, READ_ONLY, UserError
+from suite.common.errors import UserError
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Faults of the disk, which are the user's to mend: it is full, or may not be written."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -55,15 +58,20 @@ def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
             error.filename = str(path)
         raise
     except Exception as error:
-        if code := _of_the_disk(error):
+        if code := _disk_code(error):
             raise OSError(code, os.strerror(code), str(path)) from error
         raise
 
 
-def _of_the_disk(error: BaseException | None) -> int | None:
+def of_the_disk(error: BaseException) -> TypeGuard[OSError]:
+    """Whether an exception is a fault of the disk."""
+    return isinstance(error, OSError) and error.errno in DISK
+
+
+def _disk_code(error: BaseException | None) -> int | None:
     """The code of the fault of the disk that an exception, or the one that it came from, is or tells of in words."""
     while error:
-        for code in (*DISK_FULL, *READ_ONLY):
+        for code in DISK:
             if getattr(error, "errno", None) == code or os.strerror(code).lower() in str(error).lower():
                 return code
         error = error.__cause__ or error.__context__

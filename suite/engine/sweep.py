@@ -19,8 +19,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from suite.common.errors import UserError, in_words
-from suite.common.files import write_atomically
+from suite.common.errors import UserError
+from suite.common.files import of_the_disk, write_atomically
 from suite.common.machine import available_cores, quiet_libraries
 from suite.engine import progress, speed
 from suite.engine.clock import Clock
@@ -75,7 +75,7 @@ def run_one(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: other runs go on
-        if isinstance(error, OSError) and in_words(error):
+        if of_the_disk(error):
             raise OSError(error.errno, error.strerror, error.filename) from error
         log = spec.directory(root) / "error.log"
         with contextlib.suppress(OSError):

@@ -133,7 +133,7 @@ def test_one_damaged_folder_does_not_keep_the_others_from_being_drawn(folder, ma
     assert make_figures.main(make_figures.Arguments(folder.parent, tmp_path / "figures")) == 1
     out, err = capsys.readouterr()
     assert {Path(line).parent.name for line in out.splitlines()} == {"other"}
-    assert sorted(line.partition(": damaged")[0] for line in err.splitlines()) == [
+    assert sorted(line.partition(": of another")[0] for line in err.splitlines()) == [
         f"error: {cut_table}", f"error: {folder}"
     ]  # fmt: skip
 
