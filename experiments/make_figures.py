@@ -34,10 +34,15 @@ def main(args: Arguments) -> int:
             print(f"{folder}: skipped, its records are of an older version; run its experiment again", file=sys.stderr)
     if not found:
         raise UserError(f"--results {args.results}: no results folder there; run an experiment first, see README.md")
+    problems = 0
     for folder in found:
-        for path in redraw(folder, args.out / folder.name if args.out else None):
-            print(path)
-    return 0
+        try:
+            for path in redraw(folder, args.out / folder.name if args.out else None):
+                print(path)
+        except UserError as error:  # the others can be drawn
+            problems += 1
+            print(f"error: {error}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 A policy is named by `POLICY` and its training seed, and stands in a figure at `PLACE`. pandas alone, no torch.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from suite.common.errors import UserError
-from suite.common.files import write_atomically
+from suite.common.files import of_the_disk, write_atomically
 from suite.maths.frontier import hull_indices
 from suite.maths.ideal_frontier import IdealFrontier
 from suite.maths.statistics import mean_interval
@@ -29,6 +30,16 @@ TABLES = {
     "training": "training.parquet", "health": "health.csv", "ideal": "ideal.csv", "behind": "behind.csv",
     "verdicts": "verdicts.csv",
 }  # fmt: skip
+
+COLUMNS = {
+    "measurements": [*POINT, *PLACE, "split", "prompt_id", "sample", "metric", "value"],
+    "records": [*POINT, *PLACE, "split", "metric", "value", "n", "ci_low", "ci_high"],
+    "training": POINT, "health": [*POINT, "alarms"], "ideal": [*IDEAL_COLUMNS], "behind": ["method", "metric", "kl", "value"],
+    "verdicts": [],
+}  # fmt: skip
+"""What every table must have, whatever else it has."""
+TEXTS = {"method", "setting", "panel", "split", "prompt_id", "metric", "alarms"}
+"""Columns that are no numbers."""
 
 NOT_JUDGED = "not judged: no reference at this temperature"
 
@@ -99,31 +110,64 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def read_results(folder: Path) -> Results:
-    """What `write_results` wrote. Raises UserError if it is no results folder, or one of an older layout."""
+    """What `write_results` wrote. Raises UserError if it is no results folder, one of an older layout, or a damaged one."""
     path = folder / "study.json"
-    needed = [path, folder / "measurements.parquet", folder / "records.csv"]
-    if absent := [file.name for file in needed if not file.exists()]:
+    files = {"measurements": "measurements.parquet", "records": "records.csv"}
+    if absent := [file for file in ("study.json", *files.values()) if not (folder / file).exists()]:
         raise UserError(f"{folder}: no {', '.join(absent)} there; give the results folder of a finished study of this version")
-    about = json.loads(path.read_text())
+    about = read_object(path)
     if about.get("schema") != SCHEMA:
         raise UserError(f"{path}: schema {about.get('schema')}, this version reads {SCHEMA}; make these results again")
-    tables = {name: _read(folder / file) for name, file in TABLES.items() if (folder / file).exists()}
-    measurements = pd.read_parquet(needed[1])
-    names = measurements.select_dtypes("category").columns
+    files |= {name: file for name, file in TABLES.items() if (folder / file).exists()}
+    empty = {name: pd.DataFrame(columns=COLUMNS[name]) for name in ("training", "health")}
+    tables: dict[str, Any] = {**empty, **{name: _read(folder / file, COLUMNS[name]) for name, file in files.items()}}
+    policies = [set(tables[name][POINT].itertuples(index=False, name=None)) for name in ("measurements", "records")]
+    if policies[0] != policies[1]:
+        raise UserError(f"{folder}: records.csv and measurements.parquet are of different policies; {MEND}")
     runs = folder / "runs.json"
-    return Results(
-        about, measurements.astype({**dict.fromkeys(names, str), "value": "float64"}), _read(needed[2]),
-        runs=json.loads(runs.read_text()) if runs.exists() else {},
-        **{"training": pd.DataFrame(columns=POINT), "health": pd.DataFrame(columns=[*POINT, "alarms"]), **tables},
-    )  # fmt: skip
+    return Results(about, **tables, runs=read_object(runs) if runs.exists() else {})
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    texts = [name for name in ("setting", "alarms", "failure") if name in table]
-    return table.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
+MEND = "make these results again, or take the folder from where it was whole"
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """While results are read, or something is made of them: what cannot be understood is a UserError about `path`."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or of_the_disk(error):
+            raise
+        reason = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{path}: of another version, of several studies, or damaged ({reason}); {MEND}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises UserError if it is none."""
+    with whole(path):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no JSON object; {MEND}")
+    return found
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    with whole(path):
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            table = table.astype(dict.fromkeys(table.select_dtypes("category").columns, str))
+        else:
+            if not path.read_bytes().endswith(b"\n"):
+                raise UserError(f"{path}: the end is missing; {MEND}")
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            texts = [name for name in ("setting", "alarms", "failure") if name in table]
+            table = table.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
+        if absent := [name for name in columns if name not in table]:
+            raise UserError(f"{path}: no column {', '.join(absent)}; {MEND}")
+        for name in set(columns) - TEXTS:
+            pd.to_numeric(table[name])
+        return table.astype({"value": "float64"}) if "value" in table else table
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -133,7 +177,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A text file, replaced in one step."""
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:

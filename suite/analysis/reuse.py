@@ -19,6 +19,14 @@ from suite.study.study import Study
 RUN = POINT[:3]
 OPTIMS = ("optim", "reward_model")
 """Of a study: their arithmetic is chosen by the machine."""
+RECORDED: dict[str, Any] = {"drawn": dict, "precision": dict, "runs": dict}
+ABOUT_A_RUN = {"stage", "title", "code", "config", "inputs"}
+"""Of `runs.json`: what it holds, and what it says of every run."""
+JOINED: dict[str, Any] = {
+    "seeds": list, "trained_runs": int, "worker_minutes": (int, float), "sampler_kl": (int, float), "unsearched": list,
+    "targets": list,
+}  # fmt: skip
+"""Of `study.json`: what is joined to that of a new study."""
 
 
 def recorded_runs(root: Path, plan: Plan) -> dict[str, Any]:
@@ -43,8 +51,15 @@ def read_reusable(folder: Path) -> Results:
         results = read_results(folder)
     except UserError as error:
         raise UserError(f"--reuse-records: {error}") from error
-    if absent := {"drawn", "precision", "runs"} - results.runs.keys():
-        raise UserError(f"--reuse-records {folder}: runs.json has no {', '.join(sorted(absent))}; make these results again")
+    for file, found, needed in (("runs.json", results.runs, RECORDED), ("study.json", results.about, JOINED)):
+        for name, kind in needed.items():
+            if not isinstance(found.get(name), kind):
+                raise UserError(f"--reuse-records {folder}: {file} has no {name}; make these results again")
+    names = {"drawn": ("validation", "test"), "precision": (*OPTIMS, "sampler_dtype")}
+    absent = [f"{part}/{name}" for part, needed in names.items() for name in needed if name not in results.runs[part]]
+    absent += [key for key, run in results.runs["runs"].items() if not isinstance(run, dict) or not set(run) >= ABOUT_A_RUN]
+    if absent:
+        raise UserError(f"--reuse-records {folder}: runs.json does not say all of {absent[0]}; make these results again")
     return results
 
 

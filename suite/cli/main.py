@@ -11,7 +11,7 @@ import tyro
 
 from suite.analysis.choice import best_policy
 from suite.analysis.records import read_results
-from suite.cli import compare, judge, own_data
+from suite.cli import compare, judge, own_data, runs
 from suite.cli.options import write_rows
 from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
 from suite.common.errors import UserError, listed, one_line_errors, shown
@@ -180,7 +180,7 @@ def export(
 Command = Callable[..., int] | Mapping[str, Any]
 COMMANDS: Mapping[str, Command] = {
     "compare": compare.compare, "own-data": own_data.own_data, "check-method": check_method, "doctor": doctor,
-    "judge": judge.COMMANDS, "sample": sample, "export": export,
+    "judge": judge.COMMANDS, "sample": sample, "export": export, "runs": runs.COMMANDS,
 }  # fmt: skip
 
 
@@ -201,7 +201,10 @@ def run(of: Command, prog: str, description: str, args: Sequence[str]) -> int:
 def help_of(command: Command) -> str:
     """What a command does, with examples: its docstring without the arguments, which stand below."""
     known = {compare.compare: compare.__doc__, own_data.own_data: own_data.__doc__}
-    text = known.get(command, command.__doc__) if callable(command) else judge.__doc__
+    if callable(command):
+        text = known.get(command, command.__doc__)
+    else:  # of a group, what its module says
+        text = sys.modules[next(iter(command.values())).__module__].__doc__
     return inspect.cleandoc(text or "").partition("\n\nArgs:")[0]
 
 

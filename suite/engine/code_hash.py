@@ -33,7 +33,7 @@ def code_hash(modules: Iterable[str], functions: Iterable[str] = (), *, roots: I
 def _function_digest(name: str) -> str:
     module, _, function = name.partition(":")
     spec = importlib.util.find_spec(module)
-    body = ast.parse(Path(spec.origin or "").read_text()).body if spec else []
+    body = ast.parse(Path(spec.origin or "").read_text(encoding="utf-8")).body if spec else []
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             return _digest(node)
@@ -45,7 +45,7 @@ def _digest_and_imports(name: str) -> tuple[str, frozenset[str]]:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return "", frozenset()
-    tree = ast.parse(Path(spec.origin).read_text())
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

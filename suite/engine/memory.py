@@ -105,10 +105,9 @@ def host_memory_of(spec: RunSpec) -> float | None:
 
 
 def disk_of(spec: RunSpec) -> float | None:
-    """Bytes that the policies that a run keeps take on disk, as `save_pretrained` writes them, with one checkpoint; None where
-    nothing is known.
-    """
-    kept = spec.config.get("num_snapshots") or spec.config.get("config", {}).get("optim", {}).get("num_snapshots")
+    """Bytes that the models that a run keeps take on disk, as `save_pretrained` writes them; None where nothing is known."""
+    kept = 1 if spec.stage == "reward_model" else spec.config.get("num_snapshots")
+    kept = kept or spec.config.get("config", {}).get("optim", {}).get("num_snapshots")
     shape = shape_of(spec.where["model"]) if kept and spec.work.trained else None
     if shape is None:
         return None

@@ -3,7 +3,9 @@
 <root>/<stage>/<key[:16]>/
     spec.json        what produced it         lock         the pid of the process that holds it
     metrics.jsonl    one row per step         checkpoint.pt   to resume from; gone when done
-    snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions
+    snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions, hashes of the rest
+
+<root>/damaged/<stage>/<key[:16]>/ holds what a run had left that was found to be damaged and was made again.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -27,12 +29,15 @@ from pathlib import Path
 from typing import Any
 
 from suite.common.errors import UserError
-from suite.common.files import remove, write_atomically
+from suite.common.files import naming, remove, write_atomically
+from suite.engine import checkpoint, manifest
 from suite.engine.progress import bar
 from suite.engine.tracking import Tracker, open_tracker
 from suite.engine.workload import Workload
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+DAMAGED = "damaged"
+"""Folder of what was set aside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,7 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return (self.directory / "DONE").exists()
+        return manifest.done(self.directory)
 
     def input(self, name: str) -> Path:
         """Directory of a finished input run."""
@@ -104,7 +109,8 @@ class Run:
         )
         if self.tracker:
             self.tracker.log(metrics, step=step)
-        with (self.directory / "metrics.jsonl").open("a") as file:
+        path = self.directory / "metrics.jsonl"
+        with naming(path), path.open("a") as file:
             file.write(json.dumps({"step": step, **{k: round(v, 8) for k, v in metrics.items()}}) + "\n")
 
     def snapshot(self, policy: Any, step: int) -> None:
@@ -118,23 +124,18 @@ class Run:
         return time.monotonic() - self._last_checkpoint > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        import torch
-
         started = time.monotonic()
-        state = {**state, "step": step, "seconds": started - self._began}
-        write_atomically(self.directory / "checkpoint.pt", lambda path: torch.save(state, path))
+        checkpoint.save(self.directory, self.spec.key, {**state, "step": step, "seconds": started - self._began})
         self._last_checkpoint = time.monotonic()
         self._checkpoint_took = self._last_checkpoint - started  # writing takes at most a twentieth of the time
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        import torch
-
-        path, metrics = self.directory / "checkpoint.pt", self.directory / "metrics.jsonl"
-        state = torch.load(path, weights_only=True) if path.exists() else None
+        state, metrics = checkpoint.load(self.directory, self.spec.key), self.directory / "metrics.jsonl"
         step = state["step"] if state else 0
         if metrics.exists():  # rows after the checkpoint will be made again; a torn last line is one of them
-            kept = [line for line in metrics.read_text().splitlines(keepends=True) if _step_of(line) <= step]
-            write_atomically(metrics, lambda temporary: temporary.write_text("".join(kept)))
+            lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= step]
+            write_atomically(metrics, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
         if state:
             self._began -= state["seconds"]
         return state
@@ -152,11 +153,12 @@ class Run:
             "seconds": round(time.monotonic() - self._began, 2),
             "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             **self.costs,
+            "title": self.spec.title,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             **provenance(),
         }
-        write_atomically(self.directory / "DONE", lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
-        (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+        manifest.write_done(self.directory, facts)
+        remove(self.directory / checkpoint.FILE)
 
 
 def _step_of(line: str) -> float:
@@ -168,34 +170,42 @@ def _step_of(line: str) -> float:
 
 def facts(root: Path, spec: RunSpec) -> dict[str, Any]:
     """What `DONE` says of a finished run."""
-    return json.loads((spec.directory(root) / "DONE").read_text())
+    return manifest.read_json(spec.directory(root) / "DONE")
+
+
+class Held(UserError):
+    """Another live process makes the run just now."""
+
+
+class Damaged(UserError):
+    """A finished run is not what it was; it counts as not done from now on."""
 
 
 @contextlib.contextmanager
 def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[Run]:
     """Open, resume or find finished the run of `spec`, held by a file lock until closed; its metrics also go to `tracker`.
-    Raises UserError if another live process holds it, or if `spec.json` on disk differs (hand edit or hash collision).
+
+    One that was finished and is damaged is told of on stderr and begun anew, and what is left of it is set aside.
+
+    Raises:
+        Held: Another live process holds it.
+        UserError: `spec.json` on disk differs (hand edit or hash collision), or a file stands where a folder belongs.
     """
     run = Run(root, spec, tracker)
     if run.done:
         yield run
         return
-    run.directory.mkdir(parents=True, exist_ok=True)
-    with (run.directory / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = (run.directory / "lock").read_text().strip() or "unknown"
-            raise UserError(
-                f"{run.directory}: held by the live process {pid}; wait for it, stop it, or use another --runs folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        for rubbish in run.directory.rglob(".*.tmp"):  # half-written by a process that was killed
-            remove(rubbish)
+    if os.path.lexists(run.directory) and not run.directory.is_dir():
+        _set_aside(root, run.directory)
+    with locked(run.directory):
+        if run.done:  # by another process, just now
+            yield run
+            return
+        if manifest.flaw(run.directory):
+            _set_aside(root, run.directory)
+        _tidy(run.directory)
         path, wanted = run.directory / "spec.json", spec.as_json()
-        if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
+        if path.exists() and manifest.read_json(path) != json.loads(json.dumps(wanted)):
             raise UserError(f"{path}: does not match the run that leads to it; remove {run.directory} to make it anew")
         write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
         try:
@@ -205,15 +215,92 @@ def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[R
                 run.tracker.finish()
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a run's folder, made if it is not there, until the block or the process ends. Raises Held if another has it."""
+    _make_folder(directory)
+    path = directory / "lock"
+    if not path.is_file():
+        remove(path)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = path.read_text(errors="replace").strip() or "unknown"
+            raise Held(
+                f"{directory}: held by the live process {pid}; wait for it, stop it, or use another --runs folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _set_aside(root: Path, directory: Path) -> None:
+    """Say what is wrong with a run, and put all it left where nothing looks for it."""
+    aside = root / DAMAGED / directory.parent.name / directory.name
+    _make_folder(aside.parent)
+    print(f"{directory}: {manifest.flaw(directory)}; the run is made again", file=sys.stderr, flush=True)
+    remove(aside)
+    if not directory.is_dir():
+        os.replace(directory, aside)
+        return
+    aside.mkdir()
+    for path in directory.iterdir():
+        if path.name != "lock":  # which this process holds
+            os.replace(path, aside / path.name)
+
+
+def _make_folder(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in reversed([directory, *directory.parents]) if os.path.lexists(path) and not path.is_dir())
+        raise UserError(f"{file}: a file stands where a folder of runs belongs; move it away") from error
+
+
+def _tidy(directory: Path) -> None:
+    """Take out what a stopped process left, but what a run goes on from."""
+    kept = {"lock", "spec.json"}
+    if os.path.lexists(directory / checkpoint.FILE):
+        kept |= {checkpoint.FILE, "metrics.jsonl", "snapshots"}
+    for path in list(directory.iterdir()):
+        if path.name not in kept:
+            remove(path)
+    for path in list(directory.rglob(".*.tmp")):
+        remove(path)
+
+
+@contextlib.contextmanager
+def reading(root: Path, specs: Iterable[RunSpec]) -> Iterator[None]:
+    """While finished runs are read: if anything fails, every byte of them is looked at, and one that is not what it was counts
+    as not done from then on, so that the next start makes it again. Raises Damaged, which names it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        for directory in (spec.directory(root) for spec in specs):
+            if problem := manifest.flaw(directory, every_byte=True):
+                (directory / "DONE").unlink(missing_ok=True)
+                raise Damaged(f"{directory}: {problem}; start the same command again to make it anew") from error
+        raise
+
+
 def status(root: Path, spec: RunSpec) -> str:
-    """How the plan shows a run: `cached`, `resumes`, `code changed` (done before by other code) or `to run`."""
+    """How the plan shows a run: `cached`, `damaged` (it will be made again), `resumes`, `code changed` (done before by other
+    code) or `to run`.
+    """
     directory = spec.directory(root)
-    if (directory / "DONE").exists():
+    if manifest.done(directory):
         return "cached"
-    if (directory / "checkpoint.pt").exists():
+    if manifest.flaw(directory):
+        return "damaged"
+    if os.path.lexists(directory / checkpoint.FILE):
         return "resumes"
     for other in directory.parent.glob("*/spec.json"):
-        if (other.parent / "DONE").exists() and json.loads(other.read_text()).get("intent") == spec.intent:
+        if manifest.read_json(other).get("intent") == spec.intent and manifest.done(other.parent):
             return "code changed"
     return "to run"
 

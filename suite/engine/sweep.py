@@ -1,12 +1,13 @@
 """Run many specifications: each as soon as its inputs are done, in worker processes that die with their parent."""
 
+import contextlib
 import ctypes
-import errno
 import multiprocessing
 import os
 import pkgutil
 import signal
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +20,21 @@ from pathlib import Path
 from tabulate import tabulate
 
 from suite.common.errors import UserError
-from suite.common.files import write_atomically
+from suite.common.files import of_the_disk, write_atomically
 from suite.common.machine import available_cores, quiet_libraries
 from suite.engine import progress, speed
 from suite.engine.clock import Clock
-from suite.engine.store import RunSpec, open_run, status
+from suite.engine.manifest import done
+from suite.engine.store import Damaged, Held, RunSpec, open_run, reading, status
 from suite.engine.tracking import Tracker, check_tracker
+
+ASK_AGAIN_S = 2.0
+"""A run that another process holds is asked for again after so many seconds."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended: `cached`, `done`, `failed` or `skipped` (an input failed)."""
+    """How one run ended: `cached`, `done`, `failed`, `skipped` (an input failed), or not yet: `held` by another process."""
 
     spec: RunSpec
     status: str
@@ -52,22 +57,29 @@ def closure(targets: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def run_one(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Outcome:
-    """Make one run if it is not done. A fault becomes an `Outcome` and leaves `error.log` beside the run.
-    Raises UserError for bad input (a held run, a malformed row) and OSError without permission or with a full disk.
+    """Make one run if it is not done. A fault, whatever is raised, becomes an `Outcome` and leaves `error.log` beside the run.
+    Raises UserError for bad input (a malformed row), and OSError without permission or with a full disk.
     """
     try:
         with open_run(root, spec, tracker) as run:
             if run.done:
                 return Outcome(spec, "cached")
-            pkgutil.resolve_name(spec.function)(run)
+            with reading(root, spec.inputs.values()):
+                pkgutil.resolve_name(spec.function)(run)
             run.finish()
         return Outcome(spec, "done")
-    except Exception as error:
-        disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if disk_full or isinstance(error, UserError | PermissionError):
-            raise  # the user's to mend, as a held run or a bad row is: stop the sweep and say so
+    except (Held, Damaged) as error:
+        return Outcome(spec, "held" if isinstance(error, Held) else "failed", str(error))
+    except UserError as error:  # the user's to mend: stop the sweep and say so, in a class that every process knows
+        raise UserError(str(error)) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: other runs go on
+        if of_the_disk(error):
+            raise OSError(error.errno, error.strerror, error.filename) from error
         log = spec.directory(root) / "error.log"
-        write_atomically(log, lambda path: path.write_text(traceback.format_exc()))
+        with contextlib.suppress(OSError):
+            write_atomically(log, lambda path: path.write_text(traceback.format_exc(), encoding="utf-8", errors="replace"))
         return Outcome(spec, "failed", f"{type(error).__name__}: {error} (log: {log})")
 
 
@@ -75,11 +87,12 @@ def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: 
     """Make `targets` and all they need; yields each outcome as it comes.
 
     With one worker everything happens in this process, on all its threads; with more, each worker gets an equal share of
-    the threads. What most work waits for goes first. Runs are idempotent: after a failure or a kill, the same call goes on.
+    the threads. What most work waits for goes first, and what another process makes just now is waited for in the end. Runs are
+    idempotent: after a failure or a kill, the same call goes on.
     """
     todo: list[RunSpec] = []
     for spec in closure(targets):
-        if (spec.directory(root) / "DONE").exists():
+        if done(spec.directory(root)):
             yield Outcome(spec, "cached")
         else:
             todo.append(spec)
@@ -87,71 +100,109 @@ def run_sweep(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: 
         return
     clock = Clock(todo, workers)
     with progress.Watch(clock) as watch:
-        one = partial(run_one, root, tracker=tracker)
-        yield from _run_here(one, todo, clock, watch) if workers == 1 else _run_in_pool(one, todo, workers, clock, watch)
+        one, left = partial(run_one, root, tracker=tracker), _Left(todo, clock)
+        yield from _run_here(one, left, watch) if workers == 1 else _run_in_pool(one, left, workers, watch)
 
 
-def _run_here(
-    one: Callable[[RunSpec], Outcome], todo: list[RunSpec], clock: Clock, watch: progress.Watch
-) -> Iterator[Outcome]:  # fmt: skip
-    failed: set[str] = set()
+class _Left:
+    """What a sweep has yet to do. A run is ready when its inputs are made; one that another process holds is asked later."""
+
+    def __init__(self, todo: Sequence[RunSpec], clock: Clock) -> None:
+        self.waiting, self.clock = list(todo), clock
+        self.unfinished, self.failed = {spec.key for spec in todo}, set[str]()
+        self.asked: dict[str, float] = {}  # when, of runs that were held
+
+    def ready(self) -> list[RunSpec]:
+        """What can be begun now."""
+        now = time.monotonic()
+        return [
+            spec
+            for spec in self.waiting
+            if self.unfinished.isdisjoint(needed.key for needed in spec.inputs.values())
+            and now - self.asked.get(spec.key, -ASK_AGAIN_S) >= ASK_AGAIN_S
+        ]
+
+    def skipped(self, spec: RunSpec) -> Outcome | None:
+        """The outcome of a run that cannot be made."""
+        bad = [needed.title for needed in spec.inputs.values() if needed.key in self.failed]
+        return Outcome(spec, "skipped", f"needs {bad[0]}, which failed") if bad else None
+
+    def ended(self, outcome: Outcome) -> list[Outcome]:
+        """Note how a run ended; what is to be told of it, which is nothing if it is held and waits again."""
+        spec = outcome.spec
+        if outcome.status == "held":
+            if spec.key not in self.asked:
+                print(f"{outcome.error}; waiting for it when all else is done", file=sys.stderr, flush=True)
+            self.asked[spec.key] = time.monotonic()
+            self.waiting.append(spec)
+            return []
+        self.unfinished.remove(spec.key)
+        self.clock.end(spec, outcome.status)
+        if outcome.status in ("failed", "skipped"):
+            self.failed.add(spec.key)
+        return [outcome]
+
+
+def _run_here(one: Callable[[RunSpec], Outcome], left: _Left, watch: progress.Watch) -> Iterator[Outcome]:
+    clock = left.clock
     progress.set_position(1)
     if sample := clock.worth_measuring:
         clock.measured([speed.measured(sample)])
-    for spec in todo:
-        outcome = _skipped(spec, failed)
+    while left.waiting:
+        if not (ready := left.ready()):
+            time.sleep(ASK_AGAIN_S / 4)
+            continue
+        spec = ready[0]
+        left.waiting.remove(spec)
+        outcome = left.skipped(spec)
         if not outcome:
             clock.start(spec)
             watch.show()
             outcome = one(spec)
-        clock.end(spec, outcome.status)
-        if outcome.status in ("failed", "skipped"):
-            failed.add(spec.key)
-        yield outcome
+        yield from left.ended(outcome)
 
 
 def _run_in_pool(
-    one: Callable[[RunSpec], Outcome], todo: list[RunSpec], workers: int, clock: Clock, watch: progress.Watch
+    one: Callable[[RunSpec], Outcome], left: _Left, workers: int, watch: progress.Watch
 ) -> Iterator[Outcome]:  # fmt: skip
-    context = multiprocessing.get_context("spawn")
-    slots = context.Queue()
-    for position in range(1, workers + 1):
-        slots.put(position)
-    threads = max(1, available_cores() // workers)
-    waiting, running = list(todo), dict[Future, RunSpec]()
-    unfinished, failed = {spec.key for spec in todo}, set[str]()
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(slots, threads, os.getpid()))
+    """A worker that dies (native code, memory) takes the pool with it: the runs that were in it are made again one at a time,
+    and one that dies alone too has failed.
+    """
+    clock, running = left.clock, dict[Future, RunSpec]()
+    lost, suspects = list[RunSpec](), set[str]()
+    pool = _pool(workers)
     try:
         if sample := clock.worth_measuring:
-            clock.measured([f.result() for f in [pool.submit(speed.measured, sample) for _ in range(workers)]])
-        while waiting or running:
-            ready = [spec for spec in waiting if unfinished.isdisjoint(needed.key for needed in spec.inputs.values())]
-            ready.sort(key=clock.chain, reverse=True)
-            for spec in ready[: workers + 1 - len(running)]:  # one in reserve, so that no worker waits
-                waiting.remove(spec)
-                if skipped := _skipped(spec, failed):
-                    failed.add(spec.key)
-                    unfinished.remove(spec.key)
-                    clock.end(spec, skipped.status)
-                    yield skipped
+            with contextlib.suppress(BrokenProcessPool):
+                clock.measured([f.result() for f in [pool.submit(speed.measured, sample) for _ in range(workers)]])
+        while left.waiting or running or lost:
+            if lost and not running:
+                pool.shutdown(wait=True)
+                pool = _pool(workers)
+                yield from _after_a_death(lost, suspects, left)
+            for spec in _next(left, running, suspects, workers) if not lost else ():
+                left.waiting.remove(spec)
+                if skipped := left.skipped(spec):
+                    yield from left.ended(skipped)
                 else:
-                    running[pool.submit(one, spec)] = spec
+                    try:
+                        running[pool.submit(one, spec)] = spec
+                    except BrokenProcessPool:
+                        lost.append(spec)
             for spec in list(running.values())[:workers]:
                 clock.start(spec)
             watch.show()
+            if not (running or lost or left.ready()):
+                time.sleep(ASK_AGAIN_S / 4)
             for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done if running else ():
                 spec = running.pop(future)
-                outcome = future.result()
-                unfinished.remove(spec.key)
-                clock.end(spec, outcome.status)
-                if outcome.status == "failed":
-                    failed.add(spec.key)
-                yield outcome
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process was killed (out of memory?); start the same command again to go on, with --workers 1 if it "
-            "happens again"
-        ) from error
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    lost.append(spec)
+                    continue
+                suspects.discard(spec.key)
+                yield from left.ended(outcome)
     except BaseException:  # stop now: what is not done is resumed by the next start
         for process in list((pool._processes or {}).values()):
             process.terminate()
@@ -160,9 +211,36 @@ def _run_in_pool(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _skipped(spec: RunSpec, failed: set[str]) -> Outcome | None:
-    bad = [needed.title for needed in spec.inputs.values() if needed.key in failed]
-    return Outcome(spec, "skipped", f"needs {bad[0]}, which failed") if bad else None
+def _next(left: _Left, running: dict[Future, RunSpec], suspects: set[str], workers: int) -> list[RunSpec]:
+    """What to begin: runs that may have killed a worker alone and first, then what most work waits for."""
+    ready = sorted(left.ready(), key=left.clock.chain, reverse=True)
+    if suspects:
+        return [spec for spec in ready if spec.key in suspects][:1] if not running else []
+    return ready[: workers + 1 - len(running)]  # one in reserve, so that no worker waits
+
+
+def _after_a_death(lost: list[RunSpec], suspects: set[str], left: _Left) -> Iterator[Outcome]:
+    guilty = [spec for spec in lost if spec.key in suspects]
+    others = [spec for spec in lost if spec.key not in suspects]
+    lost.clear()
+    for spec in guilty:
+        suspects.remove(spec.key)
+        words = "its worker process died twice, the second time with nothing beside it (a crash of native code, or memory)"
+        yield from left.ended(Outcome(spec, "failed", words))
+    if others:
+        suspects.update(spec.key for spec in others)
+        left.waiting[:0] = others
+        titles = "; ".join(spec.title for spec in others)
+        print(f"a worker process died (a crash, or memory) at one of: {titles}; made again one by one", file=sys.stderr)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    slots = context.Queue()
+    for position in range(1, workers + 1):
+        slots.put(position)
+    threads = max(1, available_cores() // workers)
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(slots, threads, os.getpid()))
 
 
 def _start_worker(slots, threads: int, parent: int) -> None:
@@ -182,7 +260,7 @@ def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int, whole: b
     """How many runs a plan has, and whether they fit into memory; the `whole` plan is every run with its `status` and what it
     will take: tokens (a trained one counts 3) and GiB, both estimates.
     """
-    from suite.engine.memory import GIB, host_memory_of, memory_of, what_cannot_fit
+    from suite.engine.memory import GIB, host_memory_of, memory_of, what_cannot_fit, what_disk_lacks
 
     def gib(memory: float | None) -> str:
         return "–" if memory is None else f"{memory / GIB:.1f}"
@@ -201,21 +279,23 @@ def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int, whole: b
         print(tabulate(rows, headers=headers, colalign=align, disable_numparse=True) + "\n")
     counts = Counter(states.values())
     print(f"{len(specs)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})")
-    problem = what_cannot_fit([spec for spec, state in states.items() if state != "cached"], workers=workers)
+    todo = [spec for spec, state in states.items() if state != "cached"]
+    problem = what_cannot_fit(todo, workers=workers) or what_disk_lacks(todo, root)
     fits = f"{workers} at a time fit into the memory that is free here"
     print(f"does not fit here: {problem}" if problem else fits, flush=True)
 
 
 def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: Tracker = "none") -> list[Outcome]:
     """Make all targets under one progress bar; prints and returns those that failed.
-    Raises UserError, before anything is computed, if one needs more memory than is free or the tracker is not installed.
+    Raises UserError, before anything is computed, if one needs more memory than is free or all of them more disk, or the
+    tracker is not installed.
     """
-    from suite.engine.memory import what_cannot_fit
+    from suite.engine.memory import what_cannot_fit, what_disk_lacks
 
     quiet_libraries()
     check_tracker(tracker)
     todo = [spec for spec in closure(targets) if status(root, spec) != "cached"]
-    if problem := what_cannot_fit(todo, workers=workers):
+    if problem := what_cannot_fit(todo, workers=workers) or what_disk_lacks(todo, root):
         raise UserError(problem)
     outcomes = run_sweep(root, targets, workers=workers, tracker=tracker)
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "skipped")]

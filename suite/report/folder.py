@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from suite.analysis.records import read_results
-from suite.common.errors import UserError
+from suite.analysis.records import read_results, whole
+from suite.common.files import check_writable
 from suite.report import curves, exact_world, frontier, judge_simulation, label_noise
 
 OF_ONE_TABLE = {"kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw}
@@ -14,14 +14,13 @@ def redraw(folder: Path, out: Path | None = None) -> list[Path]:
     """Every figure of a results folder, into `out` or the folder itself; returns what was written.
 
     Raises:
-        UserError: It holds nothing that could be drawn, or is of an older layout.
+        UserError: It holds nothing that could be drawn, is of an older layout or damaged, or `out` cannot be written.
     """
     out = out or folder
-    for table, draw_table in OF_ONE_TABLE.items():
-        if (folder / table).exists():
-            return draw_table(folder, out)
-    results = read_results(folder)
-    try:
+    check_writable(out)
+    with whole(folder):
+        for table, draw_table in OF_ONE_TABLE.items():
+            if (folder / table).exists():
+                return draw_table(folder, out)
+        results = read_results(folder)
         return frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)
-    except KeyError as error:
-        raise UserError(f"{folder}: files of several studies, or damaged (no {error}); make them again") from error

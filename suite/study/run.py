@@ -10,7 +10,8 @@ import pandas as pd
 
 from suite.common.files import check_writable, write_atomically
 from suite.common.machine import workers_for
-from suite.engine.sweep import print_plan, run_all
+from suite.engine.store import reading
+from suite.engine.sweep import closure, print_plan, run_all
 from suite.engine.tracking import Tracker
 from suite.evaluation.best_of_n import kept_sample
 from suite.interfaces import Context, Judge
@@ -60,7 +61,7 @@ def run_study(
         answers: Also write all answers as JSONL into this folder, before any is judged.
 
     Raises:
-        UserError: A folder cannot be written, the judge cannot be asked, or what everything needs failed.
+        UserError: A folder cannot be written, the judge cannot be asked, what everything needs failed, or a run is damaged.
     """
     workers = workers_for(options.workers, plan.study.device)
     print_plan(options.runs, plan.targets, workers=workers, whole=options.dry_run or options.verbose)
@@ -79,12 +80,12 @@ def run_study(
         check_writable(folder)
     failed = {o.spec.key for o in run_all(options.runs, plan.targets, workers=workers, tracker=options.tracker)}
     left = plan.without(failed)
-    if answers:
-        for path in write_answers(left, options.runs, answers):
-            print(path)
     options = replace(options, workers=workers)
-    finished = Finished(left, options) if judge is None else judged(left, options, judge())
-    words = page(finished, out)
+    with reading(options.runs, closure(left.targets)):
+        for path in write_answers(left, options.runs, answers) if answers else ():
+            print(path)
+        finished = Finished(left, options) if judge is None else judged(left, options, judge())
+        words = page(finished, out)
     print(f"\n{words}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 1 if failed else 0
 

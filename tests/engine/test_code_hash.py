@@ -53,6 +53,19 @@ def test_what_runs_counts_and_what_is_only_read_does_not(package):
     assert digest() != before
 
 
+def test_the_hash_is_the_same_in_every_locale(package, monkeypatch):
+    from pathlib import Path
+
+    (package / "helper.py").write_text("def twice(x):\n    return {'β': 2 * x}['β']\n", encoding="utf-8")
+    _function_digest.cache_clear()
+    before, function = digest(), _function_digest("kto_of_test.helper:twice")
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding="latin-1", errors=None: read(path, encoding, errors))
+    _function_digest.cache_clear()
+    assert digest() == before
+    assert _function_digest("kto_of_test.helper:twice") == function
+
+
 def test_an_outside_methods_own_helpers_count(package):
     before = digest()
     (package / "helper.py").write_text("def twice(x):\n    return 3 * x\n")

@@ -7,7 +7,7 @@ import pytest
 
 from suite.common.errors import UserError
 from suite.engine import memory
-from suite.engine.memory import GIB, host_memory_of, memory_of, shape_of, what_cannot_fit
+from suite.engine.memory import GIB, disk_of, host_memory_of, memory_of, shape_of, what_cannot_fit, what_disk_lacks
 from suite.engine.sweep import closure, run_all
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.study.profiles import ASSETS, text_study
@@ -70,3 +70,18 @@ def test_what_cannot_fit_is_refused_with_advice(study, monkeypatch, tmp_path):
     assert "--lora-rank" not in what_cannot_fit([train_spec(replace(study, lora_rank=4))], workers=1)
     monkeypatch.setattr(memory, "available_memory", lambda device: 100 * GIB)
     assert what_cannot_fit([spec], workers=2) is None
+
+
+def test_a_disk_too_small_for_the_policies_is_known_before_they_are_trained(study, monkeypatch, tmp_path):
+    spec = train_spec(study)
+    CausalLMPolicy.load(MODEL).save(tmp_path / "saved")
+    size = (tmp_path / "saved" / "model.safetensors").stat().st_size
+    assert disk_of(spec) == pytest.approx(spec.config["num_snapshots"] * size, rel=0.01)
+    assert disk_of(train_spec(replace(study, lora_rank=4))) < 0.1 * size
+    assert disk_of(spec.inputs["prompts"]) is None
+    runs = tmp_path / "new" / "runs"
+    assert what_disk_lacks([spec], runs) is None
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda place: memory.shutil._ntuple_diskusage(1, 1, size))
+    with pytest.raises(UserError, match="the policies that are kept need about"):
+        run_all(runs, [spec], workers=1)
+    assert not runs.exists()
