@@ -203,6 +203,8 @@ class TRLGRPO(TRLMethod):
             raise UserError(
                 f"samples_per_step {config.samples_per_step} is no multiple of num_generations {config.num_generations}"
             )
+        if len(ends := getattr(policy, "end_ids", ())) > 1:
+            raise UserError(f"{self.name}: TRL ends a completion at one token alone, this model at {len(ends)}; take ppo instead")
 
         def reward(completion_ids: list[list[int]], text: list[str], **_: Any) -> list[float]:
             counted["sampled"] += sum(map(len, completion_ids))

@@ -36,7 +36,7 @@ def load_tokenizer(folder: Path | str, name: str = "", *, needs_eos: bool = True
     except Exception as error:  # a stranger's files: anything may be wrong with them
         raise UserError(f"{called}: its tokenizer cannot be loaded ({type(error).__name__}: {_first_line(error)})") from error
     if needs_eos and found.eos_token_id is None:
-        raise UserError(f"tokenizer of {called!r} has no EOS token; set eos_token in its tokenizer_config.json")
+        raise UserError(f"{called}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     check_template(found, called)
     return found
 

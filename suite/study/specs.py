@@ -248,6 +248,7 @@ class Specs:
         module = info.target.partition(":")[0]
         if not info.trained:
             model, digest = resolve_model(study.base or study.model)
+            check_language_model(model, study.base or study.model, study.longest_prompt, study.max_new_tokens)
             whole |= {"num_snapshots": 1, "model": digest}
             shown = self.source(seed).prompts
             inputs = {"prompts": shown, "pairs": shown}
