@@ -119,6 +119,13 @@ def garbage(path):
     path.write_bytes(b"\xff\xfe{garbage")
 
 
+def decayed_weights(folder):
+    """Other numbers of the same size, in a file that can be read."""
+    path, ones = folder / "checkpoint.pt", torch.ones(3).numpy().tobytes()
+    assert path.read_bytes().count(ones) == 1
+    path.write_bytes(path.read_bytes().replace(ones, torch.full((3,), 2.0).numpy().tobytes()))
+
+
 SAMPLES, SNAPSHOT = "samples.parquet", "snapshots/step-000004/model.safetensors"
 DAMAGES = {
     "table gone": (gone(SAMPLES), "samples.parquet is missing"),
@@ -215,6 +222,7 @@ UNDONE = {
     "checkpoint empty": (cut("checkpoint.pt", 0), "not a zip file"),
     "checkpoint cut": (cut("checkpoint.pt", 700), "not a zip file"),
     "checkpoint garbage": (other("checkpoint.pt", garbage), "not a zip file"),
+    "checkpoint decayed": (decayed_weights, "was changed"),
     "checkpoint a folder": (other("checkpoint.pt", Path.mkdir), "directory"),
     "checkpoint a dangling link": (other("checkpoint.pt", a_link_to_nothing), "No such file"),
     "checkpoint of something else": (other("checkpoint.pt", lambda path: torch.save([1, 2], path)), "of another run"),
