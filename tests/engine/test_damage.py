@@ -12,7 +12,6 @@ import torch
 
 from suite.common.errors import UserError
 from suite.common.files import remove
-from suite.engine import checkpoint
 from suite.engine.manifest import done, flaw
 from suite.engine.store import Damaged, RunSpec, open_run, reading, status
 from suite.engine.sweep import run_one, run_sweep
@@ -322,11 +321,12 @@ def test_a_damaged_run_that_a_page_reads_is_named(tmp_path):
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_made_again(tmp_path, monkeypatch):
     start(tmp_path, first())
+    before = contents(first().directory(tmp_path))
     answers = iter([False, True, True])
     monkeypatch.setattr("suite.engine.store.manifest.done", lambda directory: next(answers))
     with open_run(tmp_path, first()) as run:
         assert run.done
-    assert checkpoint.FILE not in contents(run.directory)
+    assert contents(run.directory) == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
