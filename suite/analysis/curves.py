@@ -28,7 +28,7 @@ def win_rate_rows(rows: pd.DataFrame, *, seed: int) -> Iterator[dict[str, Any]]:
         row = {"split": "test", "metric": name, "unit": "share", "estimator": "clustered by prompt", "n": result.win_rate.n}
         if isinstance(value, Interval):
             yield {**row, "value": value.mean, "ci_low": value.low, "ci_high": value.high}
-        elif value is not None:
+        elif value is not None and name.startswith("n_"):
             yield {**row, "value": value, "unit": "", "estimator": "counted"}
 
 

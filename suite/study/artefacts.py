@@ -1,6 +1,5 @@
 """What finished runs left, by folder or key: policies to talk to, pairs to take elsewhere."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,23 @@ from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
 from suite.data.parquet import pairs_from_table, read_prompts
 from suite.data.preference_data import PreferencePair
+from suite.engine.manifest import flaw, read_json
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.kinds import policy_class_of
 from suite.study.stages.inputs import snapshots
 
 
 def find_run(name: str, runs: Path) -> Path | None:
-    """The folder of a run given as a path or by the first letters of its key. Raises UserError if several keys begin so."""
+    """The folder of a run given as a path or by the first letters of its key. Raises UserError if several keys begin so, or if
+    what the run left is not what lies there.
+    """
     if (Path(name) / "spec.json").exists():
         return Path(name)
     found = [path.parent for path in runs.glob(f"*/{name[:16]}*/spec.json")] if name.isalnum() else []
     if len(found) > 1:
         raise UserError(f"{name!r} begins several runs of {runs}: {', '.join(sorted(path.name for path in found))}")
+    if found and (problem := flaw(found[0])):
+        raise UserError(f"{found[0]}: {problem}; start the study that made it again")
     return found[0] if found else None
 
 
@@ -30,7 +34,7 @@ def method_behind(run: Path | None, runs: Path) -> list[str]:
     """The method that a run trained, as module:Class, where the run is one of those that are kept in `runs`."""
     if run is None or not run.resolve().is_relative_to(runs.resolve()):
         return []
-    return [json.loads((run / "spec.json").read_text(encoding="utf-8"))["config"].get("method", "")]
+    return [str(read_json(run / "spec.json").get("config", {}).get("method", ""))]
 
 
 def open_policy(name: str, runs: Path, *, device: str = "cpu") -> Any:
@@ -84,7 +88,7 @@ def _prompts_behind(run: Path) -> Path:
     """The prompts that a run's inputs were made from."""
     if (run / "prompts.parquet").exists():
         return run / "prompts.parquet"
-    for place in json.loads((run / "spec.json").read_text())["inputs"].values():
+    for place in read_json(run / "spec.json").get("inputs", {}).values():
         needed = run.parent.parent / place
         if (needed / "prompts.parquet").exists() or (needed / "samples.parquet").exists():
             return _prompts_behind(needed)

@@ -55,6 +55,10 @@ def words_for_numbers(path):
         pd.read_csv(path).assign(value="many").to_csv(path, index=False)
 
 
+def words_for_bounds(path):
+    pd.read_csv(path).assign(ci_low="low").to_csv(path, index=False)
+
+
 def fewer_policies(path):
     table = pd.read_csv(path, keep_default_na=False)
     table[table["method"] != "DPO"].to_csv(path, index=False)
@@ -65,7 +69,7 @@ CASES = [
     *(("runs.json", damage) for damage in (cut, empty, garbage, a_list, a_folder)),
     *((f"{name}.parquet", damage) for name in ("measurements", "training") for damage in (cut, empty, other_columns, a_folder)),
     *((name, damage) for name in ("records.csv", "health.csv", "ideal.csv") for damage in (cut, empty, garbage, other_columns)),
-    ("measurements.parquet", words_for_numbers), ("records.csv", words_for_numbers),
+    ("measurements.parquet", words_for_numbers), ("records.csv", words_for_numbers), ("records.csv", words_for_bounds),
 ]  # fmt: skip
 
 

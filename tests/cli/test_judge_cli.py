@@ -107,7 +107,7 @@ def test_prompts_that_are_refused_are_named_and_kept(files, monkeypatch, capsys)
 def test_a_store_that_cannot_be_read_is_one_line(files, monkeypatch, capsys):
     Path("broken.sqlite").write_text("no database at all, but long enough to be looked at as if it were one")
     before = Path("broken.sqlite").read_bytes()
-    for store, words in {"broken.sqlite": "name another file", "v" * 300: "does not exist"}.items():
+    for store, words in {"broken.sqlite": "name another file", "v" * 300: "255 bytes"}.items():
         code, _, err = call(monkeypatch, capsys, "judge", "export", "all.jsonl", "--store", store)
         assert (code, err.count("\n")) == (2, 1)
         assert words in err
@@ -125,7 +125,7 @@ def test_a_store_that_cannot_be_read_is_one_line(files, monkeypatch, capsys):
         (["--judge", "openai:x", "--parameters", "{"], "not JSON"),
         (["--judge", "openai:x", "--parameters", '{"model": "y"}'], "cannot be set"),
         (["--judge", "openai:x", "--max-cost", "1"], "--price IN OUT"),
-        (["--judge", "openai:x", "--price", "nan", "nan", "--max-cost", "1"], "--price nan nan"),
+        (["--judge", "openai:x", "--price", "nan", "nan", "--max-cost", "1"], "--price nan: expected a number"),
         (["--judge", "openai:x", "--parameters", '{"temperature": NaN}', "--dry-run"], "not JSON"),
         (["--judge", "openai:x", "--concurrency", "0"], "--concurrency 0"),
         (["--judge", "openai:x", "--split", "test"], "no split 'test'"),

@@ -12,7 +12,6 @@ import torch
 
 from suite.common.errors import UserError
 from suite.common.files import remove
-from suite.engine import checkpoint
 from suite.engine.manifest import done, flaw
 from suite.engine.store import Damaged, RunSpec, open_run, reading, status
 from suite.engine.sweep import run_one, run_sweep
@@ -119,6 +118,13 @@ def garbage(path):
     path.write_bytes(b"\xff\xfe{garbage")
 
 
+def decayed_weights(folder):
+    """Other numbers of the same size, in a file that can be read."""
+    path, ones = folder / "checkpoint.pt", torch.ones(3).numpy().tobytes()
+    assert path.read_bytes().count(ones) == 1
+    path.write_bytes(path.read_bytes().replace(ones, torch.full((3,), 2.0).numpy().tobytes()))
+
+
 SAMPLES, SNAPSHOT = "samples.parquet", "snapshots/step-000004/model.safetensors"
 DAMAGES = {
     "table gone": (gone(SAMPLES), "samples.parquet is missing"),
@@ -215,6 +221,7 @@ UNDONE = {
     "checkpoint empty": (cut("checkpoint.pt", 0), "not a zip file"),
     "checkpoint cut": (cut("checkpoint.pt", 700), "not a zip file"),
     "checkpoint garbage": (other("checkpoint.pt", garbage), "not a zip file"),
+    "checkpoint decayed": (decayed_weights, "was changed"),
     "checkpoint a folder": (other("checkpoint.pt", Path.mkdir), "directory"),
     "checkpoint a dangling link": (other("checkpoint.pt", a_link_to_nothing), "No such file"),
     "checkpoint of something else": (other("checkpoint.pt", lambda path: torch.save([1, 2], path)), "of another run"),
@@ -314,11 +321,12 @@ def test_a_damaged_run_that_a_page_reads_is_named(tmp_path):
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_made_again(tmp_path, monkeypatch):
     start(tmp_path, first())
+    before = contents(first().directory(tmp_path))
     answers = iter([False, True, True])
     monkeypatch.setattr("suite.engine.store.manifest.done", lambda directory: next(answers))
     with open_run(tmp_path, first()) as run:
         assert run.done
-    assert checkpoint.FILE not in contents(run.directory)
+    assert contents(run.directory) == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -11,6 +11,7 @@ import pytest
 
 from suite.common.errors import UserError
 from suite.engine import sweep
+from suite.engine.clock import Clock
 from suite.engine.store import RunSpec
 from suite.engine.sweep import run_one, run_sweep
 
@@ -164,3 +165,16 @@ def test_a_run_that_another_process_holds_is_waited_for_when_all_else_is_done(tm
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert f"{held.directory(tmp_path)}: held by the live process {holder.pid}" in err
+
+
+def test_what_is_held_is_told_once(capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "ASK_AGAIN_S", 0.0)
+    spec = of(fine)
+    left = sweep._Left([spec], Clock([spec], 1))
+    for _ in range(3):
+        assert left.ready() == [spec]
+        left.waiting.remove(spec)
+        assert left.ended(sweep.Outcome(spec, "held", "held by the live process 7")) == []
+    assert capsys.readouterr().err == "held by the live process 7; waiting for it when all else is done\n"
+    monkeypatch.setattr(sweep, "ASK_AGAIN_S", 1e9)
+    assert left.ready() == []
