@@ -204,7 +204,9 @@ class TRLGRPO(TRLMethod):
                 f"samples_per_step {config.samples_per_step} is no multiple of num_generations {config.num_generations}"
             )
         if len(ends := getattr(policy, "end_ids", ())) > 1:
-            raise UserError(f"{self.name}: TRL ends a completion at one token alone, this model at {len(ends)}; take ppo instead")
+            raise UserError(
+                f"{self.name}: TRL ends a completion at one token alone, this model at {len(ends)}; take ppo instead"
+            )
 
         def reward(completion_ids: list[list[int]], text: list[str], **_: Any) -> list[float]:
             counted["sampled"] += sum(map(len, completion_ids))
