@@ -12,6 +12,7 @@ from torch import Tensor
 from suite.data.preference_data import Completion, PreferencePair, Prompt
 from suite.interfaces import LogProbUnavailable, Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.policies.model_config import context_of
 
 FILE = "prompting.json"
 
@@ -47,7 +48,7 @@ class PromptedPolicy:
 
     def _before(self, needed: int) -> tuple[int, ...]:
         """The examples, or the last of them, that fit into the context beside `needed` tokens."""
-        context = getattr(self.base.model.config, "max_position_embeddings", None) or 10**9
+        context = context_of(self.base.model.config) or 10**9
         before: tuple[int, ...] = ()
         for example in reversed(self.examples):
             if len(example) + len(before) + needed > context:

@@ -83,7 +83,7 @@ def main(args: Arguments) -> int:
         return 0
     for folder in (args.out, args.runs):
         check_writable(folder)
-    options, tables = args.run_options(), [] if earlier is None else [earlier]
+    options, tables = args.run_options(), list[pd.DataFrame]()
     if REWARD_MODEL in methods:
         tables.append(search_reward_model(base, reward_model_rates, options, workers=workers))
     found, failed = run_search(plans, options, workers=workers)
@@ -96,6 +96,8 @@ def main(args: Arguments) -> int:
     if changed:
         more, diverged = run_search(changed, options, workers=workers)
         tables, failed = tables + more, failed or diverged
+    if (earlier := earlier_search(path, methods)) is not None:  # another search may have ended meanwhile
+        tables.insert(0, earlier)
     records = pd.concat(tables, ignore_index=True)
     scores = score_table(records)
     if scores["score"].isna().all():

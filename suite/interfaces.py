@@ -23,6 +23,11 @@ class LogProbUnavailable(Exception):
     """The policy has no tractable log-probability (`has_log_prob` is False), for example Best-of-N."""
 
 
+POLICY_CLASS = "policy_class"
+"""File of a saved policy that names its class, module:Class. A class that is not `CausalLMPolicy` is registered by its package
+(entry points `suite.policies`), or stands in the module of its method; no other name is imported."""
+
+
 @runtime_checkable
 class Policy(Protocol):
     """A distribution over completions given a prompt: all that an evaluator may assume about a method's result."""

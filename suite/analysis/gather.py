@@ -117,7 +117,7 @@ def _records(rows: pd.DataFrame, plan: Plan, point: dict[str, Any]) -> Iterator[
                 f"{point['method']} {point['setting']}, T = {point['temperature']:g}: no win rate: {error}"
             ) from error
         if len(kl := rows.loc[rows["metric"] == "kl", "value"]):
-            bound = len(set(kl)) == 1  # that of Best-of-N, a formula
+            bound = len(kl) > 1 and len(set(kl)) == 1  # that of Best-of-N, a formula
             found = exactly(float(kl.iloc[0]), len(kl)) if bound else mean_interval(kl)
             yield {
                 "split": "test", "metric": "kl", "value": found.mean, "unit": "nats/completion", "n": found.n,

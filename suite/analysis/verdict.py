@@ -7,6 +7,8 @@ FEWEST_SEEDS = 3
 """Training seeds below which there is no verdict on methods, only on the policies at hand."""
 MARGIN = 0.02
 """Differences of reward or win rate that count as none."""
+SAME = "the same policies"
+"""In place of a verdict, where all numbers are: a difference of 0 by construction."""
 WORDS: dict[Verdict, str] = {
     "better": "better than", "worse": "worse than", "equivalent": "equivalent to", "not resolved": "not resolved from",
 }  # fmt: skip
@@ -35,14 +37,17 @@ def verdict_of(low: float, high: float, *, margin: float = MARGIN) -> Verdict:
     return "equivalent" if -margin <= low < high <= margin else "not resolved"
 
 
-def word_of(low: float, high: float, *, seeds: int, searched: bool) -> str:
+def word_of(low: float, high: float, *, seeds: int, searched: bool, same: bool = False) -> str:
     """The word for a difference of two methods, or why there is none.
 
     Args:
         low, high: See `verdict_of`.
         seeds: Training seeds behind it; fewer than `FEWEST_SEEDS` speak of the policies at hand.
         searched: The learning rates of both methods were searched as the others' were.
+        same: All their numbers are the same, which is so by construction only.
     """
     if seeds < FEWEST_SEEDS:
         return "one seed: these policies" if seeds == 1 else f"{seeds} seeds: these policies"
-    return verdict_of(low, high) if searched else "rate not searched"
+    if not searched:
+        return "rate not searched"
+    return SAME if same else verdict_of(low, high)

@@ -25,13 +25,13 @@ from suite.judges.outputs import join, read_answers
 from suite.judges.probe import run_probes
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
+from suite.report.page import code
 from suite.report.texts import judged_page
 
 Output = Annotated[File, tyro.conf.Positional]
 STORE = Path("verdicts.sqlite")
 NAMED = 5
 """Prompts without a verdict that are named on the screen and on the page."""
-QUOTE = "'"
 
 
 def run(
@@ -133,7 +133,7 @@ def _write(table: pd.DataFrame, out: Path, about: dict[str, str], identity: Mapp
     write_text(out / "win_rate.json", content + "\n")
     page = judged_page(about, result)
     if named:
-        page += "\n".join([f"\n{said}:\n", *(f"- `{line.replace('`', QUOTE)}`" for line in named)]) + "\n"
+        page += "\n".join([f"\n{said}:\n", *(f"- {code(line)}" for line in named)]) + "\n"
     write_text(out / "summary.md", page)
     print(f"\n{page}\n{out}/summary.md, win_rate.json, verdicts.csv")
 

@@ -12,11 +12,12 @@ import tyro
 from suite.analysis.choice import best_policy
 from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data, runs
-from suite.cli.options import write_rows
+from suite.cli.options import RUNS, write_rows
 from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
 from suite.common.errors import UserError, listed, one_line_errors, shown
 from suite.common.machine import quiet_libraries, usable_device
 from suite.common.sources import resolve_model
+from suite.data.chat_template import render
 from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt
 from suite.data.tokenizers import load_tokenizer
@@ -67,7 +68,7 @@ def doctor(
     Args:
         source: JSONL, CSV or parquet file, folder of them or of save_to_disk, or Hub name.
         tokenizer: Folder or Hub name of the model that will be trained; default: the embedded model's.
-        max_prompt_tokens: Longer prompts are left out. Default, as of the next: 256, or half the model's context.
+        max_prompt_tokens: Longer prompts are left out. Default of both: 256, or half the context if that is less.
         max_new_tokens: Longer answers, EOS included, are cut.
     """
     quiet_libraries()
@@ -88,7 +89,7 @@ def doctor(
 def sample(
     policy: Annotated[Name, tyro.conf.Positional], prompt: Annotated[str, tyro.conf.Positional], samples: Count = 4,
     max_new_tokens: Count = 64, temperature: Temperature = 1.0, chat: bool = False, seed: Seed = 0,
-    runs: Folder = Path("results/runs"), device: Name = "cpu",
+    runs: Folder = RUNS, device: Name = "cpu",
 ) -> int:  # fmt: skip
     """Say what a trained policy answers to a prompt.
 
@@ -118,8 +119,7 @@ def sample(
     if chat:
         if not getattr(tokenizer, "chat_template", None):
             raise UserError(f"--chat: the tokenizer of {policy} has no chat template; leave --chat out")
-        turns = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = render(tokenizer, [{"role": "user", "content": prompt}], to_be_answered=True)
     if not (ids := prompt_ids(text, tokenizer)):
         raise UserError("the prompt is empty; give it at least one word")
     try:
@@ -143,7 +143,7 @@ def export(
     best: bool = False,
     kl: Nats = 6.0,
     method: str = "",
-    runs: Folder = Path("results/runs"),
+    runs: Folder = RUNS,
 ) -> int:
     """Write the preference pairs of a run for TRL's trainers; or the best policy of a study as a plain model folder.
 

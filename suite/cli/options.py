@@ -39,6 +39,7 @@ from suite.study.plan import Plan
 from suite.study.run import Options
 
 RESULTS = Path("results")
+RUNS = RESULTS / "runs"
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("to_parquet", {"index": False}),
     ".jsonl": ("to_json", {"orient": "records", "lines": True, "force_ascii": False, "double_precision": 15}),
@@ -67,7 +68,7 @@ class MachineOptions:
 
     out: Folder | None = None
     """Where tables and figures go. Default: a folder in results/ named after the experiment."""
-    runs: Folder = RESULTS / "runs"
+    runs: Folder = RUNS
     """Where runs and verdicts are kept, to be reused and resumed."""
     micro_batch_size: Count | None = None
     """Completions per forward pass of training: changes memory and not the result. Default: the profile's."""

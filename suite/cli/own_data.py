@@ -47,7 +47,7 @@ from suite.study.profiles import chosen_grid
 from suite.study.run import run_study
 from suite.study.specs import Specs, resolve_reward
 from suite.study.study import Study, rate_of
-from suite.tasks.splits import pairs_of, read_rows
+from suite.tasks.splits import pairs_of, read_rows, talks
 
 GRIDS: dict[str, Grid] = {
     "win rates": {
@@ -226,8 +226,7 @@ def examine(study: Study) -> tuple[dict[Split, int], list[str]]:
             *map(shown, lines_of(examine_pairs(pairs, tokenizer, **limits))),
         ]
         print("\n".join(lines))
-        talks = any(row.get("chosen") and not isinstance(row["chosen"], str) for rows in splits.values() for row in rows)
-        if talks and not getattr(tokenizer, "chat_template", None):
+        if not getattr(tokenizer, "chat_template", None) and talks(form, splits):
             more = ["note     conversations are written as Human: … Assistant: …, for want of a chat template"]
     found = {split: specs.task.examples(split, size, readings[split])[0] for split, size in sizes.items()}
     counts = {split: len(examples) for split, examples in found.items()}

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from suite.cli.options import RUNS
+from suite.cli.ranges import Folder
 from suite.common.errors import UserError
 from suite.common.files import remove
 from suite.engine import checkpoint
 from suite.engine.manifest import done, flaw, read_json
-from suite.engine.store import DAMAGED, Held, locked
+from suite.engine.store import DAMAGED, Held, locked, set_aside
 
-RUNS = Path("results/runs")
 KEY = re.compile("[0-9a-f]{16}")
 
 
-def ls(runs: Path = RUNS) -> int:
+def ls(runs: Folder = RUNS) -> int:
     """List every run: stage, title, key, state, size and the day it was done.
 
     Examples:
@@ -38,7 +39,7 @@ def ls(runs: Path = RUNS) -> int:
     return 0
 
 
-def verify(runs: Path = RUNS, mend: bool = False) -> int:
+def verify(runs: Folder = RUNS, mend: bool = False) -> int:
     """Read every byte that finished runs left, and name what is not as it was written. Exit code 1 if there is any.
 
     Every start of a study looks at names, sizes and dates; this finds what decayed on the disk too.
@@ -49,14 +50,15 @@ def verify(runs: Path = RUNS, mend: bool = False) -> int:
 
     Args:
         runs: Where runs are kept.
-        mend: Let what is damaged count as not done.
+        mend: Set aside what is damaged.
     """
     found = folders(runs)
     problems = {folder: problem for folder in found if (problem := flaw(folder, every_byte=True))}
     for folder, problem in problems.items():
         print(f"{folder}: {problem}")
-        if mend and folder.is_dir():
-            remove(folder / "DONE")
+        if mend:
+            with contextlib.suppress(Held):
+                set_aside(runs, folder, problem)
     unknown = sum("files" not in facts for facts in (read_json(folder / "DONE") for folder in found) if facts)
     print(
         f"{len(found)} runs: {len(problems)} damaged" + (", to be made again" if mend and problems else "")
@@ -65,7 +67,7 @@ def verify(runs: Path = RUNS, mend: bool = False) -> int:
     return 1 if problems else 0
 
 
-def gc(runs: Path = RUNS, delete: bool = False) -> int:
+def gc(runs: Folder = RUNS, delete: bool = False) -> int:
     """Show what nobody needs: checkpoints of finished runs, what was set aside, half-written files, folders of no known run.
 
     Examples:
@@ -84,7 +86,7 @@ def gc(runs: Path = RUNS, delete: bool = False) -> int:
             if not folder.is_dir():
                 found.append(_told(folder, "no folder", delete))
             elif any(needless(folder)):
-                with locked(folder):
+                with locked(folder) if delete else contextlib.nullcontext():
                     found += [_told(path, why, delete) for path, why in list(needless(folder))]
     print(
         f"{len(found)} found, {sum(found) / 1e6:,.1f} MB" + (": removed" if delete else "; --delete removes them" * bool(found))

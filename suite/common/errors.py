@@ -36,6 +36,11 @@ def shown(text: str, limit: int | None = None, *, keep: str = "") -> str:
     return f"{plain[: limit - end - 3]} … {plain[-end:]}"
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return next((shown(line, most) for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def listed(names: Collection[object], most: int = 12) -> str:
     """Names of others, such as the columns of a table, in a line: the first ones, and how many more there are."""
     some = [shown(str(name), 40) for name in list(names)[:most]]

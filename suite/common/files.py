@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from suite.common.errors import UserError
+from suite.common.errors import FULL, UserError
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK = (*FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """Faults of the disk, which are the user's to mend: it is full, or may not be written."""
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 
 
 def available_cores() -> int:
@@ -28,7 +28,7 @@ def usable_device(name: str) -> str:
     try:
         torch.zeros(1, device=device).item()  # of "meta" there is nothing to read
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--device {device!r} cannot be used here: {first_line(error)}") from error
     return device
 
 

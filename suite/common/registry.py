@@ -16,7 +16,7 @@ ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "task": ("name", "gives_pairs", "template", "examples"),
     "evaluator": ("name", "needs", "metrics", "points", "measure"),
     "judge": (),
-    "policy": ("load",),
+    "policy": (),
 }
 """What an object of each kind must have (`suite/interfaces.py`)."""
 

@@ -19,6 +19,8 @@ SECONDS = 10
 """Of processor time that a template may take for a short conversation."""
 MOST_MEMORY, MOST_CHARACTERS = 2**29, 100_000
 """Bytes that it may take for it, and characters that it may write."""
+SOUND: set[str] = set()
+"""Templates that were tried in this process."""
 STATM = Path("/proc/self/statm")
 """Memory of this process, in pages, where there is such a file."""
 TRIAL = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Good."}]
@@ -90,12 +92,13 @@ def end_ids(tokenizer: Any, generation_config: Any = None) -> tuple[int, ...]:
 
 
 def check_template(tokenizer: Any, name: str) -> None:
-    """Try the chat template on a short conversation, in a process of its own that is stopped if it takes too much.
+    """Try the chat template on a short conversation, once, in a process of its own that is stopped if it takes too much.
 
     Raises:
         UserError: The template fails, loops, or grows without end; `name` says whose it is.
     """
-    if not getattr(tokenizer, "chat_template", None):
+    template = getattr(tokenizer, "chat_template", None)
+    if not template or template in SOUND:
         return
     reader, writer = os.pipe()
     child = os.fork()
@@ -105,7 +108,7 @@ def check_template(tokenizer: Any, name: str) -> None:
             _limit_this_process()
             if (length := len(render(tokenizer, TRIAL, to_be_answered=True))) > MOST_CHARACTERS:
                 raise ValueError(f"it writes {length:,} characters for three short turns")
-            turn_of(tokenizer, TRIAL[:1], "Yes.")
+            render(tokenizer, TRIAL[:2], to_be_answered=False)
             said = ""
         except MemoryError:
             pass
@@ -124,6 +127,7 @@ def check_template(tokenizer: Any, name: str) -> None:
     if answered != b"\0":
         reason = answered.decode() or "it takes too much time or memory"
         raise UserError(f"{name}: the chat template cannot be used ({reason}); mend chat_template, or remove it")
+    SOUND.add(template)
 
 
 def _limit_this_process() -> None:

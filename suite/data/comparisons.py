@@ -57,4 +57,4 @@ class Failure:
     """No answer came, after all retries. Never stored as a verdict; asked again by the next run."""
 
     reason: str
-    refused: bool = False  # the judge will not answer, and did not say that it is because of this question
+    refused: bool = False  # the judge will not answer, and not because of this question alone

@@ -4,7 +4,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,9 @@ ABOUT = re.compile(
     r"principles?|evaluation)(_\w+)?|(labelling|raw|original)_\w+"
 )
 """Names of columns that say something about a row, whatever text is in them."""
-ROLE_KEY, CONTENT_KEY = (re.compile(rf"[\"']({names})[\"']\s*:") for names in ("role|from", "content|value"))
+ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")
+"""What a message calls its speaker and its text."""
+ROLE_KEY, CONTENT_KEY = (re.compile(rf"[\"']({'|'.join(names)})[\"']\s*:") for names in (ROLE_NAMES, CONTENT_NAMES))
 FEW_WORDS = 4
 Message = tuple[str, str]
 """Role (user, assistant or system) and text."""
@@ -69,8 +71,9 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     """
     names: dict[str, str] = {}
     for name, value in row.items():
-        if value is not None:
-            names.setdefault(canonical(str(name)), str(name))
+        if value is not None and names.setdefault(canonical(str(name)), str(name)) != str(name):
+            first, second = shown(names[canonical(str(name))], 40), shown(str(name), 40)
+            raise ValueError(f"columns {first} and {second} are one name; drop one")
     values = {canonical(str(name)): value for name, value in row.items() if value is not None}
     chosen, rejected = (next((name for name in known if name in values), None) for known in (CHOSEN, REJECTED))
     asked = next((name for name in (PROMPT, *QUESTIONS) if name in values), None)
@@ -80,7 +83,8 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
         raise ValueError(f"column {names[tools[0]]}: tools are not read")
     answers = [_answer(values[name], names[name]) for name in (chosen, rejected) if name]
     prompt, turns = _asked(values.get(asked) if asked else None, names.get(asked or "", ""), asked == PROMPT, answers)
-    system = next((name for name in SYSTEM if asked and _text(values.get(name))), None)
+    answered = prompt is not None or turns
+    system = next((name for name in SYSTEM if answered and _text(values.get(name))), None)
     if system:
         prompt, turns = None, _with_system(values[system], names[system], turns or (("user", prompt or ""),))
     more = "input" if asked == "instruction" and turns and _text(values.get("input")) else None
@@ -134,7 +138,7 @@ def _unpacked(text: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         messages = found if isinstance(found, list) else [found]
-        whole = all(isinstance(m, dict) and m.keys() & {"role", "from"} and m.keys() & {"content", "value"} for m in messages)
+        whole = all(isinstance(m, dict) and m.keys() & {*ROLE_NAMES} and m.keys() & {*CONTENT_NAMES} for m in messages)
         return found if messages and whole else text
     if re.match(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']", text):
         raise ValueError("a conversation is written as text that cannot be read; save the table as JSON lines or parquet")
@@ -144,12 +148,12 @@ def _unpacked(text: str) -> Any:
 def _message(message: Any) -> Message:
     if not isinstance(message, Mapping):
         raise ValueError(f"a message is a {type(message).__name__}, not an object with role and content")
-    role = str(next((message[name] for name in ("role", "from", "speaker") if message.get(name)), ""))
+    role = str(next((message[name] for name in ROLE_NAMES if message.get(name)), ""))
     if message.get("tool_calls") or message.get("function_call") or role in ("tool", "function", "observation"):
         raise ValueError("tool calls are not read")
     if role.lower() not in ROLES:
         raise ValueError(f"a message has the role {shown(role, 40)!r}; known: {', '.join(ROLES)}")
-    content = next((message[name] for name in ("content", "value", "text") if name in message), None)
+    content = next((message[name] for name in CONTENT_NAMES if name in message), None)
     if (
         isinstance(content, (list, tuple))
         and content
@@ -171,11 +175,15 @@ def _answer(value: Any, name: str) -> _Answer:
     talk = conversation_in(value)
     if talk is None:
         if not isinstance(value, str):
-            raise ValueError(f"column {name}: expected text or messages, got {type(value).__name__} {str(value)[:40]!r}")
+            raise _neither(value, name)
         return _Answer(value, None)
     if not talk or talk[-1][0] != "assistant":
         raise ValueError(f"column {name}: the last message is not the assistant's")
     return _Answer(talk[-1][1], tuple(talk[:-1]))
+
+
+def _neither(value: Any, name: str) -> ValueError:
+    return ValueError(f"column {shown(name, 40)}: expected text or messages, got {type(value).__name__} {str(value)[:40]!r}")
 
 
 def _asked(value: Any, name: str, as_it_is: bool, answers: Sequence[_Answer]) -> tuple[str | None, tuple[Message, ...]]:
@@ -186,7 +194,7 @@ def _asked(value: Any, name: str, as_it_is: bool, answers: Sequence[_Answer]) ->
     given = conversation_in(value)
     if given is None and value is not None:
         if not isinstance(value, str):
-            raise ValueError(f"column {name}: expected text or messages, got {type(value).__name__} {str(value)[:40]!r}")
+            raise _neither(value, name)
         if before is None and as_it_is:
             return value, ()
         given = [("user", value)]
@@ -257,15 +265,29 @@ def _refuse_unread(unread: Mapping[str, Any], names: Mapping[str, str], texts: S
     for name, value in unread.items():
         if ABOUT.fullmatch(name):
             continue
-        try:
-            talk = conversation_in(value)
-        except ValueError:  # a list of something else
-            continue
-        said = [text for _, text in talk or ()] or [_text(value)]
-        if any(_is_text(text) and not any(text.strip() in other for other in texts) for text in said):
+        said = [text for text in _texts_in(value) if _is_text(text) or (name in SYSTEM and text.strip())]
+        if any(not any(text.strip() in other for other in texts) for text in said):
             raise ValueError(
                 f"column {shown(names[name], 40)} has text that is not read; call it prompt, question or system, or drop it"
             )
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """All texts in a value, however deep."""
+    if isinstance(value, str):
+        talk = None if value.lstrip()[:1] not in ("[", "{") else _messages_of(value)
+        yield from (text for _, text in talk) if talk else (value,)
+    elif isinstance(value, Mapping):
+        yield from (text for inside in value.values() for text in _texts_in(inside))
+    elif isinstance(value, Sequence):
+        yield from (text for inside in value for text in _texts_in(inside))
+
+
+def _messages_of(text: str) -> list[Message] | None:
+    try:
+        return conversation_in(text)
+    except ValueError:
+        return None
 
 
 def _is_text(text: str) -> bool:

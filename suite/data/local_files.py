@@ -1,5 +1,6 @@
 """Tables in local files: which files of a folder are of which split, and their rows, each value as the file has it."""
 
+import csv
 import gzip
 import io
 import json
@@ -64,9 +65,10 @@ def _hidden(path: Path) -> bool:
 
 
 def _split_of(path: Path) -> str:
-    begins = re.split(r"[^a-zA-Z_]", path.name)[0].rstrip("_")
-    if begins.partition("_")[0] in {word for words in SPLITS.values() for word in words}:
-        return begins
+    """By the beginning of the name, whose further words stay (`train_prefs`), else by a folder's name or a word of the name."""
+    first, *more = re.split(r"[^a-zA-Z_]", path.name)[0].rstrip("_").split("_")
+    if named := next((split for split, words in SPLITS.items() if first.lower() in words), None):
+        return "_".join([named, *more])
     return next((split for part in reversed(path.parts[:-1]) if (split := _split_in(part))), _split_in(path.name) or "train")
 
 
@@ -85,7 +87,7 @@ def read_table(file: Path) -> list[Row]:
 
         return parquet.read_table(file).to_pylist()
     text = _text_of(file)
-    rows = list(_csv_rows(text) if kind == "csv" else _json_rows(text, str(file)))
+    rows = list(_csv_rows(text, str(file)) if kind == "csv" else _json_rows(text, str(file)))
     if not rows:
         raise UserError(f"{file}: no rows in it")
     return rows
@@ -111,13 +113,25 @@ def _text_of(file: Path) -> str:
     return text
 
 
-def _csv_rows(text: str) -> list[Row]:
-    import pandas as pd
-
-    header = text.lstrip().partition("\n")[0]
-    separator = max(SEPARATORS, key=header.count)
-    frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=True)
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+def _csv_rows(text: str, where: str) -> Iterator[Row]:
+    """Rows by the names in the first line. A row with more or fewer fields is refused: nobody knows which is missing."""
+    separator = max(SEPARATORS, key=text.lstrip().partition("\n")[0].count)
+    csv.field_size_limit(2**31 - 1)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        header = next(line for line in lines if line)
+        if twice := [name for name in header if header.count(name) > 1]:
+            raise UserError(f"{where}, line 1: two columns are called {twice[0]!r}; rename one")
+        for line in lines:
+            if line and len(line) != len(header):
+                raise UserError(
+                    f"{where}, line {lines.line_num}: {len(line)} fields, the first line has {len(header)}; is a text with a "
+                    f"{separator!r} in it not quoted?"
+                )
+            if line:
+                yield dict(zip(header, line, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{where}, line {lines.line_num}: not CSV ({error})") from error
 
 
 def _json_rows(text: str, where: str) -> Iterator[Row]:

@@ -6,7 +6,7 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 from suite.data.local_files import Row, files_by_split, read_table
 
 LAST_TURN = "\n\nAssistant:"
@@ -36,7 +36,7 @@ def load_splits(source: str, *, rows: int | None = None) -> dict[str, Table]:
         raise
     except Exception as error:  # pandas, pyarrow and datasets raise many kinds: syntax, connection, missing repository
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what `datasets` wraps says more
-        reason = str(cause).splitlines()[0][:100] if str(cause) else type(cause).__name__
+        reason = first_line(cause, 100)
         advice = "" if path.exists() else (
             f". Offline? Where there is a network: hf download {_hub_name(source)[0]} --repo-type dataset --local-dir pairs; "
             "pass the folder here"

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 from suite.data.chat_template import check_template
 
 FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken", "*.model", "*.bpe")
@@ -34,12 +34,8 @@ def load_tokenizer(folder: Path | str, name: str = "", *, needs_eos: bool = True
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a stranger's files: anything may be wrong with them
-        raise UserError(f"{called}: its tokenizer cannot be loaded ({type(error).__name__}: {_first_line(error)})") from error
+        raise UserError(f"{called}: its tokenizer cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
     if needs_eos and found.eos_token_id is None:
         raise UserError(f"{called}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     check_template(found, called)
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")[:200]

@@ -34,6 +34,7 @@ from suite.engine import checkpoint, manifest
 from suite.engine.progress import bar
 from suite.engine.tracking import Tracker, open_tracker
 from suite.engine.workload import Workload
+from suite.interfaces import POLICY_CLASS
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 DAMAGED = "damaged"
@@ -116,7 +117,7 @@ class Run:
     def snapshot(self, policy: Any, step: int) -> None:
         def save(folder: Path) -> None:
             policy.save(folder)
-            (folder / "policy_class").write_text(f"{type(policy).__module__}:{type(policy).__qualname__}")
+            (folder / POLICY_CLASS).write_text(f"{type(policy).__module__}:{type(policy).__qualname__}")
 
         write_atomically(self.directory / "snapshots" / f"step-{step:06d}", save)
 
@@ -196,13 +197,13 @@ def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[R
         yield run
         return
     if os.path.lexists(run.directory) and not run.directory.is_dir():
-        _set_aside(root, run.directory)
+        set_aside(root, run.directory, manifest.flaw(run.directory))
     with locked(run.directory):
         if run.done:  # by another process, just now
             yield run
             return
-        if manifest.flaw(run.directory):
-            _set_aside(root, run.directory)
+        if problem := manifest.flaw(run.directory):
+            _move_aside(root, run.directory, problem)
         _tidy(run.directory)
         path, wanted = run.directory / "spec.json", spec.as_json()
         if path.exists() and manifest.read_json(path) != json.loads(json.dumps(wanted)):
@@ -236,11 +237,18 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _set_aside(root: Path, directory: Path) -> None:
-    """Say what is wrong with a run, and put all it left where nothing looks for it."""
+def set_aside(root: Path, directory: Path, problem: str) -> None:
+    """Say what is wrong with a run, and put all it left where nothing looks for it: the next start makes it again. Raises Held
+    if a live process has it.
+    """
+    with locked(directory) if directory.is_dir() else contextlib.nullcontext():
+        _move_aside(root, directory, problem)
+
+
+def _move_aside(root: Path, directory: Path, problem: str) -> None:
     aside = root / DAMAGED / directory.parent.name / directory.name
     _make_folder(aside.parent)
-    print(f"{directory}: {manifest.flaw(directory)}; the run is made again", file=sys.stderr, flush=True)
+    print(f"{directory}: {problem}; the run is made again", file=sys.stderr, flush=True)
     remove(aside)
     if not directory.is_dir():
         os.replace(directory, aside)
@@ -273,18 +281,20 @@ def _tidy(directory: Path) -> None:
 
 @contextlib.contextmanager
 def reading(root: Path, specs: Iterable[RunSpec]) -> Iterator[None]:
-    """While finished runs are read: if anything fails, every byte of them is looked at, and one that is not what it was counts
-    as not done from then on, so that the next start makes it again. Raises Damaged, which names it.
+    """While finished runs are read: if anything fails, every byte of them is looked at, and one that is not what it was is set
+    aside, so that the next start makes it again. Raises Damaged, which names it.
+
+    A UserError that no other error caused is of the user's input, not of a run's files.
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
+        if isinstance(error, UserError) and error.__cause__ is None:
+            raise
         for directory in (spec.directory(root) for spec in specs):
             if problem := manifest.flaw(directory, every_byte=True):
-                (directory / "DONE").unlink(missing_ok=True)
-                raise Damaged(f"{directory}: {problem}; start the same command again to make it anew") from error
+                set_aside(root, directory, problem)
+                raise Damaged(f"{directory}: {problem}; start the same command again to make it anew") from None
         raise
 
 

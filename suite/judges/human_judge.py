@@ -81,7 +81,9 @@ class HumanJudge:
             raise UserError(f"{self.sheet}: cannot be read as CSV in UTF-8 ({shown(error)})") from error
         if absent := {"id", "choice"} - set(table.columns):
             raise UserError(f"{self.sheet}: column {', '.join(sorted(absent))} is missing")
-        if "question" in table and (asked := set(table["question"]) - {self.template.question, ""}):
+        if "question" in table and (
+            asked := set(table["question"]) - {_cell(self.template.question), self.template.question, ""}
+        ):
             other = shown(asked.pop())
             raise UserError(f"{self.sheet}, question: was written for another template ({other!r}); name another file")
         found: dict[str, Verdict | None] = {}

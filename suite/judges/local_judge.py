@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from suite.data.chat_template import render
 from suite.data.comparisons import Answer, Failure, Question
 from suite.data.preference_data import Completion, Prompt
 from suite.judges.judging import OnAnswer, OnStart, of_numbers, shown
@@ -37,8 +38,7 @@ class LocalJudge:
         tokenizer = self.policy.tokenizer
         text = self.template.fill(question.comparison.prompt, question.a, question.b, seed=self.seed)
         if tokenizer.chat_template:
-            messages = [{"role": "user", "content": text}]
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = render(tokenizer, [{"role": "user", "content": text}], to_be_answered=True)
         ids = tokenizer(f"{text}\n{self.template.label}:", add_special_tokens=not tokenizer.chat_template)["input_ids"]
         prompt = Prompt(question.comparison.id, tuple(ids), text)
         choices = [

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pandas as pd
 import psutil
 
-from suite.common.errors import UserError
+from suite.common.errors import FULL, UserError
 from suite.data.comparisons import Answer, Comparison, Question, Verdict
 from suite.judges.judging import shown, text_hash
 
@@ -186,7 +186,7 @@ class VerdictStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            of_system = "SQLITE_FULL" if getattr(error, "errno", None) == errno.ENOSPC else "SQLITE_CANTOPEN"
+            of_system = "SQLITE_FULL" if getattr(error, "errno", None) in FULL else "SQLITE_CANTOPEN"
             kind = getattr(error, "sqlite_errorname", of_system if isinstance(error, OSError) else "")
             advice = next((words for name, words in ADVICE.items() if kind.startswith(name)), DAMAGED)
             said = error.strerror if isinstance(error, OSError) else error

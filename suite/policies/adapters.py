@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 
 
 def add_adapters(model: Any, rank: int) -> None:
@@ -34,5 +34,4 @@ def with_adapters(model: Any, folder: Path) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except Exception as error:  # a stranger's files: anything may be wrong with them
-        reason = next(iter(str(error).splitlines()), "")[:200]
-        raise UserError(f"{folder}: its adapters cannot be read ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{folder}: its adapters cannot be read ({type(error).__name__}: {first_line(error)})") from error

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from suite.common.errors import UserError
 from suite.data.batching import collate, different, length_batches
 from suite.data.chat_template import end_ids
 from suite.data.preference_data import Completion, Prompt
@@ -40,6 +41,8 @@ class CausalLMPolicy:
         self.tokenizer = tokenizer
         self.sampler_dtype, self.lora_rank = sampler_dtype, lora_rank
         self.end_ids = end_ids(tokenizer, getattr(model, "generation_config", None))  # the tokens that end a completion
+        if not self.end_ids:
+            raise UserError(f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token")
         self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
         self.tokens_sampled = self.tokens_scored = 0  # by methods that draw samples
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from suite.common.errors import UserError
 from suite.common.registry import imported, targets
+from suite.interfaces import POLICY_CLASS
 from suite.policies.causal_lm import CausalLMPolicy
-
-FILE = "policy_class"
 
 
 def policy_class_of(folder: Path, *, methods: Iterable[str] = ()) -> Any:
@@ -20,7 +19,7 @@ def policy_class_of(folder: Path, *, methods: Iterable[str] = ()) -> Any:
     Raises:
         UserError: The folder names anything else, or what it names cannot be imported.
     """
-    file = folder / FILE
+    file = folder / POLICY_CLASS
     if not file.exists():
         return CausalLMPolicy
     named = file.read_text(encoding="utf-8", errors="replace")[:200].strip()
@@ -29,4 +28,7 @@ def policy_class_of(folder: Path, *, methods: Iterable[str] = ()) -> Any:
         raise UserError(
             f"{file}: {named!r} is no registered policy class; remove the file if the folder holds a language model"
         )
-    return imported(named, f"{file}: {named!r}")
+    found = imported(named, f"{file}: {named!r}")
+    if not hasattr(found, "load"):
+        raise UserError(f"{file}: {named!r} has no load; suite/interfaces.py says what a policy is")
+    return found

@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 from suite.data.tokenizers import load_tokenizer
 
 MOST_LAYERS, MOST_WIDTH = 1000, 2**20
@@ -22,8 +22,7 @@ def load_config(folder: Path | str, name: str = "") -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a stranger's files: anything may be wrong with them
-        reason = next(iter(str(error).splitlines()), "")[:200]
-        raise UserError(f"{called}: its config.json cannot be read ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{called}: its config.json cannot be read ({type(error).__name__}: {first_line(error)})") from error
     text = config.get_text_config()
     for field, most in (("num_hidden_layers", MOST_LAYERS), ("hidden_size", MOST_WIDTH), ("vocab_size", 2**24)):
         value = getattr(text, field, None)
@@ -71,7 +70,7 @@ def check_language_model(folder: str, name: str, longest_prompt: int, max_new_to
     if context and longest_prompt + max_new_tokens > context:
         raise UserError(
             f"{name}: prompts of up to {longest_prompt} tokens and answers of up to {max_new_tokens} do not fit into its "
-            f"context of {context}; lower --max-prompt-tokens or --max-new-tokens"
+            f"context of {context}; lower --max-prompt-tokens or --max-new-tokens, or take another model"
         )
 
 

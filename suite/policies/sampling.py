@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 from suite.data.batching import different, length_batches
 from suite.data.preference_data import Completion, Prompt
+from suite.policies.model_config import context_of
 from suite.policies.surgery import packed
 
 ROWS_PER_BATCH = 512
@@ -82,7 +83,7 @@ def _check_lengths(model, prompts: Sequence[Prompt], num_samples: int, max_new_t
             f"expected num_samples ≥ 1, max_new_tokens ≥ 1 and temperature ≥ 0, got {num_samples}, {max_new_tokens} "
             f"and {temperature}"
         )
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model.config)
     for prompt in prompts:
         if not prompt.ids:
             raise ValueError(f"prompt {prompt.id!r} is empty")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 from suite.data.tokenizers import load_tokenizer
 from suite.policies.model_config import check_vocabulary, load_config
 
@@ -31,8 +31,7 @@ def load_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # a stranger's files: anything may be wrong with them
-        reason = next(iter(str(error).splitlines()), "")[:200]
-        raise UserError(f"{folder}: not {what} with its weights ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{folder}: not {what} with its weights ({type(error).__name__}: {first_line(error)})") from error
     if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"{folder}: weights are missing or misshapen ({', '.join(map(str, sorted(absent)[:3]))}, …)")
     if broken := [name for name, weight in model.named_parameters() if not _finite(weight)]:

@@ -31,13 +31,13 @@ def write_samples(out: Path, finished: Finished, results: Results, *, prompts: i
         for name, table in tables.items():
             own = table[table["prompt_id"] == row["prompt_id"]].iloc[0]
             numbers = f" (reward {own['reward']:.3f}, KL {own['kl']:.1f} nats)" if "reward" in own else ""
-            lines.append(f"\n*{name}*{numbers}:\n\n{quoted(own['text'])}")
+            lines.append(f"\n*{inert(name)}*{numbers}:\n\n{quoted(own['text'])}")
     lines += ["\n## Degenerate policies\n", "The paper's Table 3 shows unlikelihood's; here those with the most repetition."]
     ill = sick(results.health)
     known = {tuple(place_of(runs, p).values()): p for p in points}
     for row in ill.sort_values("repetition", ascending=False).to_dict("records"):
         if (planned := known.get(tuple(row[name] for name in (*POINT, *PLACE)))) is not None and prompts:
-            lines += ["", f"### {planned.name}, seed {row['seed']}, step {row['step']}: {row['alarms']}"]
+            lines += ["", f"### {inert(planned.name)}, seed {row['seed']}, step {row['step']}: {row['alarms']}"]
             samples = _first(runs, planned).head(DEGENERATE).to_dict("records")
             lines += [f"\n{quoted(sample['shown'])}\n>\n{quoted('⟶ ' + sample['text'])}" for sample in samples]
             prompts -= 1

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from suite.analysis.equal_kl import SHARED
-from suite.analysis.verdict import FEWEST_SEEDS, TURNED, WORDS
+from suite.analysis.verdict import FEWEST_SEEDS, SAME, TURNED, WORDS
 from suite.report.page import interval, table
 from suite.study.plan import REFERENCE
 
@@ -46,7 +46,10 @@ def _sentence(of: str, whole: pd.DataFrame, others: list[str], seeds: int) -> st
     parts = []
     for other in others:
         word = whole.loc[other, "verdict"]
-        parts.append(f"{WORDS[TURNED[word]]} {other}" if word in WORDS else f"not compared with {other} ({word})")
+        if word == SAME:
+            parts.append(f"no other than {other} (all numbers are the same)")
+        else:
+            parts.append(f"{WORDS[TURNED[word]]} {other}" if word in WORDS else f"not compared with {other} ({word})")
     return f"**{of} is {_listed(parts)}**"
 
 

@@ -69,7 +69,7 @@ class RewardModel:
         texts = [texts[i] for i in first]
         limit = context_of(self.model.config)
         encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
-        rows = [torch.tensor(ids or [self.tokenizer.eos_token_id]) for ids in encoded]
+        rows = [torch.tensor(ids or [self.tokenizer.eos_token_id or 0]) for ids in encoded]
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
         if torch.is_grad_enabled():
@@ -100,7 +100,7 @@ class RewardModel:
         """Read what `save` wrote, or any one-label sequence classification model (scale 0, 1); else a `UserError`."""
         from transformers import AutoModelForSequenceClassification
 
-        model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a reward model")
+        model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a reward model", needs_eos=False)
         if model.config.num_labels != 1 or not hasattr(model, "score"):
             raise UserError(f"{directory}: expected a model with one label and a head called score")
         return cls(model.to(device), tokenizer, scale_in(Path(directory)))

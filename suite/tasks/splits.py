@@ -43,7 +43,7 @@ def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:
     split is for testing, the one for validation is.
     """
     found = dict(splits)
-    for role in ("train", "test"):
+    for role in ("train", "test", "validation"):
         others = [name for name in found if name.startswith(f"{role}_")]
         others = [name for name in others if "pref" in name] or others
         if role not in found and len(others) == 1:
@@ -157,6 +157,12 @@ def text_pairs(form: TextFormat, splits: Mapping[str, Rows], tokenizer: Any) -> 
             about = example.scores, example.guessed, example.how
             pairs.append(TextPair(index, split, chosen.prompt, chosen.text, rejected.text, "", *about))
     return pairs
+
+
+def talks(form: TextFormat, splits: Mapping[str, Rows]) -> bool:
+    """Whether a row is a conversation, and not a text that is continued."""
+    read = (example for rows in used(splits).values() for example in _examples(form, rows, Counter()))
+    return any(example.messages[0][0] != AS_IT_IS for example in read)
 
 
 def pairs_of(form: TextFormat, source: str, splits: Mapping[str, Rows], tokenizer: Any) -> list[TextPair]:

@@ -27,6 +27,9 @@ ROW = {"prompt": "Is it", "chosen": " wet.", "rejected": " dry."}
         (["data/train-0.jsonl", "data/test-0.jsonl", "README.md"], {"train", "test"}),
         (["trainer.jsonl", "contest.jsonl"], {"train"}),  # no word of these names is one
         (["train.jsonl", ".cache/test.jsonl"], {"train"}),
+        (["training_data.jsonl", "testing_data.jsonl"], {"train_data", "test_data"}),  # the one train, the one test
+        (["train.jsonl", "evaluation.jsonl"], {"train", "test"}),
+        (["my-train.jsonl", "my-evaluation.jsonl"], {"train", "test"}),
     ],
 )  # fmt: skip
 def test_splits_are_found_wherever_they_are_named(tmp_path, files, splits):
@@ -58,6 +61,22 @@ def test_values_of_a_csv_are_the_text_that_stands_there(tmp_path):
         assert read_table(path) == [
             {"prompt": "Code?", "chosen": "007", "rejected": "None"}, {"prompt": "Word?", "chosen": "", "rejected": "nan"},
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prompt,chosen,rejected\nq,a,b\nq,a,b,c\n", "line 3: 4 fields, the first line has 3"),
+        ("prompt,chosen,rejected\nq,a\n", "line 2: 2 fields, the first line has 3"),
+        ("prompt,chosen,chosen\nq,a,b\n", "line 1: two columns are called 'chosen'"),
+    ],
+)
+def test_rows_of_a_csv_have_the_fields_of_its_first_line(tmp_path, text, words):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UserError, match=f"a.csv, {re.escape(words)}"):
+        read_table(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text('a,b\n\n"one, with\r\nlines","said ""so"""\n')
+    assert read_table(tmp_path / "a.csv") == [{"a": "one, with\r\nlines", "b": 'said "so"'}]
 
 
 @pytest.mark.parametrize(

@@ -223,12 +223,13 @@ def test_a_policy_class_is_a_registered_one_or_of_the_methods_module(folder):
     assert policy_class_of(folder) is CausalLMPolicy
     (folder / "policy_class").write_text("suite.policies.causal_lm:CausalLMPolicy")
     assert policy_class_of(folder) is CausalLMPolicy
-    (folder / "policy_class").write_text("fractions:Fraction")
-    with pytest.raises(UserError, match="'fractions:Fraction' is no registered policy class"):
+    (folder / "policy_class").write_text("pickle:Unpickler")
+    with pytest.raises(UserError, match="'pickle:Unpickler' is no registered policy class"):
         policy_class_of(folder, methods=["dpo", "decimal:Decimal"])
-    from fractions import Fraction
-
-    assert policy_class_of(folder, methods=["fractions:MyMethod"]) is Fraction
+    assert policy_class_of(folder, methods=["pickle:MyMethod"]) is pickle.Unpickler
+    (folder / "policy_class").write_text("fractions:Fraction")
+    with pytest.raises(UserError, match="has no load"):
+        policy_class_of(folder, methods=["fractions:MyMethod"])
 
 
 def test_a_classifiers_tokenizer_needs_no_eos(tmp_path):

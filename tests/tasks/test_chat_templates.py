@@ -206,7 +206,6 @@ def test_every_token_that_ends_a_turn_ends_a_completion(kind):
         ("{% set n = namespace(x='ab') %}{% for a in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}", "too much"),
         ("{{ 'long ' * 100000 }}{{ messages[-1].content }}", "characters for three short turns"),
         ("{% if %}", "TemplateSyntaxError"),
-        ("{{ messages[0].content }}", "leaves the answer out"),
     ],
 )  # fmt: skip
 def test_a_template_that_cannot_be_used_is_refused_in_one_line(template, words, monkeypatch):

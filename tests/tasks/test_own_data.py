@@ -94,6 +94,8 @@ def test_splits_of_preferences_are_known_by_their_beginnings():
     assert {"train", "test"} <= standard_names(dict.fromkeys(names)).keys()
     assert standard_names({"train_prefs": 1, "train_sft": 2})["train"] == 1
     assert standard_names({"train": 1, "train_x": 2, "test": 3}) == {"train": 1, "train_x": 2, "test": 3}
+    assert standard_names({"train_data": 1, "test_data": 2}) == {"train": 1, "test": 2}
+    assert standard_names({"train": 1, "validation_pairs": 2}) == {"train": 1, "test": 2}
     assert standard_names({"train": 1, "validation": 2}) == {"train": 1, "test": 2}
     assert standard_names({"train": 1, "validation": 2, "test": 3}) == {"train": 1, "validation": 2, "test": 3}
     assert used({"train": 1, "train_sft": 2, "test": 3}) == {"train": 1, "test": 3}
