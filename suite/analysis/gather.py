@@ -124,6 +124,7 @@ def _records(rows: pd.DataFrame, plan: Plan, point: dict[str, Any]) -> Iterator[
                 "ci_low": found.low, "ci_high": found.high, "estimator": "sampled, k1, or the bound of Best-of-N",
             }  # fmt: skip
         return
+    limits = {"share": (0.0, 1.0), "tokens/completion": (1.0, float(plan.study.max_new_tokens))}
     for split, part in rows.groupby("split"):
         for name, metric in plan.evaluator.metrics.items():
             of_metric, estimator = part[part["metric"] == name], metric.estimator
@@ -137,7 +138,7 @@ def _records(rows: pd.DataFrame, plan: Plan, point: dict[str, Any]) -> Iterator[
             if estimator in BY_FORMULA:
                 interval = exactly(float(values.iloc[0]), len(values))
             else:
-                interval = mean_interval(values, limits=(0.0, 1.0) if metric.unit == "share" else None)
+                interval = mean_interval(values, limits=limits.get(metric.unit))
             yield {
                 "split": split, "metric": name, "value": interval.mean, "unit": metric.unit, "n": interval.n,
                 "ci_low": interval.low, "ci_high": interval.high, "estimator": estimator,

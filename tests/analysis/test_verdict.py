@@ -9,7 +9,7 @@ import pytest
 from suite.analysis.curves import compare_curves
 from suite.analysis.equal_kl import compare
 from suite.analysis.records import Results
-from suite.analysis.verdict import MARGIN, TURNED, WORDS, verdict_of
+from suite.analysis.verdict import MARGIN, SAME, TURNED, WORDS, verdict_of, word_of
 from suite.maths.frontier import Frontier
 from suite.report import curves
 from suite.report.verdict import verdict
@@ -120,3 +120,10 @@ def test_several_temperatures_are_named():
     for t in "01":
         assert f"**DPO, T = {t}** beats the chosen answers" in text
         assert f"**DPO is better than PPO, T = {t}**" in text
+
+
+def test_a_method_that_is_another_by_construction_is_called_so_where_anything_is_said():
+    assert word_of(0.0, 0.0, seeds=3, searched=True, same=True) == SAME
+    assert word_of(0.0, 0.0, seeds=1, searched=True, same=True) == "one seed: these policies"
+    assert word_of(0.0, 0.0, seeds=3, searched=False, same=True) == "rate not searched"
+    assert word_of(0.0, 0.0, seeds=3, searched=True) == "not resolved"
