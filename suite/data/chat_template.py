@@ -32,7 +32,8 @@ class Turn:
 
     prompt: str  # what a policy continues
     text: str  # the answer, with what the template writes before it
-    end: str  # what the template writes after it; empty where there is no template
+    end: str = ""  # what the template writes after it; empty where there is no template
+    rendered: bool = False  # a template wrote it
 
 
 def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, to_be_answered: bool) -> str:
@@ -49,9 +50,11 @@ def turn_of(tokenizer: Any, messages: Sequence[Mapping[str, str]], answer: str) 
     prompt, said = render(tokenizer, messages, to_be_answered=True), answer.strip()
     before, after = _around(tokenizer, messages, prompt)
     whole = render(tokenizer, [*messages, {"role": "assistant", "content": said}], to_be_answered=False)
+    if whole == f"{prompt}{said}{after}":  # the answer has itself what is written before others: empty thoughts
+        before = ""
     if whole != f"{prompt}{before}{said}{after}":
         raise ValueError("the chat template changes the answer")
-    return Turn(prompt, before + said, after)
+    return Turn(prompt, before + said, after, rendered=True)
 
 
 def _around(tokenizer: Any, messages: Sequence[Mapping[str, str]], prompt: str) -> tuple[str, str]:
@@ -67,13 +70,16 @@ def _around(tokenizer: Any, messages: Sequence[Mapping[str, str]], prompt: str) 
 
 def turn_end(tokenizer: Any) -> int | None:
     """The token by which the chat template ends an answer; None without a template, or where it writes no special token."""
-    return _turn_end(tokenizer, template) if (template := getattr(tokenizer, "chat_template", None)) else None
+    return _turn_end(tokenizer, repr(template)) if (template := getattr(tokenizer, "chat_template", None)) else None
 
 
 @lru_cache(maxsize=8)
 def _turn_end(tokenizer: Any, template: str) -> int | None:
     question = TRIAL[:1]
-    _, after = _around(tokenizer, question, render(tokenizer, question, to_be_answered=True))
+    try:
+        _, after = _around(tokenizer, question, render(tokenizer, question, to_be_answered=True))
+    except ValueError:  # rows in which it is used are refused by name
+        return None
     special = special_ids(tokenizer)
     return next((i for i in tokenizer(after, add_special_tokens=False)["input_ids"] if i in special), None)
 
@@ -86,7 +92,8 @@ def special_ids(tokenizer: Any) -> set[int]:
 def end_ids(tokenizer: Any, generation_config: Any = None) -> tuple[int, ...]:
     """Every token that ends an answer, EOS first: the tokenizer's, the chat template's, those of the generation settings."""
     given = getattr(generation_config, "eos_token_id", None)
-    named = given if isinstance(given, (list, tuple)) else [given]
+    special = special_ids(tokenizer)  # others are defaults of a configuration that knows no tokenizer
+    named = [i for i in (given if isinstance(given, (list, tuple)) else [given]) if i in special]
     found = dict.fromkeys(i for i in (tokenizer.eos_token_id, turn_end(tokenizer), *named) if i is not None)
     return tuple(found)
 
@@ -98,7 +105,7 @@ def check_template(tokenizer: Any, name: str) -> None:
         UserError: The template fails, loops, or grows without end; `name` says whose it is.
     """
     template = getattr(tokenizer, "chat_template", None)
-    if not template or template in SOUND:
+    if not template or repr(template) in SOUND:
         return
     reader, writer = os.pipe()
     child = os.fork()
@@ -127,7 +134,7 @@ def check_template(tokenizer: Any, name: str) -> None:
     if answered != b"\0":
         reason = answered.decode() or "it takes too much time or memory"
         raise UserError(f"{name}: the chat template cannot be used ({reason}); mend chat_template, or remove it")
-    SOUND.add(template)
+    SOUND.add(repr(template))
 
 
 def _limit_this_process() -> None:

@@ -31,8 +31,9 @@ SCORE = re.compile(r"(\w+_)?(score|rating|reward|quality|grade)s?")
 SIDE = re.compile(r"(?P<side>chosen|rejected)_(?P<what>\w+)|(?P<what_of>\w+?)_(of_)?(?P<side_of>chosen|rejected)")
 ROLES = {
     "user": "user", "human": "user", "prompter": "user", "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant",
-    "bot": "assistant", "model": "assistant", "ai": "assistant", "system": "system",
+    "bot": "assistant", "model": "assistant", "ai": "assistant", "system": "system", "developer": "system",
 }  # fmt: skip
+TOOL_ROLES = ("tool", "function", "observation")
 ABOUT = re.compile(
     r"(\w+_)?(id|ids|idx|index|uid|uuid|source|origin|dataset|url|link|model|models|lang|language|annotator|rater|worker|author|date|"
     r"time|timestamp|created|split|label|labels|ratings?|scores?|rewards?|margin|rank|tokens|length|count|hash|version|license|"
@@ -44,6 +45,16 @@ ABOUT = re.compile(
 ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")
 """What a message calls its speaker and its text."""
 ROLE_KEY, CONTENT_KEY = (re.compile(rf"[\"']({'|'.join(names)})[\"']\s*:") for names in (ROLE_NAMES, CONTENT_NAMES))
+AFTERWARDS = re.compile(
+    r"(\w+_)?(notes?|comments?|rationales?|reasons?|critiques?|explanations?|justification|feedback)(_\w+)?"
+)
+"""Of these, names of what is said of the answers; where there is no prompt column, any other may be what is asked."""
+NOT_READ = {
+    "tools": "tools", "functions": "tools", "image": "images", "images": "images", "video": "videos", "videos": "videos",
+    "audio": "sounds", "audios": "sounds",
+}  # fmt: skip
+NOTHING: tuple[Any, ...] = (None, "", "[]", "null", [], {})
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 FEW_WORDS = 4
 Message = tuple[str, str]
 """Role (user, assistant or system) and text."""
@@ -69,22 +80,18 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     Raises:
         ValueError: Answers are missing or in no known form, tools are used, or a column has text that would not be read.
     """
-    names: dict[str, str] = {}
-    for name, value in row.items():
-        if value is not None and names.setdefault(canonical(str(name)), str(name)) != str(name):
-            first, second = shown(names[canonical(str(name))], 40), shown(str(name), 40)
-            raise ValueError(f"columns {first} and {second} are one name; drop one")
-    values = {canonical(str(name)): value for name, value in row.items() if value is not None}
+    names, values = _by_canonical_name(row)
     chosen, rejected = (next((name for name in known if name in values), None) for known in (CHOSEN, REJECTED))
-    asked = next((name for name in (PROMPT, *QUESTIONS) if name in values), None)
+    there = [name for name in (PROMPT, *QUESTIONS) if name in values]
+    asked: str | None = next((name for name in there if values[name] != ""), there[0] if there else None)
     if chosen is None or (rejected is None and asked is None):
         raise ValueError(f"chosen or rejected is missing; the row has {listed(names.values()) or 'nothing'}")
-    if tools := [name for name in ("tools", "functions") if values.get(name)]:
-        raise ValueError(f"column {names[tools[0]]}: tools are not read")
+    if other := next((name for name in NOT_READ if values.get(name) not in NOTHING), None):
+        raise ValueError(f"column {names[other]}: {NOT_READ[other]} are not read")
     answers = [_answer(values[name], names[name]) for name in (chosen, rejected) if name]
     prompt, turns = _asked(values.get(asked) if asked else None, names.get(asked or "", ""), asked == PROMPT, answers)
     answered = prompt is not None or turns
-    system = next((name for name in SYSTEM if answered and _text(values.get(name))), None)
+    system = next((name for name in SYSTEM if answered and _text(values.get(name)).strip()), None)
     if system:
         prompt, turns = None, _with_system(values[system], names[system], turns or (("user", prompt or ""),))
     more = "input" if asked == "instruction" and turns and _text(values.get("input")) else None
@@ -93,7 +100,8 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     scores, scored = _scores(values)
     read = [name for name in (asked, more, system, chosen, rejected, *scored) if name]
     texts = [prompt or "", *(text for _, text in turns), *(answer.text for answer in answers)]
-    _refuse_unread({name: value for name, value in values.items() if name not in read}, names, texts)
+    about = ABOUT if asked or turns else AFTERWARDS
+    _refuse_unread({name: value for name, value in values.items() if name not in read}, names, texts, about)
     said = [f"column {names[name]}{', the last turn' if answer.turns is not None else ''}"
             for name, answer in zip((chosen, rejected), answers, strict=False) if name]  # fmt: skip
     columns = " and ".join(f"column {names[name]}" for name in (asked, more) if name)
@@ -107,9 +115,22 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     return Fields(prompt, turns, answers[0].text, answers[1].text if rejected else None, scores, words)
 
 
+def _by_canonical_name(row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Canonical name → the name as it stands there, and → the value, of columns that hold anything."""
+    names, values = dict[str, str](), dict[str, Any]()
+    for name, value in row.items():
+        if value is None:
+            continue
+        known = canonical(str(name))
+        if known in values and (known in (PROMPT, *QUESTIONS, *SYSTEM, *CHOSEN, *REJECTED) or SIDE.fullmatch(known)):
+            raise ValueError(f"columns {shown(names[known], 40)} and {shown(str(name), 40)} are one name; drop one")
+        names[known], values[known] = str(name), value
+    return names, values
+
+
 def canonical(name: str) -> str:
     """A column's name in small letters with underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip()).lower()).strip("_")
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip()).lower()).strip("_")
 
 
 def conversation_in(value: Any) -> list[Message] | None:
@@ -138,19 +159,28 @@ def _unpacked(text: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         messages = found if isinstance(found, list) else [found]
-        whole = all(isinstance(m, dict) and m.keys() & {*ROLE_NAMES} and m.keys() & {*CONTENT_NAMES} for m in messages)
-        return found if messages and whole else text
+        return found if messages and all(map(_is_message, messages)) else text
     if re.match(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']", text):
         raise ValueError("a conversation is written as text that cannot be read; save the table as JSON lines or parquet")
     return text
+
+
+def _is_message(found: Any) -> bool:
+    """Whether JSON in a text is a message, and not an answer in JSON."""
+    if not isinstance(found, dict) or not found.keys() & {*CONTENT_NAMES}:
+        return False
+    role = next((found[name] for name in ROLE_NAMES if found.get(name)), None)
+    return isinstance(role, str) and role.lower() in (*ROLES, *TOOL_ROLES)
 
 
 def _message(message: Any) -> Message:
     if not isinstance(message, Mapping):
         raise ValueError(f"a message is a {type(message).__name__}, not an object with role and content")
     role = str(next((message[name] for name in ROLE_NAMES if message.get(name)), ""))
-    if message.get("tool_calls") or message.get("function_call") or role in ("tool", "function", "observation"):
+    if message.get("tool_calls") or message.get("function_call") or role in TOOL_ROLES:
         raise ValueError("tool calls are not read")
+    if thoughts := [name for name in THOUGHTS if message.get(name)]:
+        raise ValueError(f"thoughts beside an answer ({thoughts[0]}) are not read; put them into its text, or drop them")
     if role.lower() not in ROLES:
         raise ValueError(f"a message has the role {shown(role, 40)!r}; known: {', '.join(ROLES)}")
     content = next((message[name] for name in CONTENT_NAMES if name in message), None)
@@ -200,12 +230,16 @@ def _asked(value: Any, name: str, as_it_is: bool, answers: Sequence[_Answer]) ->
         given = [("user", value)]
     if given is None and before is None:
         return None, ()
-    turns = _joined(tuple(given or ()), before or (), answers[0].text)
+    turns = _joined(_without_blank_system(given or ()), _without_blank_system(before or ()), answers[0].text)
     if not turns or turns[-1][0] != "user":
         raise ValueError("conversation does not end with the user")
     if any(role == "system" for role, _ in turns[1:]):
         raise ValueError("a system message stands inside the conversation, or twice")
     return None, turns
+
+
+def _without_blank_system(turns: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(turn for turn in turns if turn[0] != "system" or turn[1].strip())
 
 
 def _with_system(text: str, name: str, turns: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -237,7 +271,7 @@ def _plain(turns: Sequence[Message]) -> list[Message]:
 
 def scores_of(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """The scores of both answers, by whichever of the common names; NaN for what is no number, None where there are none."""
-    return _scores({canonical(str(name)): value for name, value in row.items() if value is not None})[0]
+    return _scores(_by_canonical_name(row)[1])[0]
 
 
 def _scores(values: Mapping[str, Any]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
@@ -260,12 +294,15 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _refuse_unread(unread: Mapping[str, Any], names: Mapping[str, str], texts: Sequence[str]) -> None:
+def _refuse_unread(
+    unread: Mapping[str, Any], names: Mapping[str, str], texts: Sequence[str], about: re.Pattern[str]
+) -> None:  # fmt: skip
     """A `ValueError` for a column whose text is neither about the row nor said by a column that is read."""
     for name, value in unread.items():
-        if ABOUT.fullmatch(name):
+        if about.fullmatch(name):
             continue
-        said = [text for text in _texts_in(value) if _is_text(text) or (name in SYSTEM and text.strip())]
+        asks = name in SYSTEM or name in QUESTIONS
+        said = [text for text in _texts_in(value) if _is_text(text) or (asks and text.strip())]
         if any(not any(text.strip() in other for other in texts) for text in said):
             raise ValueError(
                 f"column {shown(names[name], 40)} has text that is not read; call it prompt, question or system, or drop it"
@@ -278,8 +315,9 @@ def _texts_in(value: Any) -> Iterator[str]:
         talk = None if value.lstrip()[:1] not in ("[", "{") else _messages_of(value)
         yield from (text for _, text in talk) if talk else (value,)
     elif isinstance(value, Mapping):
-        yield from (text for inside in value.values() for text in _texts_in(inside))
-    elif isinstance(value, Sequence):
+        inside = (of for name, of in value.items() if name not in (*ROLE_NAMES, "type"))
+        yield from (text for of in inside for text in _texts_in(of))
+    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         yield from (text for inside in value for text in _texts_in(inside))
 
 

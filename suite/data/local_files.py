@@ -115,30 +115,35 @@ def _text_of(file: Path) -> str:
 
 def _csv_rows(text: str, where: str) -> Iterator[Row]:
     """Rows by the names in the first line. A row with more or fewer fields is refused: nobody knows which is missing."""
-    separator = max(SEPARATORS, key=text.lstrip().partition("\n")[0].count)
+    first, _, rest = text.lstrip().partition("\n")
+    said = re.fullmatch(r"sep=(.)\s*", first)  # as some spreadsheets write it
+    separator, text = (said[1], rest) if said else (max(SEPARATORS, key=first.count), text)
     csv.field_size_limit(2**31 - 1)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        header = next(line for line in lines if line)
-        if twice := [name for name in header if header.count(name) > 1]:
+        header = [name.strip() for name in next(line for line in lines if any(line))]
+        if twice := [name for name in header if name and header.count(name) > 1]:
             raise UserError(f"{where}, line 1: two columns are called {twice[0]!r}; rename one")
         for line in lines:
-            if line and len(line) != len(header):
+            if any(field.strip() for field in line) and len(line) != len(header):
                 raise UserError(
                     f"{where}, line {lines.line_num}: {len(line)} fields, the first line has {len(header)}; is a text with a "
                     f"{separator!r} in it not quoted?"
                 )
-            if line:
-                yield dict(zip(header, line, strict=True))
+            if any(field.strip() for field in line):
+                if any(field.strip() for name, field in zip(header, line, strict=True) if not name):
+                    raise UserError(
+                        f"{where}, line {lines.line_num}: a field in a column without a name; name it in the first line"
+                    )
+                yield {name: field for name, field in zip(header, line, strict=True) if name}
     except csv.Error as error:
         raise UserError(f"{where}, line {lines.line_num}: not CSV ({error})") from error
 
 
 def _json_rows(text: str, where: str) -> Iterator[Row]:
     """Objects of a list, of lines, or one object that holds a list of them under its only name."""
-    first = text.lstrip()[:1]
-    lines = text.split("\n") if first == "{" else []
-    if lines and _parsed(next(filter(str.strip, lines)), "") is not None:
+    lines = text.split("\n") if text.lstrip()[:1] == "{" else []
+    if any(isinstance(_parsed(line, ""), dict) for line in list(filter(str.strip, lines))[:2]):
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _object(_parsed(line, f"{where}, line {number}"), f"{where}, line {number}")

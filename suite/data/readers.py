@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.common.errors import UserError, first_line
+from suite.data.fields import ABOUT, canonical
 from suite.data.local_files import Row, files_by_split, read_table
 
 LAST_TURN = "\n\nAssistant:"
@@ -72,23 +73,28 @@ def _first(table: Any, rows: int) -> Table:
 
 def paired(table: Table, where: str) -> Table:
     """Labelled completions (`prompt`, `completion`, `label`) as pairs: the first good one of a prompt with its first bad one,
-    and so on. A completion without a partner stands alone, in a row that readers leave out and count. Any other table stays.
+    and so on; what stands beside a prompt, as a system message, is part of it. A completion without a partner stands alone, in
+    a row that readers leave out and count. Any other table stays.
 
     Raises:
         UserError: A label is neither true nor false (1 nor 0), or no prompt has both a good and a bad completion.
     """
-    if not len(table) or not {"prompt", "completion", "label"} <= table[0].keys() or "chosen" in table[0]:
+    columns = {canonical(str(name)): name for name in table[0]} if len(table) else {}
+    if not {"prompt", "completion", "label"} <= columns.keys() or "chosen" in columns:
         return table
-    sides: dict[str, tuple[Any, list[Any], list[Any]]] = {}
+    answer, verdict = columns["completion"], columns["label"]
+    sides: dict[str, tuple[Row, list[Any], list[Any]]] = {}
     for number, row in enumerate(table):
-        label = LABELS.get(str(row.get("label")).strip().lower())
+        label = LABELS.get(str(row.get(verdict)).strip().lower())
         if label is None:
-            raise UserError(f"{where}, row {number}: label {row.get('label')!r}: expected true or false (1 or 0)")
-        entry = sides.setdefault(json.dumps(row.get("prompt")), (row.get("prompt"), [], []))
-        entry[1 if label else 2].append(row.get("completion"))
+            raise UserError(f"{where}, row {number}: label {row.get(verdict)!r}: expected true or false (1 or 0)")
+        rest = {name: value for name, value in row.items() if name not in (answer, verdict)}
+        asked = {name: value for name, value in rest.items() if not ABOUT.fullmatch(canonical(str(name)))}
+        entry = sides.setdefault(json.dumps(asked, sort_keys=True, default=str), (asked, [], []))
+        (entry[1] if label else entry[2]).append(row.get(answer))
     rows: list[Row] = [
-        {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-        for prompt, good, bad in sides.values()
+        {**asked, "chosen": chosen, "rejected": rejected}
+        for asked, good, bad in sides.values()
         for chosen, rejected in zip_longest(good, bad)
     ]
     if not any(row["chosen"] is not None and row["rejected"] is not None for row in rows):

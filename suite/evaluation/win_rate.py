@@ -25,6 +25,8 @@ REFUSALS = 5
 SCORES = {"policy": 1.0, "tie": 0.5, "opponent": 0.0}
 RIDGE = 0.001
 RESAMPLES = 1000
+AT_ONCE = 2**22
+"""Numbers of an array of resamples at a time."""
 COUNTS = ("asked", "valid", "tie", "invalid", "failed")
 NUMBERS = ("win", "same_position", "decisive", "longer_wins", "policy_length", "opponent_length", *COUNTS)
 """What `numbers_of` says of each comparison."""
@@ -217,7 +219,8 @@ def length_controlled_win_rate(
     if count < 3:
         return Interval(mean, float("nan"), float("nan"), count)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    low, high = np.quantile(_fit(y, d, drawn[:, clusters].astype(float)), [0.025, 0.975])
+    parts = np.array_split(drawn, max(1, RESAMPLES * len(y) // AT_ONCE))
+    low, high = np.quantile(np.concatenate([_fit(y, d, part[:, clusters].astype(float)) for part in parts]), [0.025, 0.975])
     return Interval(mean, float(low), float(high), count)
 
 

@@ -54,6 +54,11 @@ def _without_scatter(mean: float, n: int, level: float, limits: Limits) -> Inter
     return Interval(mean, mean - share * (mean - limits[0]), mean + share * (limits[1] - mean), n)
 
 
+def _within(limits: Limits, found: Interval) -> Interval:
+    """A symmetric interval, cut where no value can be."""
+    return found if limits is None else found._replace(low=max(found.low, limits[0]), high=min(found.high, limits[1]))
+
+
 def mean_interval(
     values: ArrayLike, *, level: float = 0.95, seed: int = 0, resamples: int = 2000, limits: Limits = None
 ) -> Interval:  # fmt: skip
@@ -71,7 +76,9 @@ def mean_interval(
     if len(x) < 3:
         return _symmetric(mean, math.nan, len(x))
     if len(x) > MANY:
-        return _symmetric(mean, float(stats.norm.ppf((1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x))), len(x))
+        return _within(
+            limits, _symmetric(mean, float(stats.norm.ppf((1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x))), len(x))
+        )
     interval = stats.bootstrap(
         (x,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa", rng=np.random.default_rng(seed)
     ).confidence_interval
@@ -107,7 +114,7 @@ def clustered_mean_interval(
         return _symmetric(mean, math.nan, len(sums))
     if len(sums) > MANY:  # linearised ratio
         half = float(stats.norm.ppf((1 + level) / 2) * residuals.std(ddof=1) * math.sqrt(len(sums)) / counts.sum())
-        return _symmetric(mean, half, len(sums))
+        return _within(limits, _symmetric(mean, half, len(sums)))
 
     def ratio(s: NDArray[np.float64], c: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.asarray(s.sum(axis=axis) / c.sum(axis=axis))

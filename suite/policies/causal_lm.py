@@ -9,16 +9,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 from suite.data.batching import collate, different, length_batches
 from suite.data.chat_template import end_ids
 from suite.data.preference_data import Completion, Prompt
 from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
-from suite.policies.adapters import add_adapters, base_of, with_adapters
+from suite.policies.adapter_config import base_of
+from suite.policies.adapters import add_adapters, with_adapters
 from suite.policies.sampling import sample_completions
 from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, load_pretrained
 
 TOKENS_PER_BATCH = 4096
+SAMPLER_GAP = 0.05
+"""Nats by which three tokens may differ between sampler and scorer: far above rounding, also of weights in bf16."""
 
 
 class CausalLMPolicy:
@@ -167,7 +170,39 @@ class CausalLMPolicy:
         what = "a causal language model"
         model, tokenizer = load_pretrained(AutoModelForCausalLM, weights, what, dtype=dtype, tokenizer=directory)
         model = with_adapters(model, directory) if adapters else model
-        return cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, lora_rank=lora_rank)
+        policy = cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, lora_rank=lora_rank)
+        _check_sampler(policy, str(directory))
+        return policy
+
+
+@torch.inference_mode()
+def _check_sampler(policy: CausalLMPolicy, name: str) -> None:
+    """Draw a few tokens after prompts of two lengths: a model that reads what is to come, pays no heed to positions, or whose
+    cache is of another kind does not give them the log-probs by which they were drawn. Tried, not guessed.
+
+    Raises:
+        UserError: It does not, or cannot.
+    """
+    rows = policy.model.get_input_embeddings().weight.shape[0]
+    words = [i for i in range(min(rows, 64)) if i not in policy.end_ids][:5] or [0]
+    prompts = [Prompt(f"{k}", tuple((words * 5)[:k]), "") for k in (2, 5)]
+    try:
+        drawn = sample_completions(
+            policy.model, prompts, num_samples=1, max_new_tokens=3, temperature=1.0, seed=0, end_ids=policy.end_ids,
+            decode=lambda ids: "",
+        )  # fmt: skip
+        completions = [some[0] for some in drawn]
+        scored = policy.log_prob(completions)
+    except Exception as error:
+        raise UserError(
+            f"{name}: completions cannot be drawn from a model of this kind ({type(error).__name__}: {first_line(error)})"
+        ) from error
+    gap = max(abs(c.sampler_log_prob - value) for c, value in zip(completions, scored.tolist(), strict=True))
+    if not gap <= SAMPLER_GAP:
+        raise UserError(
+            f"{name}: its completions have other log-probs when they are read again (by {gap:.2g} nats): it reads what is to "
+            "come, or positions in another way than a causal language model does"
+        )
 
 
 def _different(completions: Sequence[Completion]) -> tuple[list[Completion], list[int] | slice]:

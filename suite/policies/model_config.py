@@ -6,6 +6,7 @@ from typing import Any
 
 from suite.common.errors import UserError, first_line
 from suite.data.tokenizers import load_tokenizer
+from suite.policies.adapter_config import base_of
 
 MOST_LAYERS, MOST_WIDTH = 1000, 2**20
 POSITIONS_AFTER_PADDING = ("roberta", "camembert", "xmod", "longformer", "mpnet", "data2vec-text", "luke", "mluke", "lilt")
@@ -43,7 +44,12 @@ def context_of(config: Any) -> int | None:
 def check_vocabulary(config: Any, tokenizer: Any, name: str) -> None:
     """Raise a UserError if the tokenizer has tokens for which the model has no weights."""
     rows = getattr(config.get_text_config(), "vocab_size", None)
-    if rows and (ids := [i for i in tokenizer.get_vocab().values() if i >= rows]):
+    beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows} if rows else {}
+    special = {i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+    template = repr(getattr(tokenizer, "chat_template", None))
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    # special tokens that nothing writes, such as those of images, are no loss
+    if ids := [i for token, i in beyond.items() if i not in special or i in named or token in template]:
         raise UserError(
             f"{name}: its tokenizer has {len(ids)} tokens that the model has not (token {max(ids)}, the model has {rows:,} "
             "rows); call model.resize_token_embeddings(len(tokenizer)), and save the model again"
@@ -59,11 +65,9 @@ def check_language_model(folder: str, name: str, longest_prompt: int, max_new_to
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    if (Path(folder) / "adapter_config.json").exists():  # their base is looked at when it is loaded
-        load_tokenizer(folder, name)
-        return
-    config, tokenizer = load_config(folder, name), load_tokenizer(folder, name)
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or _is_classifier(config):
+    adapters = (Path(folder) / "adapter_config.json").exists()
+    config, tokenizer = load_config(base_of(Path(folder)) if adapters else folder, name), load_tokenizer(folder, name)
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or _is_something_else(config):
         raise UserError(f"{name}: a {' '.join(config.architectures or [config.model_type])} is no causal language model")
     check_vocabulary(config, tokenizer, name)
     context = context_of(config)
@@ -84,10 +88,34 @@ def check_reward_model(folder: str, name: str) -> None:
     if (Path(folder) / "ngrams.safetensors").exists():
         return
     config, tokenizer = load_config(folder, name), load_tokenizer(folder, name, needs_eos=False)
-    if not _is_classifier(config):
+    if not any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ()):
         raise UserError(f"{name}: a {' '.join(config.architectures or [config.model_type])} gives no rewards of texts")
+    if config.num_labels > 1 and tokenizer.pad_token_id is None:
+        raise UserError(f"{name}: its tokenizer has no padding token; set pad_token in tokenizer_config.json")
     check_vocabulary(config, tokenizer, name)
 
 
-def _is_classifier(config: Any) -> bool:
-    return any(name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in config.architectures or ())
+@lru_cache(maxsize=8)
+def check_can_reward(folder: str, name: str) -> None:
+    """Whether a reward model can be made of a language model's trunk. Raises UserError if transformers has none of its kind."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    adapters = (Path(folder) / "adapter_config.json").exists()
+    kind = load_config(base_of(Path(folder)) if adapters else folder, name).model_type
+    if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise UserError(f"{name}: transformers makes no reward model of a {kind}; leave out what learns or is judged by one")
+
+
+def _is_something_else(config: Any) -> bool:
+    """A classifier, a model that fills masks, or one that reads before it writes."""
+    others = (
+        "ForSequenceClassification",
+        "ForTokenClassification",
+        "ForMaskedLM",
+        "ForPreTraining",
+        "ForConditionalGeneration",
+    )
+    kinds = config.architectures or ()
+    return any(kind.endswith(others) for kind in kinds) and not any(
+        kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds
+    )

@@ -34,10 +34,15 @@ def load_pretrained(
         raise UserError(f"{folder}: not {what} with its weights ({type(error).__name__}: {first_line(error)})") from error
     if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"{folder}: weights are missing or misshapen ({', '.join(map(str, sorted(absent)[:3]))}, …)")
-    if broken := [name for name, weight in model.named_parameters() if not _finite(weight)]:
-        raise UserError(f"{folder}: weights are not finite ({', '.join(broken[:3])}{', …' if len(broken) > 3 else ''})")
+    check_finite(model, folder)
     check_vocabulary(config, found, str(folder))
     return model, found
+
+
+def check_finite(model: nn.Module, folder: Path | str) -> None:
+    """Raise a UserError that names weights which are not finite."""
+    if broken := [name for name, weight in model.named_parameters() if not _finite(weight)]:
+        raise UserError(f"{folder}: weights are not finite ({', '.join(broken[:3])}{', …' if len(broken) > 3 else ''})")
 
 
 @torch.no_grad()

@@ -45,7 +45,13 @@ def _function(name: str) -> RewardFunction:
         raise UserError(f"reward {name!r} is a {type(function).__name__}; expected a function of (prompts, completions)")
 
     def checked(prompts: Any, completions: Any) -> list[float]:
-        values = [float(value) for value in function(list(prompts), list(completions))]
+        given = function(list(prompts), list(completions))
+        try:
+            values = [float(value) for value in given]
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"reward {name!r} returned {str(given)[:60]!r}; one number for each completion is needed"
+            ) from error
         if len(values) != len(completions):
             raise UserError(
                 f"reward {name!r} returned {len(values)} values for {len(completions)} completions; one each is needed"

@@ -14,7 +14,7 @@ from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.interfaces import Contender, Evaluator, Point, Split, Task
-from suite.policies.model_config import check_language_model, check_reward_model
+from suite.policies.model_config import check_can_reward, check_language_model, check_reward_model
 from suite.study.study import Study, SupervisedSettings, method_config
 from suite.training.settings import OptimConfig, RewardModelConfig
 
@@ -221,6 +221,7 @@ class Specs:
 
     def judge_model(self, seed: int) -> RunSpec:
         """The judge's own reward model, from the half of the pairs that methods do not see."""
+        check_can_reward(self.where["model"], self.study.model)
         pairs = self.split("judge", self.study.judge_pairs)
         return self._reward_model(pairs, pairs, 2 * self.study.judge_pairs, seed, "judge's reward model")
 
@@ -258,6 +259,7 @@ class Specs:
         whole |= {"num_snapshots": optim.num_snapshots, "precision": optim.precision, "lora_rank": study.lora_rank}
         inputs = {**self.base, "prompts": source.prompts, "pairs": source.pairs}
         if "reward" in info.needs:
+            check_can_reward(self.where["model"], study.model)
             inputs["reward_model"] = source.reward_model
         if "gold_reward" in info.needs:
             whole |= self.gold

@@ -18,6 +18,8 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
     if prompt is None and not found.turns and rejected is not None:
         prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
         guessed = not prompt.endswith(LAST_TURN)
+    if any(SPEAKER.search(answer) for answer in (chosen, rejected or "")):
+        raise ValueError("an answer goes on with another turn")
     messages = found.turns or ((AS_IT_IS, prompt or ""),)
     return TextExample(messages, chosen, rejected, found.scores, found.how, guessed)
 

@@ -8,6 +8,7 @@ from jinja2 import TemplateError
 
 from suite.common.errors import UserError
 from suite.data.doctor import TextPair
+from suite.data.local_files import SPLITS
 from suite.data.readers import load_splits, paired
 from suite.interfaces import Example, Split
 from suite.tasks import made_up
@@ -18,6 +19,8 @@ MADE_UP = "invented"
 """The source that is made up on the spot: for trying the pipeline, never for results."""
 TEST_SHARE, SHARES = 2, 10  # of prompts, in tenths, where the source has no test split
 VALIDATION_SHARE = 8  # one in so many
+HELD_OUT = {word for role in ("test", "validation") for word in SPLITS[role]}
+"""First words of the names of splits that are never trained on."""
 VALIDATION = ("validation", "valid", "val", "dev", "eval", "eval_prefs")
 
 
@@ -39,15 +42,16 @@ def read_rows(form: TextFormat, source: str, *, rows: int | None = None) -> dict
 
 
 def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:
-    """`train_prefs` and `test_prefs` as `train` and `test` if none have these names; of several, the preferences. Where no
-    split is for testing, the one for validation is.
+    """`train_prefs` and `test_prefs` as `train` and `test` if none have these names; of several, the preferences, or all. Where
+    no split is for testing, the one for validation is.
     """
     found = dict(splits)
     for role in ("train", "test", "validation"):
         others = [name for name in found if name.startswith(f"{role}_")]
         others = [name for name in others if "pref" in name] or others
-        if role not in found and len(others) == 1:
-            found[role] = found.pop(others[0])
+        if role not in found and others:
+            parts = [found.pop(name) for name in others]
+            found[role] = parts[0] if len(parts) == 1 else [row for part in parts for row in part]
     validation = [name for name in VALIDATION if name in found]
     if "train" in found and "test" not in found and validation:
         found["test"] = found.pop(validation[0])
@@ -56,7 +60,7 @@ def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:
 
 def used(splits: Mapping[str, Any]) -> dict[str, Any]:
     """The splits that are read: train and test; of others, all where there is no train."""
-    train = {"train"} & splits.keys() or splits.keys() - {"test"}
+    train = {"train"} & splits.keys() or {name for name in splits if name.partition("_")[0].lower() not in HELD_OUT}
     return {name: rows for name, rows in splits.items() if name in train or name == "test"}
 
 

@@ -1,7 +1,7 @@
 """Rows of text data: a conversation to continue, answers that people wrote or preferred, and how both become tokens."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from suite.data.chat_template import Turn, end_ids, render, turn_of
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import Example
 
-BAD_ROW = (ValueError, LookupError, TypeError, AttributeError)
+BAD_ROW = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading a row may raise that is in no known format."""
 AS_IT_IS = "text"
 """Role of a prompt that is no message: continued as it is, with or without a chat template."""
@@ -65,6 +65,8 @@ class TextFormat:
         texts = [example.chosen, rejected, *(content for _, content in example.messages)]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a message has no text")
+        if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+            raise ValueError("a text has half of a surrogate pair, which UTF-8 cannot write")
         return example
 
     def prompt_id(self, messages: Messages) -> str:
@@ -97,7 +99,7 @@ class TextFormat:
         if has_template(messages, tokenizer):
             return turn_of(tokenizer, self._turns(messages), answer)
         text = answer if messages[0][0] == AS_IT_IS else f" {answer.strip()}"
-        return Turn(self.plain(messages), text, "")
+        return Turn(self.plain(messages), text)
 
     def _turns(self, messages: Messages) -> list[dict[str, str]]:
         role, last = messages[-1]
@@ -127,11 +129,12 @@ def tokenise(form: TextFormat, example: TextExample, tokenizer: Any, limits: Lim
         text = form.prompt_text(messages, tokenizer)
     except TemplateError as error:
         return why(error)
-    ids = prompt_ids(text, tokenizer)
+    encode = _ids if has_template(messages, tokenizer) else prompt_ids  # a template writes BOS itself, or wants none
+    ids = encode(text, tokenizer)
     if len(ids) > limits.max_prompt_tokens and form.cut:
         messages = _shortened(messages, len(ids) - limits.max_prompt_tokens, tokenizer)
         text = form.prompt_text(messages, tokenizer)
-        ids = prompt_ids(text, tokenizer)
+        ids = encode(text, tokenizer)
     if not ids or len(ids) > limits.max_prompt_tokens:
         return "prompt too long" if ids else "no prompt"
     prompt = Prompt(form.prompt_id(example.messages), tuple(ids), text)
@@ -155,9 +158,10 @@ def answer_of(prompt: Prompt, turn: Turn, tokenizer: Any, max_new_tokens: int) -
     Its text is what the tokens spell before their end, as that of a sampled completion is. Raises ValueError where the tokens
     of the prompt are others once the answer stands behind them.
     """
-    ids = _after(prompt, turn, tokenizer)
-    last = _last_end(ids, tokenizer) if turn.end else None
-    ids = [*_after(prompt, replace(turn, end=""), tokenizer), tokenizer.eos_token_id] if last is None else ids[: last + 1]
+    ids = _after(prompt, replace(turn, end=""), tokenizer)
+    whole, ends = _after(prompt, turn, tokenizer) if turn.end else [], end_ids(tokenizer)
+    last = next((place for place in range(len(ids), len(whole)) if whole[place] in ends), None)
+    ids = [*ids, tokenizer.eos_token_id] if last is None else whole[: last + 1]
     truncated = len(ids) > max_new_tokens
     ids = ids[:max_new_tokens] if truncated else ids
     text = tokenizer.decode(ids if truncated else ids[:-1], clean_up_tokenization_spaces=False)
@@ -169,22 +173,14 @@ def _after(prompt: Prompt, turn: Turn, tokenizer: Any) -> list[int]:
     prompt, as they stand after a new line.
     """
     before = list(prompt.ids)
-    whole = prompt_ids(turn.prompt + turn.text + turn.end, tokenizer)
+    encode = _ids if turn.rendered else prompt_ids
+    whole = encode(turn.prompt + turn.text + turn.end, tokenizer)
     if whole[: len(before)] == before:
         return whole[len(before) :]
-    if turn.end:
+    if turn.rendered:
         raise ValueError("prompt and answer share a token where the chat template joins them")
     line, after = _ids("\n", tokenizer), _ids(f"\n{turn.text}", tokenizer)
     return after[len(line) :] if after[: len(line)] == line else _ids(turn.text, tokenizer)
-
-
-def _last_end(ids: Sequence[int], tokenizer: Any) -> int | None:
-    """Place of the token that ends the turn; None where the template writes none, or text after it."""
-    ends = end_ids(tokenizer)
-    last = max((place for place, token in enumerate(ids) if token in ends), default=None)
-    if last is None or tokenizer.decode(ids[last + 1 :], clean_up_tokenization_spaces=False).strip():
-        return None
-    return last
 
 
 def why(error: Exception) -> str:

@@ -75,6 +75,11 @@ def test_rows_of_a_csv_have_the_fields_of_its_first_line(tmp_path, text, words):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(UserError, match=f"a.csv, {re.escape(words)}"):
         read_table(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("sep=;\na; b;;\n1;2;;\n ;;;\n")
+    assert read_table(tmp_path / "a.csv") == [{"a": "1", "b": "2"}]
+    (tmp_path / "a.csv").write_text("a,\n1,2\n")
+    with pytest.raises(UserError, match="line 2: a field in a column without a name"):
+        read_table(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text('a,b\n\n"one, with\r\nlines","said ""so"""\n')
     assert read_table(tmp_path / "a.csv") == [{"a": "one, with\r\nlines", "b": 'said "so"'}]
 
@@ -106,6 +111,7 @@ def test_json_in_lists_and_lines(tmp_path, text, rows):
         (b"[]", "no rows in it"),
         (b" \n ", "the file is empty"),
         (b'{"a": 1}\n{"a": ', "line 2: not JSON"),
+        (b'{"a": \n{"a": 1}\n', "line 1: not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": 1}\n{"a": "\xff"}', "line 2: not in UTF-8"),
         (b'\xff\xfe{\x00"\x00', "line 1: not in UTF-8"),

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     GPTNeoXConfig,
     PreTrainedTokenizerFast,
@@ -235,3 +236,55 @@ def test_a_policy_class_is_a_registered_one_or_of_the_methods_module(folder):
 def test_a_classifiers_tokenizer_needs_no_eos(tmp_path):
     tokenizer().save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path, needs_eos=False).eos_token is None
+
+
+@pytest.mark.parametrize("kind", ["bert", "bart"])
+def test_a_model_that_is_no_causal_one_is_refused_before_anything_is_trained(kind, tmp_path):
+    """One that fills masks says so; one that heeds no positions is found by reading its own completions again."""
+    from transformers import BartConfig, BertConfig
+
+    sizes = {"vocab_size": len(WORDS), "max_position_embeddings": 48, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if kind == "bert":
+        config = BertConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, **sizes)
+        AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    else:
+        config = BartConfig(
+            d_model=8, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8, decoder_ffn_dim=8, encoder_attention_heads=1,
+            decoder_attention_heads=1, is_decoder=True, is_encoder_decoder=False, init_std=2.0, **sizes,
+        )  # fmt: skip
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer(eos_token="<end>").save_pretrained(tmp_path)
+    if kind == "bert":
+        with pytest.raises(UserError, match="BertForMaskedLM is no causal language model"):
+            check_language_model(str(tmp_path), "a", 8, 8)
+    with pytest.raises(UserError, match=r"read again|cannot be drawn"):
+        CausalLMPolicy.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda weights: {name.replace("lora_A", "lora_X"): value for name, value in weights.items()}, "not all of them"),
+        (lambda weights: dict(list(weights.items())[1:]), "not all of them"),
+        (lambda weights: {name: value * torch.nan for name, value in weights.items()}, "weights are not finite"),
+    ],
+)
+def test_adapters_that_are_not_all_there_are_refused(damage, words, sound, tmp_path):
+    policy = CausalLMPolicy.load(sound / "lm", lora_rank=2).copy()
+    policy.save(tmp_path)
+    CausalLMPolicy.load(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    save_file(damage(load_file(path)), path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=words):
+        CausalLMPolicy.load(tmp_path)
+
+
+def test_special_tokens_that_nobody_writes_may_have_no_weights(folder):
+    made = tokenizer(eos_token="<end>")
+    made.add_tokens(["<image>"], special_tokens=True)
+    made.save_pretrained(folder)
+    check_language_model(str(folder), "image", 24, 24)
+    made.add_tokens(["cinema"])
+    made.save_pretrained(folder)
+    with pytest.raises(UserError, match="1 tokens that the model has not"):
+        check_language_model(str(folder), "word", 24, 24)

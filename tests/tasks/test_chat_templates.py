@@ -1,5 +1,7 @@
 """Prompt and answer as the chat template writes the whole conversation, over the kinds of tokenizers and templates."""
 
+import copy
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
@@ -38,7 +40,10 @@ GEMMA = (
     + "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n" + END + ASK
     + "<start_of_turn>model\n{% endif %}"
 )  # fmt: skip
-PHI = LOOP + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n" + END + ASK + "<|assistant|>\n{% endif %}"
+PHI = (
+    LOOP + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n" + END
+    + "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}"
+)  # fmt: skip
 OLMO = (
     "{{ bos_token }}" + LOOP + "<|{{ m.role }}|>\n{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n"
     + END + ASK + "<|assistant|>\n{% endif %}"
@@ -129,9 +134,7 @@ def whole_ids(tokenizer, answer):
         text = f"\n\nHuman: {ASKED[0]['content']}\n\nAssistant: {answer}"
         return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     text = tokenizer.apply_chat_template([*ASKED, {"role": "assistant", "content": answer}], tokenize=False)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    bos = [tokenizer.bos_token_id]
-    return bos + ids if tokenizer("")["input_ids"][:1] == bos and ids[:1] != bos else ids
+    return tokenizer(text, add_special_tokens=False)["input_ids"]  # BOS is the template's to write
 
 
 def test_prompt_and_answer_are_the_tokens_of_the_whole_conversation(kind):
@@ -141,7 +144,8 @@ def test_prompt_and_answer_are_the_tokens_of_the_whole_conversation(kind):
         whole = whole_ids(tokenizer, answer)
         ids = [*made.prompt.ids, *side.ids]
         assert ids == whole[: len(ids)]
-        assert not tokenizer.decode(whole[len(ids) :]).strip()  # nothing but a blank is left out
+        left = tokenizer.decode(whole[len(ids) :]).strip()  # nothing but a blank is left out, or EOS after the turn's end
+        assert left in ("", tokenizer.eos_token)
         assert side.ids[-1] == end
         assert side.ids.count(end) == 1
         assert side.text.strip() == answer
@@ -176,15 +180,16 @@ def test_a_system_message_stands_once_or_is_refused_by_name(kind):
 
 def test_every_token_that_ends_a_turn_ends_a_completion(kind):
     """The tokenizer's, the template's, and those that the generation settings name."""
-    tokenizer, end = kind
-    rows = len(tokenizer)
+    tokenizer, end = copy.deepcopy(kind[0]), kind[1]
+    tokenizer.add_tokens(["<|other|>"], special_tokens=True)
+    other, rows = tokenizer.convert_tokens_to_ids("<|other|>"), len(tokenizer)
     config = LlamaConfig(
         vocab_size=rows, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, bos_token_id=None,
         max_position_embeddings=256, eos_token_id=None,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config)
-    other = next(i for i in range(rows) if i not in {end, tokenizer.eos_token_id, tokenizer.bos_token_id})
-    model.generation_config = GenerationConfig(eos_token_id=[other])
+    a_word = next(i for i in range(rows) if i not in tokenizer.added_tokens_decoder)  # a default that knows no tokenizer
+    model.generation_config = GenerationConfig(eos_token_id=[other, a_word, 10**6])
     policy = CausalLMPolicy(model, tokenizer)
     assert set(policy.end_ids) == {tokenizer.eos_token_id, end, other}
     assert policy.end_ids[0] == tokenizer.eos_token_id
@@ -225,3 +230,22 @@ def test_a_template_that_changes_the_prompt_or_the_answer_is_refused():
     tokenizer.chat_template = thinks + ASK + "assistant: <think>{% endif %}"
     with pytest.raises(ValueError, match="writes the prompt otherwise"):
         turn_of(tokenizer, ASKED, CHOSEN)
+
+
+def test_a_tokenizer_may_have_several_templates_or_one_that_reads_no_answers():
+    tokenizer = with_template({"default": CHATML, "tool_use": "{{ tools }}"}, ["<|endoftext|>", "<|im_end|>"], "<|endoftext|>")
+    check_template(tokenizer, "a_model")
+    assert end_ids(tokenizer) == (0, 1)
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    check_template(tokenizer, "a_model")  # texts can be continued all the same
+    assert end_ids(tokenizer) == (0,)
+    with pytest.raises(ValueError, match="leaves the answer out"):
+        turn_of(tokenizer, ASKED, CHOSEN)
+
+
+def test_an_answer_may_have_what_the_template_writes_before_others():
+    thinks = LOOP + "<{{ m.role }}>{% if m.role == 'assistant' and '<think>' not in m.content %}<think></think>{% endif %}"
+    tokenizer = with_template(thinks + "{{ m.content }}<|endoftext|>" + END + ASK + "<assistant>{% endif %}", ["<|endoftext|>"],
+                              "<|endoftext|>")  # fmt: skip
+    assert turn_of(tokenizer, ASKED, CHOSEN).text == f"<think></think>{CHOSEN}"
+    assert turn_of(tokenizer, ASKED, f"<think>Hm.</think>{CHOSEN}").text == f"<think>Hm.</think>{CHOSEN}"

@@ -74,6 +74,48 @@ def test_labelled_completions_become_pairs_where_a_prompt_has_both_kinds(tmp_pat
     assert len(load_splits(str(tmp_path / "kto.jsonl"))["train"]) == 4  # other readers see the rows as they are
 
 
+def test_what_stands_beside_a_labelled_completion_is_part_of_its_prompt(tmp_path):
+    rows = [
+        {"Prompt": "a", "Completion": str(k), "Label": k % 2, "system": f"Be {k // 2}.", "source": str(k)} for k in range(4)
+    ]  # fmt: skip
+    (table,) = read_rows(TASK, write(tmp_path / "kto.jsonl", rows)).values()
+    assert table == [
+        {"Prompt": "a", "system": "Be 0.", "chosen": "1", "rejected": "0"},
+        {"Prompt": "a", "system": "Be 1.", "chosen": "3", "rejected": "2"},
+    ]  # fmt: skip
+    assert [example_of(row).messages[0] for row in table] == [("system", "Be 0."), ("system", "Be 1.")]
+
+
+@pytest.mark.parametrize(
+    ("names", "trained", "tested"),
+    [
+        (["train_a", "train_b", "test_a", "test_b"], 2, 2),
+        (["train", "test_a", "test_b"], 1, 2),
+        (["eval_train", "eval_test"], 0, 0),
+        (["validation_a", "harmless"], 1, 0),
+    ],
+)
+def test_no_split_for_testing_is_trained_on(names, trained, tested):
+    found = used(standard_names({name: [{"prompt": name}] for name in names}))
+    test = found.pop("test", [])
+    assert (sum(map(len, found.values())), len(test)) == (trained, tested)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "Is it \ud800?", "chosen": "Yes.", "rejected": "No."}, "half of a surrogate pair"),
+        (
+            {"prompt": "Is it?", "chosen": "\n\nHuman: Is it?\n\nAssistant: Yes.", "rejected": "No."},
+            "goes on with another turn",
+        ),
+    ],
+)
+def test_texts_that_are_none_or_more_than_one_are_refused_by_name(row, words, tokenizer):
+    (pair,) = text_pairs(TASK, {"train": [row]}, tokenizer)
+    assert words in pair.fault
+
+
 def test_rows_in_no_known_format_are_counted_and_named(tokenizer):
     rows = [
         {"chosen": [{"from": "human", "value": "Hi?"}], "rejected": [{"from": "human", "value": "Hi?"}]},
