@@ -14,7 +14,7 @@ from suite.analysis.records import IDEAL_COLUMNS, NOT_JUDGED, PLACE, POINT, SCHE
 from suite.analysis.reuse import recorded_runs
 from suite.common.errors import UserError
 from suite.common.registry import load
-from suite.engine.store import RunSpec, facts, provenance
+from suite.engine.store import RunSpec, facts, provenance, reading
 from suite.engine.sweep import closure
 from suite.evaluation.best_of_n import pool_rows
 from suite.evaluation.generation_health import alarms, generation_health
@@ -31,7 +31,14 @@ BY_FORMULA = ("upper_bound", "by definition")
 
 
 def gather(finished: Finished, experiment: str) -> Results:
-    """Everything of a finished plan, for the results of `experiment`. Raises UserError if a point has no valid verdict."""
+    """Everything of a finished plan, for the results of `experiment`. Raises UserError if a point has no valid verdict, and
+    Damaged, which names it, if a run is not what it was.
+    """
+    with reading(finished.options.runs, closure(finished.plan.targets)):
+        return _gathered(finished, experiment)
+
+
+def _gathered(finished: Finished, experiment: str) -> Results:
     plan, root = finished.plan, finished.options.runs
     common = {"experiment": experiment, "task": answered(plan).name, "profile": plan.study.profile}
     parts, records = [], []

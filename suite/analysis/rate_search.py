@@ -12,7 +12,7 @@ import pandas as pd
 from suite.analysis.gather import gather
 from suite.analysis.records import PLACE, POINT, wide
 from suite.common.registry import describe
-from suite.engine.store import RunSpec
+from suite.engine.store import RunSpec, reading
 from suite.engine.sweep import closure, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
@@ -74,7 +74,8 @@ def search_reward_model(base: Study, rates: Sequence[float], options: Options, *
         names = {"searched": REWARD_MODEL, "lr": rate, "tried": "", "metric": None}
         rows.append({**names, "train_prompts": base.train_size})
         if spec.key not in failed:
-            held_out = pd.read_parquet(spec.directory(options.runs) / "held_out.parquet")
+            with reading(options.runs, [spec]):
+                held_out = pd.read_parquet(spec.directory(options.runs) / "held_out.parquet")
             found = mean_interval(held_out.groupby("prompt_id", sort=False)["right"].mean(), limits=(0.0, 1.0))
             accuracy = {"value": found.mean, "ci_low": found.low, "ci_high": found.high, "n": found.n}
             rows[-1] |= {"metric": "accuracy", "split": "held out", **accuracy}

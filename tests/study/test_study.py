@@ -10,6 +10,7 @@ from suite.analysis.records import REFERENCE, wide
 from suite.common.errors import UserError
 from suite.common.registry import describe
 from suite.common.sources import data_digest, resolve_model
+from suite.engine.store import Damaged
 from suite.engine.sweep import closure, run_sweep
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
@@ -292,6 +293,11 @@ def test_a_method_that_fails_is_an_outcome_and_the_rest_goes_on(tmp_path, monkey
     assert [contender.method for contender in left.trained] == ["Preferred-FT"]
     records = gather(Finished(left, Options(tmp_path)), "test").records
     assert set(records["method"]) == {"Preferred-FT", REFERENCE}
+    damaged = left.points[-1].measured.directory(tmp_path)
+    (damaged / "measurements.parquet").write_bytes(b"cut")
+    with pytest.raises(Damaged, match=f"{damaged.name}: measurements.parquet has 3 of"):
+        gather(Finished(left, Options(tmp_path)), "test")
+    assert (tmp_path / "damaged" / "measurements" / damaged.name).is_dir()
 
 
 def test_ppo_learns_its_reward_from_the_pairs_and_ppo_gt_is_given_the_gold_one():
