@@ -15,16 +15,8 @@ REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_answ
 PROMPT = "prompt"
 """A text that is continued as it is, or a conversation."""
 QUESTIONS = (
-    "question",
-    "instruction",
-    "query",
-    "user_prompt",
-    "user_input",
-    "input",
-    "messages",
-    "conversations",
-    "conversation",
-)
+    "question", "instruction", "query", "user_prompt", "user_input", "input", "messages", "conversations", "conversation",
+)  # fmt: skip
 """Names of what a user says, in text or as a conversation, where there is no column `prompt`."""
 SYSTEM = ("system", "system_prompt", "system_message")
 SCORE = re.compile(r"(\w+_)?(score|rating|reward|quality|grade)s?")
@@ -102,17 +94,14 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     texts = [prompt or "", *(text for _, text in turns), *(answer.text for answer in answers)]
     about = ABOUT if asked or turns else AFTERWARDS
     _refuse_unread({name: value for name, value in values.items() if name not in read}, names, texts, about)
-    said = [f"column {names[name]}{', the last turn' if answer.turns is not None else ''}"
-            for name, answer in zip((chosen, rejected), answers, strict=False) if name]  # fmt: skip
-    columns = " and ".join(f"column {names[name]}" for name in (asked, more) if name)
-    how = {
-        "prompt": columns or ("the turns before" if turns else "what chosen and rejected have in common"),
-        "system": f"column {names[system]}" if system else "", "chosen": said[0], "rejected": ", ".join(said[1:]) or "none",
-        "scores": ", ".join(names[name] for name in scored) or "none",
-        "not read": listed([names[name] for name in values if name not in read]),
-    }  # fmt: skip
-    words = "; ".join(f"{what}: {shown(which)}" for what, which in how.items() if which)
-    return Fields(prompt, turns, answers[0].text, answers[1].text if rejected else None, scores, words)
+    columns = {"prompt": (asked, more), "system": (system,), "chosen": (chosen,), "rejected": (rejected,), "scores": scored}
+    said = {role: " and ".join(f"column {names[name]}" for name in of if name) for role, of in columns.items()}
+    said["prompt"] = said["prompt"] or ("the turns before" if turns else "what chosen and rejected have in common")
+    for role, answer in zip(("chosen", "rejected"), answers, strict=False):
+        said[role] += ", the last turn" * (answer.turns is not None)
+    said["not read"] = listed([names[name] for name in values if name not in read])
+    how = "; ".join(f"{role}: {shown(words or 'none')}" for role, words in said.items() if words or role == "scores")
+    return Fields(prompt, turns, answers[0].text, answers[1].text if rejected else None, scores, how)
 
 
 def _by_canonical_name(row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:

@@ -79,7 +79,7 @@ def test_a_column_prompt_is_continued_as_it_is_and_none_is_left_to_the_task():
 def test_every_common_name_of_a_score_is_one(names):
     found = fields_of({"prompt": "It is", **TEXTS, names[0]: 4.5, names[1]: "2"})
     assert found.scores == (4.5, 2.0)
-    assert f"scores: {names[0]}, {names[1]}" in found.how
+    assert f"scores: column {names[0]} and column {names[1]}" in found.how
 
 
 @pytest.mark.parametrize(
