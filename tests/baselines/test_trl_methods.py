@@ -157,7 +157,8 @@ def test_samples_that_make_no_whole_groups_are_refused(tmp_path):
 
 def test_a_model_whose_turns_end_in_several_ways_is_refused(tmp_path):
     trial = Trial(TRLGRPO, tmp_path)
-    trial.reference.model.generation_config.eos_token_id = [0, 3]
+    trial.reference.tokenizer.add_tokens(["<turn>"], special_tokens=True)
+    trial.reference.model.generation_config.eos_token_id = [0, len(trial.reference.tokenizer) - 1]
     data = TrainingData(prompts=trial.world.prompts, reward=lambda p, c: [0.0] * len(c), max_new_tokens=3)
     with pytest.raises(UserError, match="TRL ends a completion at one token alone, this model at 2"):
         TRLGRPO().train(data, trial.reference, TRLGRPO.Config(), run_in(tmp_path / "run"))
