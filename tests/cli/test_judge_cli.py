@@ -100,7 +100,7 @@ def test_prompts_that_are_refused_are_named_and_kept(files, monkeypatch, capsys)
     assert "2 questions of 1 prompts have no verdict" in out
     assert f"prompt {name}: {words}" in out
     assert "\x1b" not in out + words
-    assert f"- {code(f'prompt {name}: {words}')}" in Path("judged/summary.md").read_text()
+    assert f"- {page.code(f'prompt {name}: {words}')}" in Path("judged/summary.md").read_text()
 
 
 def test_a_store_that_cannot_be_read_is_one_line(files, monkeypatch, capsys):
