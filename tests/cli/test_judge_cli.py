@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from suite.cli.main import main
+from suite.report import page
 from suite.study.profiles import ASSETS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "judges"))
