@@ -121,6 +121,9 @@ def main(args: Arguments) -> int:
         print(
             f"{folder}: {len(kept.records.groupby(RUN))} of {len({p.contender for p in plan.points})} contenders are recorded"
         )
+        if left is None and args.dry_run:
+            print("there is nothing to run")
+            return 0
         if left is None:
             write_deviations(out, study, grid, seeds)
             print(f"\n{write_page(out, kept)}\nWritten to {out} from the records: there was nothing to run")
