@@ -112,10 +112,11 @@ def test_a_study_grows_by_a_seed_from_its_records(finished, tmp_path):
     assert ours.to_numpy() == pytest.approx(theirs.to_numpy(), abs=1e-6)
     about = json.loads((elsewhere / "study.json").read_text())
     assert (about["seeds"], sorted(about["pairs"]), about["trained_runs"]) == ([0, 1], ["0", "1"], 4)
-    again = subprocess.run(
-        [sys.executable, SCRIPT, *map(str, [*arguments[:-1], tmp_path / "again"]), "--reuse-records", str(elsewhere)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    command = [sys.executable, SCRIPT, *map(str, [*arguments[:-1], tmp_path / "again"]), "--reuse-records", str(elsewhere)]
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+    assert "there is nothing to run" in dry.stdout
+    assert not (tmp_path / "again").exists()
+    again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "there was nothing to run" in again.stdout
     assert pd.read_parquet(tmp_path / "again" / "measurements.parquet").equals(
