@@ -34,6 +34,7 @@ from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
 from suite.judges.open_judge import KINDS, open_judge, parse_parameters
 from suite.judges.templates import load_template
+from suite.policies.model_config import check_language_model, check_reward_model
 from suite.report.page import code
 from suite.study.plan import Plan
 from suite.study.run import Options
@@ -144,7 +145,11 @@ class JudgeOptions:
         if kind == "openai" and not os.environ.get("OPENAI_API_KEY", "").strip() and not dry_run:
             raise UserError("--judge openai: OPENAI_API_KEY is not set; export it (for a local server any word will do)")
         if kind in ("local", "reward"):
-            resolve_model(name)
+            folder, _ = resolve_model(name)
+            if kind == "local":
+                check_language_model(folder, f"--judge {self.judge}", 0, 0)
+            else:
+                check_reward_model(folder, f"--judge {self.judge}")
         else:
             self._open(task, "cpu")
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from doors import through_doors
 
+from suite.study.profiles import EMBEDDED
 from suite.tasks.made_up import ROWS
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,8 @@ BAD = [
     (["--pairs", "gone.jsonl"], "gone.jsonl"),
     (["--reward", "rewards:short", "--methods", "zero_shot"], "trains nothing"),
     (["--pairs", "few.jsonl"], "use more rows"),
+    (["--judge", f"reward:{EMBEDDED}", "--dry-run"], "gives no rewards of texts"),
+    (["--model", EMBEDDED, "--max-new-tokens", "200", "--dry-run"], "do not fit into its context of 256"),
 ]
 
 
