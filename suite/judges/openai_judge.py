@@ -2,33 +2,27 @@
 
 import asyncio
 import json
-import math
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from suite.common.errors import UserError
 from suite.data.comparisons import Answer, Failure, Question
 from suite.judges.bill import NO_LIMITS, PRICES, Bill, Limits, Stopped, cost_of
 from suite.judges.judging import OnAnswer, OnStart, clean, shown
 from suite.judges.replies import NoCompletion, ServerError, read_error, read_json, read_reply, scrub, tokens
+from suite.judges.server import longest_reply, retry_after, server_address
 from suite.judges.templates import Template
 
-DEFAULT_URL = "https://api.openai.com/v1"
 OVERHEAD_TOKENS = 64
 BYTES_PER_TOKEN = 4.0
 REPLY_TOKENS = 60
 LONGEST_REPLY = 200_000
 """Tokens that are counted for a reply without a longest length where the server reports an impossible number."""
-MOST_TOKENS = 10_000_000
 MOST_BYTES = 2_000_000
-LONGEST_WAIT_S = 600.0
 REFUSED = {401: "the key is not accepted", 403: "the key may not use this model", 404: "there is no such model or address"}
 OF_THE_PROMPT = re.compile(
     r"content.?(filter|polic|management)|moderation|flagged|(?P<context>context.?(length|window|size)|too long)", re.I
@@ -78,11 +72,11 @@ class OpenAIJudge:
     ) -> None:  # fmt: skip
         if taken := OURS & parameters.keys():
             raise UserError(f"--parameters: {', '.join(sorted(taken))} cannot be set")
-        self.longest_reply = _longest_reply(parameters)
+        self.longest_reply = longest_reply(parameters)
         self.name, self.model, self.template = f"openai:{model}", model, template
         self._shown = shown(self.name)
         self.parameters, self.seed, self.limits = dict(parameters), seed, limits
-        self.server = _server()
+        self.server = server_address()
         self.identity: Mapping[str, Any] = {
             "parameters": self.parameters, **template.identity, "seed": seed, "server": self.server,
         }  # fmt: skip
@@ -319,45 +313,3 @@ async def _read_bounded(response: Any) -> None:
         if len(body) > MOST_BYTES:
             raise Retryable(f"the reply is longer than {MOST_BYTES // 10**6} MB", maybe_paid=True)
     response._content = bytes(body)
-
-
-def _longest_reply(parameters: Mapping[str, Any]) -> int:
-    """Tokens that a reply may have, 0 if there is no limit. Raises UserError for parameters that no request can hold."""
-    try:
-        json.dumps(parameters, allow_nan=False)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"--parameters: cannot be sent as JSON ({shown(error)})") from None
-    given = {name: parameters[name] for name in ("max_tokens", "max_completion_tokens") if name in parameters}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_TOKENS:
-            raise UserError(f"--parameters, {name}: expected a whole number from 1 to {MOST_TOKENS}, got {shown(value, 40)}")
-    return max(given.values(), default=0)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from `retry-after-ms` or `retry-after` (a number or a date); at most ten minutes. None if it says nothing."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        said = headers.get(name, "")
-        try:
-            seconds = float(said) / unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(said).timestamp() - time.time()
-            except (ValueError, OverflowError):
-                continue
-        if math.isfinite(seconds):
-            return min(max(seconds, 0.0), LONGEST_WAIT_S)
-    return None
-
-
-def _server() -> str:
-    """Address without credentials, query or slash at the end."""
-    given = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-    try:
-        parts = urlsplit(given)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError("OPENAI_BASE_URL: expected an address like http://localhost:8000/v1")
-    return f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

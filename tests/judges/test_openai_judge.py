@@ -22,7 +22,8 @@ from suite.evaluation.win_rate import ask, win_rate
 from suite.judges.bill import Limits
 from suite.judges.judging import question_key
 from suite.judges.open_judge import parse_parameters
-from suite.judges.openai_judge import OpenAIJudge, retry_after
+from suite.judges.openai_judge import OpenAIJudge
+from suite.judges.server import retry_after
 from suite.judges.templates import load_template
 from suite.judges.verdict_store import VerdictStore
 

@@ -154,6 +154,17 @@ def test_prompt_and_answer_are_the_tokens_of_the_whole_conversation(kind):
     assert (pair.prompt, pair.chosen.strip(), pair.rejected.strip()) == (made.prompt.text, CHOSEN, REJECTED)
 
 
+def test_an_end_inside_an_answer_does_not_end_it(kind):
+    """Somebody wrote the token as text: the answer goes on to its own end, and the doctor names the row."""
+    tokenizer, end = kind
+    answer = f"Oslo{tokenizer.convert_ids_to_tokens(end)}, I think."
+    row = {**ROW, "chosen": [{"role": "assistant", "content": answer}]}
+    made = tokenise(FORM, example_of(row), tokenizer, Limits(200, 100))
+    assert made.chosen.ids.count(end) == 2
+    assert made.chosen.ids[-1] == end
+    assert made.chosen.text.strip().endswith("I think.")
+
+
 def test_an_answer_that_is_too_long_has_no_end(kind):
     tokenizer, _ = kind
     made = tokenise(FORM, example_of(ROW), tokenizer, Limits(200, 2))
