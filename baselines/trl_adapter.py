@@ -18,7 +18,7 @@ from suite.data.batching import by_prompt
 from suite.data.preference_data import Completion, PreferencePair
 from suite.interfaces import Run, TrainablePolicy
 from suite.training.loop import NonFiniteLoss, epoch_order
-from suite.training.settings import OptimConfig, snapshot_steps, warmup_of
+from suite.training.settings import OptimConfig, rate_share, snapshot_steps
 
 END, CUT, UNKNOWN = "<eos>", "<cut>", "<unknown>"
 """Words for EOS and for "the length limit ended this": the latter is taken out again with the EOS that TRL puts behind it."""
@@ -98,10 +98,9 @@ def without_cut(ids: Any, cut: int) -> Any:
 
 
 def optimizers(policy: TrainablePolicy, optim: OptimConfig, steps: int, kind: Any = torch.optim.RMSprop) -> tuple[Any, Any]:
-    """Our optimizer and warm-up, which are not among TRL's settings."""
+    """Our optimizer and schedule, which are not among TRL's settings."""
     optimizer = kind([p for p in policy.model.parameters() if p.requires_grad], lr=optim.lr)
-    warm = warmup_of(steps, optim)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm))
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, steps, optim))
 
 
 def micro_batch(optim: OptimConfig, batch: int) -> int:

@@ -198,6 +198,8 @@ class Example:
     answer: str = ""  # the whole reference answer, or the preferred one; empty if there is none
     chosen: Completion | None = None  # an answer as tokens, at the length limit of completions
     rejected: Completion | None = None  # likewise
+    rating: int | None = None  # how much better the chosen answer is, from 0 to 3 (`suite.data.ratings`)
+    domain: str = ""  # what kind of preference it is
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ class Reading:
     load_policy: Callable[[], TrainablePolicy]  # loads the model itself, for tasks that draw their prompts from it
     max_prompt_tokens: int  # length limit of prompts
     max_new_tokens: int  # length limit of completions, EOS included
+    weights: tuple[float, ...] = ()  # share of each of several sources among the examples; empty: all that there is
     rows: int | None = None  # only the first so many rows of every split are read
     single_turn: bool = False  # only conversations of one turn are test prompts
     texts: int = 0  # texts that supervised fine-tuning reads; they give no training prompts

@@ -69,7 +69,7 @@ def reward_model_compute(root: Path, source: Source) -> int:
 
 
 def _trained_for_reward(root: Path, source: Source) -> int:
-    return int(_metrics(root, source.reward_model)["tokens"].iloc[-1])
+    return int(sum(_metrics(root, spec)["tokens"].iloc[-1] for spec in source.fitted.values()))
 
 
 def _sampled_for_pairs(root: Path, source: Source) -> int:

@@ -267,9 +267,9 @@ def about_of(finished: Finished) -> dict[str, Any]:
     made = {spec.key for spec in runs}
     about["reward_model"] = {}
     for seed, source in plan.sources.items():  # its held-out pairs, one row each, and which snapshot was kept
-        if source.reward_model.key in made:
-            folder = source.reward_model.directory(root)
+        for name, spec in source.fitted.items() if source.reward_model.key in made else ():
+            folder = spec.directory(root)
             held_out = pd.read_parquet(folder / "held_out.parquet").to_dict("list")
             quality = json.loads((folder / "quality.json").read_text())
-            about["reward_model"][str(seed)] = {**quality, "held_out": held_out}
+            about["reward_model"][f"{seed}, {name}".removesuffix(", ")] = {**quality, "held_out": held_out}
     return about

@@ -1,5 +1,6 @@
 """Options that commands and scripts share, and how their texts become plain values."""
 
+import math
 import os
 import platform
 import shlex
@@ -29,6 +30,7 @@ from suite.cli.ranges import (
 from suite.common.errors import UserError, one_line_errors
 from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
+from suite.data.readers import names_of
 from suite.interfaces import Judge, Task
 from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
@@ -221,6 +223,27 @@ def parse_integers(text: str, option: str, *, example: str, least: int = 0, most
     if any(number % 1 for number in found):
         raise UserError(f"{option} {text!r}: expected whole numbers, for example {example}")
     return [int(number) for number in found]
+
+
+def parse_weights(text: str, source: str | None) -> tuple[float, ...]:
+    """Shares of the comma-separated sources of preference data, which sum to 1 then; none of an empty text.
+
+    Raises:
+        UserError: Anything but one number above 0 for each source.
+    """
+    if not text:
+        return ()
+    names = names_of(source) if source else []
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != len(names) or len(found) < 2 or not all(0 < weight < math.inf for weight in found):
+        raise UserError(
+            f"--weights {text!r}: expected one number above 0 for each source of --pairs, with commas between (there: "
+            f"{', '.join(names) or 'none'}), for example --pairs a.jsonl,b.jsonl --weights 0.9,0.1"
+        )
+    return tuple(weight / sum(found) for weight in found)
 
 
 def parse_seeds(text: str) -> list[int]:

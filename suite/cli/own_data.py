@@ -10,6 +10,7 @@ Examples:
   suite own-data --pairs pairs.jsonl --dry-run       what it would run
   suite own-data --pairs my_data/ --model gpt2 --judge openai:gpt-4o --max-cost 5
   suite own-data --pairs pairs.jsonl --reward my_pkg.rewards:politeness
+  suite own-data --pairs safe.jsonl,helpful.jsonl --weights 0.9,0.1 --rating-margins large
   suite own-data --pairs trl-lib/ultrafeedback_binarized --profile paper --model Qwen/Qwen3-0.6B
   suite own-data --task tldr_summarization --pairs comparisons.jsonl --answers tldr.jsonl --reward my_reward_model
 """
@@ -24,13 +25,14 @@ from typing import Any, Literal
 import pandas as pd
 
 from suite.analysis.records import Results
-from suite.cli.options import RESULTS, Unnamed, file_name, parse_temperatures
+from suite.cli.options import RESULTS, Unnamed, file_name, parse_temperatures, parse_weights
 from suite.cli.ranges import Count, CountOrNone, Name, Names
 from suite.cli.win_rates import TextOptions, run_win_rates
 from suite.common.errors import UserError, shown
 from suite.common.registry import describe
 from suite.data.doctor import examine as examine_pairs
 from suite.data.doctor import lines_of
+from suite.data.readers import names_of
 from suite.engine.store import Run
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
@@ -73,7 +75,13 @@ class OwnDataOptions(TextOptions):
     """Options of the experiment on your data."""
 
     pairs: Name = field()  # type: ignore[assignment]
-    """Preference data in any format that TRL documents: file, folder or Hub name. `suite doctor` says what is wrong with it."""
+    """Preference data in any format that TRL documents: file, folder or Hub name, or several with commas between. `suite
+    doctor` says what is wrong with it."""
+    weights: str = ""
+    """Of several sources, the share of each among pairs and prompts: --pairs a.jsonl,b.jsonl --weights 0.9,0.1. Default: all
+    that they have."""
+    rating_margins: Literal["none", "small", "large"] = "none"
+    """Margins of the reward models' loss by the column rating (Touvron et al. 2023): small 0 to 1, large 0 to 3."""
     task: Name = "own_data"
     """How rows are read: own_data takes every format; hh_dialogue, tldr_summarization, or module:Object of your own."""
     profile: Literal["smoke", "embedded", "local", "paper"] = "embedded"  # type: ignore[assignment]
@@ -104,14 +112,17 @@ def own_data(options: Unnamed[OwnDataOptions]) -> int:
         raise UserError("--reward and --judge: give one of them")
     reward = resolve_reward(options.reward)[0] if options.reward else None
     temperatures = parse_temperatures(options.temperatures)
-    study = with_sizes(replace(options.study(options.task), gold_reward=options.reward), options)
+    changes = {"gold_reward": options.reward, "rating_margins": options.rating_margins}
+    weights = parse_weights(options.weights, options.pairs)
+    study = with_sizes(replace(options.study(options.task), weights=weights, **changes), options)
     grid = chosen_grid(GRIDS["frontier" if reward else "win rates"], options.methods)
     against = base_of(list(grid))
     counts, found = examine(study)
     study = sized(study, next(iter(counts.values())), snapshots=study.optim.num_snapshots if reward else 1)
     by = file_name(Path(options.reward or options.judge).name)
     model = f"_{Path(options.model).name}" if options.model else ""
-    out = options.out or RESULTS / f"{Path(options.pairs).name.partition('.')[0]}_{study.profile}{model}_by_{by}"
+    data = "_".join(names_of(options.pairs)).replace("/", "_")
+    out = options.out or RESULTS / f"{data}_{study.profile}{model}_by_{by}"
     rates = rates_line(study, list(grid))
 
     def verdict(results: Results, comparison: pd.DataFrame) -> str:

@@ -3,11 +3,12 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from suite.data.ratings import RATINGS
 from suite.maths.statistics import Interval, clustered_share_interval
 
 Level = Literal["error", "warning"]
@@ -31,6 +32,8 @@ class TextPair:
     scores: tuple[float, float] | None = None  # (chosen, rejected) where the data give them; NaN for what is no number
     guessed: bool = False  # there is no prompt column, and the prompt is what two texts have in common
     how: str = ""  # which columns these are, in words
+    rating: float | None = None  # how much better, 0 to 3 (`suite.data.ratings`); NaN for what is no rating
+    domain: str = ""  # what kind of preference it is
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Report:
     tokens: dict[str, float]  # median and largest number of tokens of prompts and completions
     how: str  # which columns the first usable row was read from
     chosen_longer: Interval | None  # share of pairs whose chosen completion has more tokens, ties ½; 95 % over prompts
+    ratings: dict[str, int] = field(default_factory=dict)  # how many usable rows have each rating
 
     @property
     def ok(self) -> bool:
@@ -66,6 +70,8 @@ def lines_of(report: Report, *, shown: int = 5) -> list[str]:
     if report.chosen_longer:
         share, low, high, prompts = report.chosen_longer
         lines.append(f"chosen is longer in {share:.1%} of pairs [{low:.1%}, {high:.1%}], {prompts:,} prompts")
+    if report.ratings:
+        lines.append("ratings: " + ", ".join(f"{name} {report.ratings.get(name, 0):,}" for name in RATINGS[::-1]))
     for finding in report.findings:
         where = finding.rows or ()
         count = f"{len(where):,} of {total:,} rows: " if where else ""
@@ -84,6 +90,7 @@ def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_prompt_tokens: int
         max_new_tokens: Longer answers, EOS included, are cut.
     """
     usable = [pair for pair in pairs if not pair.fault]
+    rated = any(pair.rating is not None and math.isfinite(pair.rating) for pair in usable)
     sizes, merged = _token_counts(usable, tokenizer)
     longest = np.maximum(sizes["chosen"], sizes["rejected"])
     rows: dict[tuple[Level, str, str], list[str]] = defaultdict(list)
@@ -99,6 +106,9 @@ def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_prompt_tokens: int
          "raise --max-prompt-tokens, or shorten it", sizes["prompt"] > max_prompt_tokens),
         ("warning", f"an answer with its EOS has more than {max_new_tokens} tokens: cut, and its end is not learned",
          "raise --max-new-tokens, or drop long answers", longest >= max_new_tokens),
+        ("warning", "no rating, or one that is neither 0 to 3 nor one of the four names, where other rows have one",
+         f"mend it ({', '.join(RATINGS)}): margins need a rating in every row",
+         [rated and (pair.rating is None or math.isnan(pair.rating)) for pair in usable]),
         *_eos_checks(usable, tokenizer.eos_token),
     ]  # fmt: skip
     for level, what, advice, concerned in checks:
@@ -116,7 +126,8 @@ def examine(pairs: Sequence[TextPair], tokenizer: Any, *, max_prompt_tokens: int
         for name, f in (("median", np.median), ("max", np.max))
     }  # fmt: skip
     how = usable[0].how if usable else ""
-    return Report(dict(Counter(pair.split for pair in pairs)), findings, tokens, how, longer)
+    kinds = Counter(RATINGS[int(pair.rating)] for pair in usable if pair.rating is not None and math.isfinite(pair.rating))
+    return Report(dict(Counter(pair.split for pair in pairs)), findings, tokens, how, longer, dict(kinds))
 
 
 def _token_counts(pairs: Sequence[TextPair], tokenizer: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:

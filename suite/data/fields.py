@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.common.errors import listed, shown
+from suite.data.ratings import rating_in
 
 CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_answer", "answer_chosen", "preferred", "accepted")
 REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_answer", "answer_rejected", "dispreferred")
@@ -62,8 +63,15 @@ class Fields:
     turns: tuple[Message, ...]
     chosen: str
     rejected: str | None
-    scores: tuple[float, float] | None  # (chosen, rejected); NaN where a score is no number
     how: str  # which columns these are, in words
+    scores: tuple[float, float] | None = None  # (chosen, rejected); NaN where a score is no number
+    rating: float | None = None  # how much better, 0 to 3 (`suite.data.ratings`); NaN for what is no rating
+    domain: str = ""  # what kind of preference it is: helpfulness, safety, the file of a mixture
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is known of the row beside its texts."""
+        return {"how": self.how, "scores": self.scores, "rating": self.rating, "domain": self.domain}
 
 
 def fields_of(row: Mapping[str, Any]) -> Fields:
@@ -90,18 +98,21 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
     if more:
         turns = (*turns[:-1], ("user", f"{turns[-1][1]}\n\n{values[more]}"))
     scores, scored = _scores(values)
-    read = [name for name in (asked, more, system, chosen, rejected, *scored) if name]
+    rating, rated = rating_in(values)
+    read = [name for name in (asked, more, system, chosen, rejected, *scored, rated) if name]
     texts = [prompt or "", *(text for _, text in turns), *(answer.text for answer in answers)]
     about = ABOUT if asked or turns else AFTERWARDS
     _refuse_unread({name: value for name, value in values.items() if name not in read}, names, texts, about)
-    columns = {"prompt": (asked, more), "system": (system,), "chosen": (chosen,), "rejected": (rejected,), "scores": scored}
+    columns = {"prompt": (asked, more), "system": (system,), "chosen": (chosen,), "rejected": (rejected,), "scores": scored,
+               "rating": (rated,)}  # fmt: skip
     said = {role: " and ".join(f"column {names[name]}" for name in of if name) for role, of in columns.items()}
     said["prompt"] = said["prompt"] or ("the turns before" if turns else "what chosen and rejected have in common")
     for role, answer in zip(("chosen", "rejected"), answers, strict=False):
         said[role] += ", the last turn" * (answer.turns is not None)
     said["not read"] = listed([names[name] for name in values if name not in read])
     how = "; ".join(f"{role}: {shown(words or 'none')}" for role, words in said.items() if words or role == "scores")
-    return Fields(prompt, turns, answers[0].text, answers[1].text if rejected else None, scores, how)
+    said_of_both = answers[0].text, answers[1].text if rejected else None
+    return Fields(prompt, turns, *said_of_both, how, scores=scores, rating=rating, domain=_domain(values))
 
 
 def _by_canonical_name(row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -258,9 +269,14 @@ def _plain(turns: Sequence[Message]) -> list[Message]:
     return [(role, " ".join(text.split())) for role, text in turns]
 
 
-def scores_of(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The scores of both answers, by whichever of the common names; NaN for what is no number, None where there are none."""
-    return _scores(_by_canonical_name(row)[1])[0]
+def said_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says about its preference, by whichever of the common names: `scores`, `rating` and `domain` of `Fields`."""
+    values = _by_canonical_name(row)[1]
+    return {"scores": _scores(values)[0], "rating": rating_in(values)[0], "domain": _domain(values)}
+
+
+def _domain(values: Mapping[str, Any]) -> str:
+    return _text(values.get("domain")).strip()
 
 
 def _scores(values: Mapping[str, Any]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:

@@ -33,12 +33,13 @@ def completions_table(completions: Sequence[Sequence[Completion]]) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns)
 
 
-def pair_row(prompt_id: str, chosen: Any, rejected: Any) -> dict[str, Any]:
-    """One row of the pairs table: `prompt_id`; of each side `…_ids`, `…_text`, `…_truncated`, `…_reward`, `reference_…_logps`.
+def pair_row(prompt_id: str, chosen: Any, rejected: Any, *, rating: int | None = None, domain: str = "") -> dict[str, Any]:
+    """One row of the pairs table: `prompt_id`, `rating` (NaN where there is none), `domain`; of each side `…_ids`, `…_text`,
+    `…_truncated`, `…_reward`, `reference_…_logps`.
 
     What a side does not say of itself is 1 (chosen) or 0 (rejected) as reward and NaN as log π_ref; `rejected` may be None.
     """
-    row: dict[str, Any] = {"prompt_id": prompt_id}
+    row: dict[str, Any] = {"prompt_id": prompt_id, "rating": math.nan if rating is None else float(rating), "domain": domain}
     for side, made, reward in (("chosen", chosen, 1.0), ("rejected", rejected, 0.0)):
         if made is not None:
             row |= {f"{side}_ids": list(made.ids), f"{side}_text": made.text, f"{side}_truncated": made.truncated}
@@ -67,7 +68,8 @@ def pairs_from_table(frame: pd.DataFrame, prompts: Sequence[Prompt]) -> list[Pre
     return [
         PreferencePair(
             _completion(row, by_id, "chosen_"), _completion(row, by_id, "rejected_"), row.chosen_reward, row.rejected_reward,
-            row.reference_chosen_logps, row.reference_rejected_logps,
+            row.reference_chosen_logps, row.reference_rejected_logps, domain=row.domain,
+            rating=None if math.isnan(row.rating) else int(row.rating),
         )
         for row in frame.itertuples(index=False)
     ]  # fmt: skip

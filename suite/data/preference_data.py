@@ -8,7 +8,7 @@ padding token may well be EOS.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class PreferencePair:
     rejected_reward: float
     reference_chosen_logps: float
     reference_rejected_logps: float
+    rating: int | None = field(default=None, kw_only=True)  # from 0 to 3 (`suite.data.ratings`); None where nobody said
+    domain: str = field(default="", kw_only=True)  # which kind of preference it is; empty where there is one
 
     @property
     def prompt(self) -> Prompt:

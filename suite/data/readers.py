@@ -20,17 +20,20 @@ LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 def load_splits(source: str, *, rows: int | None = None) -> dict[str, Table]:
     """Split → rows of a local file, a folder of files or of `save_to_disk`, or a Hub name (`name:configuration`).
 
-    Several sources, with commas between, are put together split by split. With `rows` no more are given per split, and from the
-    Hub no more are fetched.
+    Several sources, with commas between, are put together split by split, and what each is called (`names_of`) becomes the
+    `domain` of its rows. With `rows` no more are given per split (and source), and from the Hub no more are fetched.
 
     Raises:
         UserError: Nothing there, unreadable, or the Hub cannot be reached; says what to do.
     """
     path = Path(source).expanduser()
-    if "," in source and not path.exists():
-        parts = [load_splits(part.strip(), rows=rows) for part in source.split(",")]
-        names = dict.fromkeys(name for part in parts for name in part)
-        return {name: [row for part in parts for row in part.get(name, ())][:rows] for name in names}
+    if len(sources := sources_of(source)) > 1:
+        parts = [(name, load_splits(part, rows=rows)) for name, part in zip(names_of(source), sources, strict=True)]
+        splits = dict.fromkeys(split for _, part in parts for split in part)
+        return {
+            split: [{**row, "domain": name} for name, part in parts for row in paired(part.get(split, ()), f"{name} [{split}]")]
+            for split in splits
+        }
     try:
         found = _loaded(source, path, rows)
     except UserError:
@@ -44,6 +47,20 @@ def load_splits(source: str, *, rows: int | None = None) -> dict[str, Table]:
         )  # fmt: skip
         raise UserError(f"preference data {source!r} could not be read ({type(cause).__name__}: {reason}){advice}") from error
     return {name: table if rows is None or len(table) <= rows else _first(table, rows) for name, table in found.items()}
+
+
+def sources_of(source: str) -> list[str]:
+    """The sources that a text with commas names; a path that has commas itself is one."""
+    return [source] if Path(source).expanduser().exists() else [part.strip() for part in source.split(",")]
+
+
+def names_of(source: str) -> list[str]:
+    """What each of several sources is called: its file's or folder's name up to the first dot, or all that was given where two
+    would have one name.
+    """
+    given = sources_of(source)
+    short = [Path(part).name.partition(".")[0] or part for part in given]
+    return given if len(set(short)) < len(short) else short
 
 
 def _loaded(source: str, path: Path, rows: int | None) -> dict[str, Table]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from suite.data.chat_template import end_ids
 from suite.data.parquet import SIDES
 from suite.data.preference_data import Completion, PreferencePair, Prompt
+from suite.data.ratings import rating_of
 
 Form = Literal["preference", "unpaired", "prompts"]
 
@@ -15,8 +16,8 @@ def to_trl(pairs: Sequence[PreferencePair], form: Form = "preference") -> list[d
     """Rows for `datasets.Dataset.from_list`, in TRL's standard (text) format.
 
     The texts joined may tokenise otherwise than the pairs' own tokens, and TRL ends every completion with EOS; so the rows of
-    "preference" also hold the tokens (`prompt_ids`, `chosen_ids`, `rejected_ids`), rewards and log π_ref, which `from_trl`
-    reads and TRL does not.
+    "preference" also hold the tokens (`prompt_ids`, `chosen_ids`, `rejected_ids`), rewards, log π_ref, and the rating and the
+    domain of pairs that have one, which `from_trl` reads and TRL does not.
 
     Args:
         pairs: To be exported.
@@ -39,7 +40,8 @@ def to_trl(pairs: Sequence[PreferencePair], form: Form = "preference") -> list[d
             made = getattr(pair, side)
             row |= {side: made.text, f"{side}_ids": list(made.ids), f"score_{side}": getattr(pair, f"{side}_reward"),
                     f"reference_{side}_logps": getattr(pair, f"reference_{side}_logps")}  # fmt: skip
-        rows.append(row)
+        row |= {} if pair.rating is None else {"rating": pair.rating}
+        rows.append(row | ({"domain": pair.domain} if pair.domain else {}))
     return rows
 
 
@@ -62,7 +64,9 @@ def from_trl(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> list[Preferen
         chosen, rejected = (_completion(row, side, prompt, tokenizer) for side in SIDES)
         rewards = (_number(row.get(f"score_{side}"), float(side == "chosen")) for side in SIDES)
         logps = (_number(row.get(f"reference_{side}_logps"), math.nan) for side in SIDES)
-        pairs.append(PreferencePair(chosen, rejected, *rewards, *logps))
+        rating = rating_of(row.get("rating"))
+        rated, domain = None if math.isnan(rating) else int(rating), str(row.get("domain") or "")
+        pairs.append(PreferencePair(chosen, rejected, *rewards, *logps, rating=rated, domain=domain))
     return pairs
 
 

@@ -87,6 +87,10 @@ def check_reward_model(folder: str, name: str) -> None:
     """
     if (Path(folder) / "ngrams.safetensors").exists():
         return
+    if (Path(folder) / "combined_reward.json").exists():
+        for part in ("helpfulness", "safety"):
+            check_reward_model(str(Path(folder) / part), f"{name}/{part}")
+        return
     config, tokenizer = load_config(folder, name), load_tokenizer(folder, name, needs_eos=False)
     if not any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ()):
         raise UserError(f"{name}: a {' '.join(config.architectures or [config.model_type])} gives no rewards of texts")

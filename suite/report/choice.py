@@ -6,7 +6,7 @@ from typing import Any
 from suite.analysis.choice import Choice
 from suite.analysis.records import Results
 from suite.report.page import code, page, table
-from suite.report.tables import with_interval
+from suite.report.tables import used_words, with_interval
 
 
 def policy_card(choice: Choice, results: Results, *, max_kl: float) -> str:
@@ -24,7 +24,8 @@ def policy_card(choice: Choice, results: Results, *, max_kl: float) -> str:
         f"policies it has the most reward ({about['reward']}) on validation prompts among those that spend at most {max_kl:g} "
         "nats per completion there; test prompts had no part in the choice. Intervals: 95 % over prompts, for this policy."
     )
-    return page(choice.name, [("", lead), ("", table(rows)), ("Settings", table(settings))])
+    learned = f"Learned from {used_words(about['data']['learned from'])} examples."
+    return page(choice.name, [("", lead), ("", table(rows)), ("", learned), ("Settings", table(settings))])
 
 
 def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

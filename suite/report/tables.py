@@ -8,8 +8,9 @@ import pandas as pd
 
 from suite.analysis.equal_kl import SHARED
 from suite.analysis.records import ABOUT, POINT, wide
+from suite.data.ratings import RATINGS
 from suite.maths.statistics import clustered_share_interval
-from suite.report.page import interval, table
+from suite.report.page import interval, plain, table
 
 METRICS = ("reward", "kl", "kl_k1", "kl_per_token")
 
@@ -170,17 +171,28 @@ def held_out_pairs(reward_models: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
 
 
 def reward_model_table(held_out: pd.DataFrame) -> str:
-    """Accuracy of the learned reward on held-out pairs (`suite.rewards.reward_model.ranked`), all and by thirds of the gold
-    difference; 95 % over prompts.
+    """Accuracy of the learned reward on held-out pairs (`suite.rewards.reward_model.ranked`): all, by domain, by rating, and by
+    thirds of the gold difference, where pairs have these; 95 % over prompts.
     """
     known = held_out["gold_gap"].nunique() > 1  # people's pairs have none
     thirds = [held_out.iloc[index] for index in np.array_split(np.argsort(held_out["gold_gap"]), 3) if known and len(index)]
-    parts = [("all", held_out), *((f"gold difference up to {part['gold_gap'].max():.2f}", part) for part in thirds)]
+    parts = [("all", held_out), *_by_domain_and_rating(held_out)]
+    parts += [(f"gold difference up to {part['gold_gap'].max():.2f}", part) for part in thirds]
     rows = []
     for name, part in parts:
         found = clustered_share_interval(part["right"], part["prompt_id"])
         rows.append({"held-out pairs": name, "accuracy": interval(*found[:3]), "n pairs": len(part), "n prompts": found.n})
     return table(rows)
+
+
+def _by_domain_and_rating(held_out: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Parts of the pairs by what kind of preference and how strong it is, where there are several."""
+    parts = []
+    if "domain" in held_out and held_out["domain"].nunique() > 1:
+        parts += [(plain(str(name)) or "no domain", part) for name, part in held_out.groupby("domain")]
+    if "rating" in held_out and held_out["rating"].notna().any():
+        parts += [(RATINGS[int(rating)], part) for rating, part in held_out.groupby("rating", dropna=True)]  # type: ignore[call-overload]
+    return parts
 
 
 def calibration(held_out: pd.DataFrame) -> tuple[pd.DataFrame, float]:
@@ -201,10 +213,21 @@ def data_table(counts: Mapping[str, Mapping[str, int]]) -> str:
     """One row per part of the data: how many rows were read and used, and why the others were not."""
     rows = []
     for part, of_part in counts.items():
-        others = {reason: n for reason, n in of_part.items() if reason not in ("rows", "used", "not needed")}
+        known = ("rows", "used", "not needed")
+        others = {reason: n for reason, n in of_part.items() if reason not in known and not reason.startswith(FROM)}
         reasons = ", ".join(f"{reason}: {n:,}" for reason, n in others.items())
-        rows.append({"part": part, "rows read": of_part["rows"], "used": of_part["used"], "left out": reasons})
+        rows.append({"part": part, "rows read": of_part["rows"], "used": used_words(of_part), "left out": reasons})
     return table(rows)
+
+
+FROM = "from "
+"""Begins the count of what is used of one of several sources."""
+
+
+def used_words(of_part: Mapping[str, int]) -> str:
+    """How much of a part is used, and of each of several sources."""
+    sources = [f"{n:,} {plain(name)}" for name, n in of_part.items() if name.startswith(FROM)]
+    return f"{of_part['used']}" + (f" ({', '.join(sources)})" if sources else "")
 
 
 def number(value: Any, form: str) -> str:

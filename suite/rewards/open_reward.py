@@ -9,13 +9,16 @@ from suite.common.registry import imported, search_current_folder
 from suite.interfaces import RewardFunction
 from suite.rewards.ngram_reward import WEIGHTS, NgramReward
 
+COMBINED = "combined_reward.json"
+"""File of a folder that holds two reward models (`suite.rewards.combined_reward`)."""
+
 
 def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
-    """A two-class text classifier (P(positive)), a one-label reward model, or a function of your own.
+    """A two-class text classifier (P(positive)), a one-label reward model, two of these combined, or a function of your own.
 
-    `name` is the folder of a `save_pretrained` model, or of the weights of n-grams; or module:function, called as
-    `function(prompts, completions)` with two lists of texts, which returns one number each. The module may lie in the current
-    folder.
+    `name` is the folder of a `save_pretrained` model, of the weights of n-grams, or of a combined reward; or module:function,
+    called as `function(prompts, completions)` with two lists of texts, which returns one number each. The module may lie in the
+    current folder.
 
     Raises:
         UserError: There is no such model or function, or it is none.
@@ -24,6 +27,10 @@ def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:
         return _function(name)
     if (Path(name) / WEIGHTS).exists():
         return NgramReward.load(name)
+    if (Path(name) / COMBINED).exists():
+        from suite.rewards.combined_reward import CombinedReward
+
+        return CombinedReward.load(name, device=device)
     from suite.policies.model_config import load_config
     from suite.rewards.reward_model import RewardModel
     from suite.rewards.text_rewards import ClassifierReward

@@ -80,14 +80,20 @@ class RewardModel:
         rewards = self.model.score(last).squeeze(-1)[which]
         return rewards.to(torch.promote_types(rewards.dtype, torch.float32))
 
-    @torch.inference_mode()
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """Rewards in standard deviations from the mean of reference samples."""
+        return list(self.logits(prompts, completions) / self.scale.std)
+
+    @torch.inference_mode()
+    def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        """Rewards in the units of the loss, in which a difference is a log-odds [nats]; 0 is the mean of reference samples.
+        Shape (len(prompts),), float64.
+        """
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
         values = np.empty(len(lengths))
         for index in length_batches(lengths, lambda longest: TOKENS_PER_BATCH // max(1, longest)):
             values[index] = self.raw([prompts[i] for i in index], [completions[i] for i in index]).cpu()
-        return list((values - self.scale.mean) / self.scale.std)
+        return values - self.scale.mean
 
     def save(self, directory: Path) -> None:
         """Write a `save_pretrained` folder and the scale."""
@@ -131,10 +137,11 @@ def ranked(model: RewardModel, pairs: Sequence[PreferencePair]) -> pd.DataFrame:
 
     Returns:
         `prompt_id`; `gold_gap` = |gold difference|; `difference` of the raw rewards, chosen less rejected (a logit); `right`: 1
-        where it is positive, ½ where it is 0.
+        where it is positive, ½ where it is 0; `rating` (NaN where there is none) and `domain` of the pair.
     """
     prompts, chosen, rejected = texts_of(pairs)
-    difference = (np.array(model(prompts, chosen)) - np.array(model(prompts, rejected))) * model.scale.std
+    difference = model.logits(prompts, chosen) - model.logits(prompts, rejected)
     gaps = np.abs([p.chosen_reward - p.rejected_reward for p in pairs])
     table = pd.DataFrame({"prompt_id": [p.chosen.prompt.id for p in pairs], "gold_gap": gaps, "difference": difference})
-    return table.assign(right=np.where(difference == 0, 0.5, difference > 0))
+    about = {"rating": [math.nan if p.rating is None else p.rating for p in pairs], "domain": [p.domain for p in pairs]}
+    return table.assign(right=np.where(difference == 0, 0.5, difference > 0), **about)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from suite.training.settings import OptimConfig, RewardModelConfig
 
 STAGES = "suite.study.stages"
 POLICIES = ("suite.data.parquet", "suite.policies.causal_lm", "suite.training.loop")
-REWARDS = tuple(f"suite.rewards.{name}" for name in ("open_reward", "ngram_reward", "reward_model", "text_rewards"))
+REWARDS = tuple(f"suite.rewards.{name}" for name in (
+    "open_reward", "ngram_reward", "reward_model", "text_rewards", "combined_reward",
+))  # fmt: skip
 HELPERS = (f"{STAGES}.data:reading_of", *(f"{STAGES}.inputs:{name}" for name in (
     "reference_policy", "load_policy", "snapshots", "gold_reward", "learned_reward", "prompts_of", "pairs_of",
 )))  # fmt: skip
@@ -33,6 +36,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "pairs": (f"{STAGES}.preferences:label_samples", ("suite.data.labelling",)),
     "reference_log_probs": (f"{STAGES}.preferences:add_reference_log_probs", POLICIES),
     "reward_model": (f"{STAGES}.training:train_reward_model", (*POLICIES, "suite.training.reward_modeling")),
+    "combined_reward": (f"{STAGES}.training:combine_rewards", ("suite.data.parquet", "suite.rewards.combined_reward")),
     "policy": (f"{STAGES}.training:train_policy", ("suite.data.parquet", "suite.policies.causal_lm")),
     "measurements": (f"{STAGES}.measuring:measure_samples", (*POLICIES, *REWARDS)),
 }
@@ -47,7 +51,8 @@ class Source:
 
     prompts: RunSpec
     pairs: RunSpec
-    reward_model: RunSpec
+    reward_model: RunSpec  # the learned reward
+    fitted: Mapping[str, RunSpec]  # the models it is made of, by name; one alone has none
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class Specs:
             _check_local(name, place)
         config = {
             "task": target, "split": split, "size": size, "source": data_digest(source), "tests": data_digest(tests),
+            "weights": list(study.weights) if source == study.source else [],
             "rows": study.rows, "single_turn": study.single_turn, "max_prompt_tokens": study.longest_prompt,
             "max_new_tokens": study.max_new_tokens, "sft_texts": (study.sft.texts or 0) if study.sft else 0, "draw": draw,
         }  # fmt: skip
@@ -194,7 +200,7 @@ class Specs:
             prompts = self.split(self.learns_from, self.study.train_size, draw=draw)
             pairs = self._given_pairs(prompts) if self.task.gives_pairs else self._labelled_pairs(prompts, draw)
             read = prompts if self.task.gives_pairs else pairs  # its loss needs no log π_ref
-            self.sources[seed] = Source(prompts, pairs, self._reward_model(prompts, read, self.num_completions, seed))
+            self.sources[seed] = Source(prompts, pairs, *self._learned_reward(prompts, read, seed))
         return self.sources[seed]
 
     def _labelled_pairs(self, prompts: RunSpec, seed: int) -> RunSpec:
@@ -225,14 +231,30 @@ class Specs:
         pairs = self.split("judge", self.study.judge_pairs)
         return self._reward_model(pairs, pairs, 2 * self.study.judge_pairs, seed, "judge's reward model")
 
+    def _learned_reward(self, prompts: RunSpec, pairs: RunSpec, seed: int) -> tuple[RunSpec, dict[str, RunSpec]]:
+        """One reward model of all pairs; or one of helpfulness and one of safety, fitted alike and combined."""
+        two, fit = self.study.two_rewards, partial(self._reward_model, prompts, pairs, self.num_completions, seed)
+        if two is None:
+            return (model := fit()), {"": model}
+        mixture = {two.safety: 1 - two.helpful_share, two.helpfulness: two.helpful_share}
+        fitted = {
+            "helpfulness": fit("helpfulness model", {two.helpfulness: 1.0}), "safety": fit("safety model", mixture),
+        }  # fmt: skip
+        config = {"config": {"threshold": two.threshold, "flag_words": list(two.flag_words)}, "seed": seed}
+        inputs = {"prompts": prompts, "pairs": pairs, **fitted}
+        work = self._work(scored=2 * self.num_completions, models=2)
+        return self._spec("combined_reward", config, inputs, f"combined reward, seed {seed}", work, *REWARDS), fitted
+
     def _reward_model(
-        self, prompts: RunSpec, pairs: RunSpec, completions: int, seed: int, title: str = "reward model"
-    ) -> RunSpec:
+        self, prompts: RunSpec, pairs: RunSpec, completions: int, seed: int, title: str = "reward model",
+        shares: Mapping[str, float] | None = None,
+    ) -> RunSpec:  # fmt: skip
+        """A reward model of `pairs`, or of those of some domains, in these shares."""
         optim = self.study.reward_model
         work = self._work(optim, trained=completions * optim.num_epochs, models=2)
-        config = {
-            "config": asdict(RewardModelConfig(optim=optim)), "sampler_dtype": self.study.sampler_dtype, "seed": seed,
-        }  # fmt: skip
+        settings = RewardModelConfig(optim=optim, rating_margins=self.study.rating_margins)
+        config = {"config": asdict(settings), "sampler_dtype": self.study.sampler_dtype, "seed": seed,
+                  "shares": dict(shares or {})}  # fmt: skip
         inputs = {**self.base, "prompts": prompts, "pairs": pairs}
         return self._spec("reward_model", config, inputs, f"{title}, seed {seed}", work)
 

@@ -9,7 +9,7 @@ from suite.common.errors import UserError
 from suite.common.registry import MethodInfo, describe, resolve
 from suite.data.labelling import Labels
 from suite.interfaces import Split, Task
-from suite.training.settings import OptimConfig
+from suite.training.settings import OptimConfig, RatingMargins
 
 Precision = Literal["float32", "bfloat16"]
 OF_A_METHOD = frozenset({"num_epochs", "batch_size", "warmup_steps", "warmup_share", "max_grad_norm"})
@@ -29,6 +29,17 @@ class SupervisedSettings:
 
 
 @dataclass(frozen=True)
+class TwoRewards:
+    """A reward model of helpfulness and one of safety, combined (`suite.rewards.combined_reward`), as the learned reward."""
+
+    helpfulness: str  # domain of the pairs that the first is fitted to
+    safety: str  # and the second
+    helpful_share: float = 0.1  # of helpfulness pairs among those that the safety model is fitted to
+    threshold: float = 0.15  # safety scores below it count
+    flag_words: tuple[str, ...] = ()  # as they do where one of these is in the prompt
+
+
+@dataclass(frozen=True)
 class Study:
     """Models, data and sizes. Profiles choose these, never code paths."""
 
@@ -43,12 +54,15 @@ class Study:
     validation_prompts: int = 0
     max_prompt_tokens: int | None = None  # longer prompts are left out; None where the task's are short
     source: str | None = None  # data that the task reads: Hub name, folder or file; None for the task's own
+    weights: tuple[float, ...] = ()  # share of each of several sources (commas between) among pairs and prompts; sum 1
     answers: str | None = None  # prompts with reference answers, whose test split is answered; None: those of `source`
     sft: SupervisedSettings | None = None
     base: str | None = None  # the model before fine-tuning where `model` is already fine-tuned: what prompting asks
     gold_reward: str | None = None  # a model's folder or Hub name, or module:function; None: the task's, or a judge measures
     reward_name: str = "P(positive)"  # what the gold reward is, for tables and figures
     reward_maximum: float = 1.0  # no completion has a larger gold reward; infinity if there is no limit
+    rating_margins: RatingMargins = "none"  # of the learned reward's loss
+    two_rewards: TwoRewards | None = None  # None: one reward model of all pairs
     judge_pairs: int = 0  # pairs of the other half of the prompts, for the judge's own reward model; 0: none, methods have all
     learning_rates: Mapping[str, float] = field(default_factory=dict)  # per method; any other keeps its Config's own
     searched: tuple[str, ...] = ()  # methods whose rate an equal-size search on validation prompts has chosen

@@ -23,14 +23,14 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
     if rejected is None:
         raise ValueError("rejected is missing")
     if found.turns:
-        return TextExample(found.turns, chosen, rejected, found.scores, found.how)
+        return TextExample(found.turns, chosen, rejected, **found.said)
     if prompt is None:
         prompt, chosen, rejected = split_shared_prompt(chosen, rejected)
     elif chosen.startswith(prompt) and rejected.startswith(prompt):  # the sides repeat the prompt
         chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     if any(SPEAKER.search(answer) for answer in (chosen, rejected)):
         raise ValueError("an answer goes on with another turn")
-    return TextExample(messages_of(prompt), chosen, rejected, found.scores, found.how)
+    return TextExample(messages_of(prompt), chosen, rejected, **found.said)
 
 
 def messages_of(text: str) -> Messages:

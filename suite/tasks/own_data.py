@@ -21,7 +21,7 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
     if any(SPEAKER.search(answer) for answer in (chosen, rejected or "")):
         raise ValueError("an answer goes on with another turn")
     messages = found.turns or ((AS_IT_IS, prompt or ""),)
-    return TextExample(messages, chosen, rejected, found.scores, found.how, guessed)
+    return TextExample(messages, chosen, rejected, guessed=guessed, **found.said)
 
 
 def plain(messages: Messages) -> str:

@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 from suite.common.errors import UserError
 from suite.data.doctor import TextPair
 from suite.data.local_files import SPLITS
+from suite.data.mixtures import in_shares, quotas
 from suite.data.readers import load_splits, paired
 from suite.interfaces import Example, Split
 from suite.tasks import made_up
@@ -66,17 +67,18 @@ def used(splits: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_part(
     form: TextFormat, splits: Mapping[str, Rows], part: Split, count: int, tokenizer: Any, limits: Limits, *,
-    single_turn: bool = False, tests: Mapping[str, Rows] | None = None,
+    single_turn: bool = False, tests: Mapping[str, Rows] | None = None, shares: Mapping[str, float] | None = None,
 ) -> tuple[list[Example], dict[str, int]]:  # fmt: skip
     """The first `count` usable examples of a part, in an order that is a hash of the prompt.
 
     Test prompts are those of the split "test" where there is one, else a fifth by the hash; those of the split "train" (of all
     others where there is none of that name) are halved between the methods and the judge, by the hash too, or divided into
     "train" and "validation", or are "all" of one: no prompt is in two parts of one division. Of a test prompt one example is
-    kept, with `single_turn` none of several turns. With `tests` the test prompts are those of these other data.
+    kept, with `single_turn` none of several turns. With `tests` the test prompts are those of these other data. With `shares`
+    (domain → share, together 1) every domain has its share of the examples, of `count` or of as many as the scarcest allows.
 
     Returns:
-        The examples, and counts: `rows`, `used`, and what was left out, by reason.
+        The examples, and counts: `rows`, `used`, what was left out, by reason, and with `shares` those `from` each domain.
 
     Raises:
         UserError: Nothing usable is left.
@@ -102,8 +104,9 @@ def read_part(
     if 0 < len(both) < len(found):  # these are pairs, not prompts with one answer each
         counts["rejected is missing"], found = len(found) - len(both), both
     kept: list[Example] = []
+    room = Counter(quotas(shares, count) if shares else {})
     for identifier, example in sorted(found, key=lambda pair: pair[0]):
-        if len(kept) == count:
+        if len(kept) == count or (shares and not room[example.domain]):
             counts["not needed"] += 1
         elif part == "test" and kept and kept[-1].prompt.id == identifier:
             counts["prompt seen before"] += 1
@@ -111,6 +114,11 @@ def read_part(
             counts[made] += 1
         else:
             kept.append(made)
+            room[example.domain] -= 1
+    if shares:
+        whole, kept = len(kept), in_shares(kept, shares)
+        counts["too many beside the weights"] = whole - len(kept)
+        counts.update({f"from {name}": sum(example.domain == name for example in kept) for name in shares})
     if not kept:
         raise UserError(
             f"{form.name}: nothing usable for {part} ({dict(counts)}); use more rows, name the splits train and test, or raise "
@@ -158,8 +166,8 @@ def text_pairs(form: TextFormat, splits: Mapping[str, Rows], tokenizer: Any) -> 
             except (*BAD_ROW, TemplateError) as error:
                 pairs.append(TextPair(index, split, "", "", "", why(error)))
                 continue
-            about = example.scores, example.guessed, example.how
-            pairs.append(TextPair(index, split, chosen.prompt, chosen.text, rejected.text, "", *about))
+            about = {name: getattr(example, name) for name in ("scores", "guessed", "how", "rating", "domain")}
+            pairs.append(TextPair(index, split, chosen.prompt, chosen.text, rejected.text, **about))
     return pairs
 
 

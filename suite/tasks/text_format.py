@@ -1,6 +1,7 @@
 """Rows of text data: a conversation to continue, answers that people wrote or preferred, and how both become tokens."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +35,10 @@ class TextExample:
     """Which columns these are, in words."""
     guessed: bool = field(default=False, compare=False)
     """No column is the prompt: it is what two texts have in common."""
+    rating: float | None = field(default=None, compare=False)
+    """How much better the preferred answer is (`suite.data.ratings`); NaN for what is no rating."""
+    domain: str = field(default="", compare=False)
+    """What kind of preference it is."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,8 @@ def tokenise(form: TextFormat, example: TextExample, tokenizer: Any, limits: Lim
         return why(error)
     if chosen and rejected and rejected.ids == chosen.ids:
         return "identical answers"
-    return Example(prompt, form.shown(example.messages), example.chosen.strip(), chosen, rejected)
+    rated = None if example.rating is None or math.isnan(example.rating) else int(example.rating)
+    return Example(prompt, form.shown(example.messages), example.chosen.strip(), chosen, rejected, rated, example.domain)
 
 
 def answer_of(prompt: Prompt, turn: Turn, tokenizer: Any, max_new_tokens: int) -> Completion:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from suite.common.errors import UserError
 from suite.data.preference_data import Completion
+from suite.data.readers import names_of
 from suite.interfaces import Example, Reading, Split
 from suite.tasks.splits import read_part, read_rows
 from suite.tasks.text_format import Limits, TextFormat
@@ -43,8 +44,11 @@ class TextTask:
         splits = read_rows(self.form, reading.source, rows=reading.rows)
         tests = read_rows(self.form, reading.tests, rows=reading.rows) if reading.tests else None
         limits = Limits(reading.max_prompt_tokens, reading.max_new_tokens)
-        single_turn = reading.single_turn
-        return read_part(self.form, splits, split, size, reading.tokenizer, limits, single_turn=single_turn, tests=tests)
+        shares = dict(zip(names_of(reading.source), reading.weights, strict=True)) if reading.weights else None
+        return read_part(
+            self.form, splits, split, size, reading.tokenizer, limits, single_turn=reading.single_turn, tests=tests,
+            shares=shares,
+        )  # fmt: skip
 
     def texts(self, size: int, max_tokens: int, reading: Reading) -> list[Completion]:
         """None: the reference is fitted to chosen or reference answers."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from suite.data.fields import scores_of
+from suite.data.fields import said_of
 from suite.tasks.text_format import Messages, TextExample, TextFormat
 from suite.tasks.text_task import TextTask
 
@@ -21,7 +21,7 @@ def example_of(row: Mapping[str, Any]) -> TextExample:
     if not isinstance(post, str) or not isinstance(sides[0], str) or (one is None and not isinstance(sides[1], str)):
         raise ValueError("prompt or summary is missing")
     chosen, rejected = (None if side is None else side.strip().removeprefix(MARK).strip() for side in sides)
-    return TextExample((("user", post.strip().removesuffix(MARK).strip()),), chosen or "", rejected, scores_of(row))
+    return TextExample((("user", post.strip().removesuffix(MARK).strip()),), chosen or "", rejected, **said_of(row))
 
 
 def plain(messages: Messages) -> str:

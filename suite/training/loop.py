@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suite.data.batching import Group, by_prompt, length_batches
 from suite.interfaces import Run
-from suite.training.settings import OptimConfig, snapshot_steps, steps_per_epoch, warmup_of
+from suite.training.settings import OptimConfig, rate_share, snapshot_steps, steps_per_epoch
 
 LossFn = Callable[[Any, Sequence[Any]], tuple[Tensor, dict[str, Tensor]]]
 
@@ -54,7 +54,7 @@ def fit(policy: Any, examples: Sequence[Any], loss_fn: LossFn, config: OptimConf
             order = epoch_order(len(groups), run.seed, epoch)
             batch = [groups[i] for i in batch_of(order, at, per_epoch)]
             for group in optimizer.param_groups:
-                group["lr"] = config.lr * min(1.0, (step + 1) / warmup_of(steps, config))
+                group["lr"] = config.lr * rate_share(step, steps, config)
             metrics = _accumulate_gradients(policy, batch, loss_fn, config)
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
             if not torch.isfinite(grad_norm) or not math.isfinite(metrics["loss"]):

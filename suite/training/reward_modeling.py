@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from suite.common.errors import UserError
 from suite.data.preference_data import PreferencePair
+from suite.data.ratings import RATINGS
 from suite.interfaces import Run
 from suite.maths.losses import bradley_terry_loss
 from suite.rewards.reward_model import RewardModel, RewardScale, ranked, texts_of
 from suite.training.loop import fit
-from suite.training.settings import RewardModelConfig
+from suite.training.settings import MARGINS, RatingMargins, RewardModelConfig
 
 
 def fit_reward_model(
@@ -31,9 +33,11 @@ def fit_reward_model(
     Raises:
         ValueError: Too few prompts to hold some out.
     """
+    check_ratings(pairs, config.rating_margins)
     training, held_out = split_by_prompt(pairs, config.validation_share, run.seed)
 
-    fit(RewardModel.from_policy(reference), training, partial(pair_losses, margin=config.margin), config.optim, run)
+    loss_fn = partial(pair_losses, margin=config.margin, ratings=MARGINS[config.rating_margins])
+    fit(RewardModel.from_policy(reference), training, loss_fn, config.optim, run)
     device = str(reference.device)
     kept = {int(f.name.removeprefix("step-")): f for f in sorted((run.directory / "snapshots").glob("step-*"))}
     tables = {step: ranked(RewardModel.load(folder, device=device), held_out) for step, folder in kept.items()}
@@ -46,15 +50,28 @@ def fit_reward_model(
     return model, tables[step], {"accuracy": by_step[step], "step": step, "accuracy_by_step": by_step}
 
 
+def check_ratings(pairs: Sequence[PreferencePair], margins: RatingMargins) -> None:
+    """Raise a UserError if margins by rating are asked for and a pair has none."""
+    if margins != "none" and (unrated := sum(pair.rating is None for pair in pairs)):
+        raise UserError(
+            f"--rating-margins {margins}: {unrated:,} of {len(pairs):,} pairs have no rating; add a column rating "
+            f"({', '.join(RATINGS)}), or use none"
+        )
+
+
 def pair_losses(
-    model: RewardModel, pairs: Sequence[PreferencePair], *, margin: float
+    model: RewardModel, pairs: Sequence[PreferencePair], *, margin: float = 0.0, ratings: Sequence[float] = MARGINS["none"]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:  # fmt: skip
-    """The Bradley-Terry loss of each pair, and whether it is ranked right; `margin` is per unit of gold reward difference."""
+    """The Bradley-Terry loss of each pair, and whether it is ranked right.
+
+    Its m is `margin` per unit of gold reward difference, and on top of it that of `ratings` by the pair's rating (0 to 3; of
+    one that is not rated that of 0).
+    """
     prompts, chosen, rejected = texts_of(pairs)
     both = model.raw(prompts + prompts, chosen + rejected)
     good, bad = both[: len(pairs)], both[len(pairs) :]
-    margins = torch.tensor([margin * (p.chosen_reward - p.rejected_reward) for p in pairs], device=both.device)
-    return bradley_terry_loss(good, bad, margin=margins), {"accuracies": (good > bad).float().detach()}
+    margins = [margin * (p.chosen_reward - p.rejected_reward) + ratings[p.rating or 0] for p in pairs]
+    return bradley_terry_loss(good, bad, margin=good.new_tensor(margins)), {"accuracies": (good > bad).float().detach()}
 
 
 def split_by_prompt(

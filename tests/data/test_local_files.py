@@ -49,8 +49,9 @@ def test_data_sets_in_folders_of_their_own_are_not_mixed(tmp_path):
     with pytest.raises(UserError, match=r"several data sets in it \(harmless, helpful\)"):
         files_by_split(tmp_path)
     both = f"{tmp_path / 'harmless'},{tmp_path / 'helpful'}"
-    assert load_splits(both)["train"] == [ROW, ROW]
-    assert load_splits(both, rows=1)["train"] == [ROW]
+    told = [{**ROW, "domain": "harmless"}, {**ROW, "domain": "helpful"}]
+    assert load_splits(both)["train"] == told
+    assert load_splits(both, rows=1)["train"] == told  # so many of each
 
 
 def test_values_of_a_csv_are_the_text_that_stands_there(tmp_path):

@@ -22,9 +22,10 @@ def reading_of(run: Run) -> tuple[Task, Reading]:
         for name in ("max_prompt_tokens", "max_new_tokens", "rows", "single_turn", "seed", "draw")
         if name in config
     }
+    weights = tuple(config.get("weights", ()))
     reading = Reading(
         source=where["source"], tests=where.get("tests"), model=folder, load_policy=lambda: load_policy(run, folder),
-        tokenizer=load_tokenizer(folder), texts=config.get("sft_texts", 0), **given,
+        tokenizer=load_tokenizer(folder), texts=config.get("sft_texts", 0), weights=weights, **given,
     )  # fmt: skip
     return load(config["task"], "task"), reading
 
@@ -42,5 +43,7 @@ def read_data(run: Run) -> None:
         answer_cut=["" if example.chosen is None else example.chosen.text for example in ordered],
     ))  # fmt: skip
     if any(example.chosen is not None for example in examples):
-        run.write_table("pairs.parquet", pd.DataFrame([pair_row(e.prompt.id, e.chosen, e.rejected) for e in examples]))
+        run.write_table("pairs.parquet", pd.DataFrame([
+            pair_row(e.prompt.id, e.chosen, e.rejected, rating=e.rating, domain=e.domain) for e in examples
+        ]))  # fmt: skip
     (run.directory / "counts.json").write_text(json.dumps(counts))

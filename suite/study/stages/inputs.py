@@ -13,7 +13,6 @@ from suite.interfaces import RewardFunction
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.kinds import policy_class_of
 from suite.rewards.open_reward import open_reward
-from suite.rewards.reward_model import RewardModel
 
 
 def reference_policy(run: Run) -> Any:
@@ -43,9 +42,9 @@ def gold_reward(run: Run) -> RewardFunction:
     return open_reward(run.spec.where["gold_reward"], device=run.spec.where.get("device", "cpu"))
 
 
-def learned_reward(run: Run) -> RewardModel:
-    """The reward model among the run's inputs."""
-    return RewardModel.load(run.input("reward_model") / "model", device=run.spec.where.get("device", "cpu"))
+def learned_reward(run: Run) -> Any:
+    """The reward model among the run's inputs, or two of them combined."""
+    return open_reward(str(run.input("reward_model") / "model"), device=run.spec.where.get("device", "cpu"))
 
 
 def prompts_of(run: Run, name: str = "prompts") -> list[Prompt]:
