@@ -137,11 +137,12 @@ def ranked(model: RewardModel, pairs: Sequence[PreferencePair]) -> pd.DataFrame:
 
     Returns:
         `prompt_id`; `gold_gap` = |gold difference|; `difference` of the raw rewards, chosen less rejected (a logit); `right`: 1
-        where it is positive, ½ where it is 0; `rating` (NaN where there is none) and `domain` of the pair.
+        where it is positive, ½ where it is 0; and where pairs have them, their `rating` and `domain`.
     """
     prompts, chosen, rejected = texts_of(pairs)
     difference = model.logits(prompts, chosen) - model.logits(prompts, rejected)
     gaps = np.abs([p.chosen_reward - p.rejected_reward for p in pairs])
     table = pd.DataFrame({"prompt_id": [p.chosen.prompt.id for p in pairs], "gold_gap": gaps, "difference": difference})
-    about = {"rating": [math.nan if p.rating is None else p.rating for p in pairs], "domain": [p.domain for p in pairs]}
-    return table.assign(right=np.where(difference == 0, 0.5, difference > 0), **about)
+    about: dict[str, list[Any]] = {"rating": [p.rating for p in pairs], "domain": [p.domain for p in pairs]}
+    known = {name: values for name, values in about.items() if any(value not in (None, "") for value in values)}
+    return table.assign(right=np.where(difference == 0, 0.5, difference > 0), **known)
