@@ -35,7 +35,7 @@ class RejectionSamplingConfig:
     """Passes over the kept completions of a step."""
     minibatch_size: int = 64
     """Completions per optimizer step."""
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.samples_per_step < 1 or self.samples_per_step % self.n:

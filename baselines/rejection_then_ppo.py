@@ -27,7 +27,7 @@ class RejectionSamplingPPOConfig:
     """Samples of which rejection sampling keeps the best."""
     rejection_share: float = 0.5
     """Share of the steps, and so of the samples, that are rejection sampling's; at least one step of each part is made."""
-    rejection_lr: float = 1e-4
+    rejection_lr: float = 1e-5
     """Learning rate of rejection sampling."""
     beta: float = 0.1
     """Weight of PPO's KL penalty, per standard deviation of the reward on the reference."""

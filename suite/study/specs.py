@@ -305,8 +305,8 @@ POOL_SAMPLES_PER_SHARD = 4096
 
 def _on_own_samples(config: Mapping[str, Any], *, learned: bool) -> dict[str, Any]:
     """What a method that draws its own samples asks for. All of them are read by policy, reference and reward and passed over
-    several times; where the best of `n` alone are learned from, the reward alone reads them and only these are passed over. Where
-    one part of a run follows another, the policy of the first is still there.
+    several times; where the best of `n` alone are learned from, the reward alone reads them and only these are passed over.
+    Where one part of a run follows another, the policy of the first is still there.
     """
     drawn = config["num_steps"] * config["samples_per_step"]
     sifted = drawn * config.get("rejection_share", 1.0) if "n" in config else 0.0

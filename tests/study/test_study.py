@@ -311,7 +311,7 @@ def test_ppo_learns_its_reward_from_the_pairs_and_ppo_gt_is_given_the_gold_one()
 
 
 def test_rejection_sampling_trains_on_one_in_n_of_as_many_samples_and_its_plan_says_so():
-    """4096 samples, two passes: over all of PPO; over one in 8 of rejection sampling, which the reward alone reads; over both."""
+    """4096 samples, two passes: PPO over all; rejection sampling over one in 8, and the reward alone reads them; or both."""
     own = {"rejection_sampling": [{"n": 8}], "rejection_sampling_ppo": [{"rejection_share": 0.25}]}
     plan = plan_of(STUDY, {"ppo": [{}], **own})
     works = [spec.work for spec in plan.trained.values()]
