@@ -306,6 +306,7 @@ def test_all_three_draw_the_same_number_of_samples_and_keep_policies_of_the_same
 
         run = run_in(tmp_path / method.__name__)
         settings = {"num_steps": 5, "samples_per_step": 16, "optim": OptimConfig(lr=1e-4, num_snapshots=3)}
+        settings |= {} if method is PPO else {"n": 4}  # four kept of two prompts
         method().train(data_of(reward), reference, method.Config(**settings), run)
         found[method.__name__] = counted, sorted(path.name for path in (run.directory / "snapshots").iterdir())
     assert [*found.values()] == [([16] * 5, ["step-000001", "step-000002", "step-000005"])] * 3
