@@ -49,9 +49,10 @@ class Arguments(MachineOptions):
 
     profile: str = "embedded"
     """Models, data and sizes: smoke, embedded or paper."""
-    grid: Literal["default", "core", "paper", "variants", "noise", "trl"] = "default"
+    grid: Literal["default", "core", "paper", "variants", "noise", "trl", "llama2"] = "default"
     """default: a few settings of every method; core: more of them, on more prompts; paper: all of the paper's; variants: the
-    DPO family; noise: what is made for wrong labels; trl: TRL's trainers beside ours."""
+    DPO family; noise: what is made for wrong labels; trl: TRL's trainers beside ours; llama2: rejection sampling, with PPO on
+    top of it and beside it."""
     methods: Names = ""
     """Comma-separated methods of the grid, or your own as module:Class (its Config's defaults); all of the grid if empty."""
     seeds: str = "0"
@@ -98,7 +99,7 @@ def lengthened(study: Study, grid: Grid, times: int) -> tuple[Study, Grid]:
 
 def main(args: Arguments) -> int:
     seeds = parse_seeds(args.seeds)
-    grid = chosen_grid(GRIDS[args.grid], args.methods, GRIDS["trl"], GRIDS["variants"])
+    grid = chosen_grid(GRIDS[args.grid], args.methods, GRIDS["llama2"], GRIDS["trl"], GRIDS["variants"])
     many = MANY_PROMPTS if args.profile == "embedded" and args.grid != "default" else {}
     study = sentiment_study(
         args.profile, **args.machine, labels=args.labels, label_noise=args.label_noise, source=args.reviews,

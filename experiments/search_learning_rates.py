@@ -65,7 +65,7 @@ def main(args: Arguments) -> int:
     study = sentiment_study("embedded", **args.machine, validation_prompts=args.validation_prompts)
     base = replace(study, settings={})  # those of PPO are among what is searched
     rates, plans = parse_rates(args.rates), dict[tuple[str, float, str], Plan]()
-    grid = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
+    grid = {**GRIDS["llama2"], **GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}
     known = [name for name in grid if describe(name).searched]
     methods = [name.strip() for name in args.methods.split(",") if name.strip()]
     for method in (name for name in methods if name != REWARD_MODEL):

@@ -156,7 +156,9 @@ class Method(Protocol):
     Attributes:
         name: As shown in figures.
         Config: A frozen dataclass, JSON-serialisable, every field with a default. A method that is trained has a field
-            `optim: OptimConfig`, which the study fills in: learning rate, batch size, how many snapshots.
+            `optim: OptimConfig`, which the study fills in: learning rate, batch size, how many snapshots. One that draws its
+            own samples has `num_steps`, `samples_per_step` and `epochs_per_step`, so that all such methods draw equally many,
+            and `n` if it learns from the best of every n alone.
         needs: The fields of `TrainingData` that it uses, a frozenset; `max_new_tokens` is always given.
         promise: What it is held to where the truth is known (`suite check-method`). "follows_optimum": with `Config.beta` and
             labels from the Bradley-Terry model of r it goes to π* ∝ π_ref·exp(r/β). "improves_reward": the expected reward

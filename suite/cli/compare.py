@@ -133,7 +133,7 @@ def _plan(study: Study, grid: Grid, seeds: Sequence[int], *, pool: bool) -> Plan
 
 def settings_of(name: str) -> Sequence[Mapping[str, Any]]:
     """The settings that are swept: those of the frontier's grids, else the method's own `grid`, else its defaults alone."""
-    known = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["paper"], **GRIDS["default"]}
+    known = {**GRIDS["llama2"], **GRIDS["trl"], **GRIDS["variants"], **GRIDS["paper"], **GRIDS["default"]}
     return known.get(name) or list(describe(name).grid)
 
 

@@ -32,7 +32,8 @@ def deviations(study: Study, grid: Grid, seeds: Sequence[int]) -> list[Item]:
     configs = {name: method_config(study, info, {}) for name, info in on_policy.items()}
     for key in {key for config in configs.values() for key in config}:
         unit = " of the run's samples" if key == "horizon" else ""
-        ppo[key] = "; ".join(f"{name} {config[key]}{unit}" for name, config in configs.items() if key in config)
+        penalised = (name for name, config in configs.items() if key in config and "beta" in config)  # not rejection sampling
+        ppo[key] = "; ".join(f"{name} {configs[name][key]}{unit}" for name in penalised) or "not run"
     offline = {
         name: [method_config(study, info, setting)["optim"] for setting in grid[name]]
         for name, info in methods.items()

@@ -37,6 +37,7 @@ TRL_TWINS = {"trl_dpo": "dpo", "trl_sft": "preferred_ft"}
 """TRL's trainers that have the settings of ours, to be compared with them."""
 LEARNING_RATES = {**SEARCHED_RATES, **{name: SEARCHED_RATES[ours] for name, ours in TRL_TWINS.items()}}
 SETTINGS = {**SEARCHED_SETTINGS, **{name: SEARCHED_SETTINGS[ours] for name, ours in TRL_TWINS.items()}}
+SETTINGS |= {"rejection_sampling_ppo": SEARCHED_SETTINGS["ppo"]}
 SEARCHED = (*SEARCHED_RATES, *TRL_TWINS)
 METHODS: dict[str, dict[str, Grid]] = tomllib.loads(files("suite.study").joinpath("grids.toml").read_text(encoding="utf-8"))
 """Task → profile or --grid → the settings of each method."""
@@ -71,7 +72,8 @@ def sentiment_study(
         sampler_dtype=fast,
     )  # fmt: skip
     smoke = replace(
-        embedded, profile="smoke", settings={name: SETTINGS[name] for name in ("ppo", "ppo_gt")}, train_size=24,
+        embedded, profile="smoke", train_size=24,
+        settings={name: SETTINGS[name] for name in ("ppo", "ppo_gt", "rejection_sampling_ppo")},
         validation_prompts=16, test_prompts=24, max_new_tokens=16,
         pool_size=64, ideal_prompts=16, ideal_samples=128, on_policy_samples=256,
         optim=replace(embedded.optim, batch_size=16, warmup_steps=2, num_snapshots=2),
@@ -91,8 +93,14 @@ def sentiment_study(
             "ppo": {"samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-5},
             "ppo_gt": {"samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-5},
             "ppo_gt_trl": {"samples_per_step": 256},
+            "rejection_sampling": {"samples_per_step": 1024, "minibatch_size": 128},
+            "rejection_sampling_ppo": {
+                "samples_per_step": 1024, "minibatch_size": 128, "value_lr": 1e-5, "rejection_lr": 1e-6,
+            },
         },
-        learning_rates={"ppo": 3e-6, "ppo_gt": 3e-6, "ppo_gt_trl": 1.41e-5},
+        learning_rates={
+            "ppo": 3e-6, "ppo_gt": 3e-6, "ppo_gt_trl": 1.41e-5, "rejection_sampling": 1e-6, "rejection_sampling_ppo": 3e-6,
+        },
     )  # fmt: skip
     known = {study.profile: study for study in (embedded, smoke, paper)}
     if profile not in known:

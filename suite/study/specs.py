@@ -287,10 +287,8 @@ class Specs:
             whole |= self.gold
         rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
         sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2}
-        if "samples_per_step" in config:  # drawn, read by policy, reference and reward, and passed over several times
-            drawn, learned = config["num_steps"] * config["samples_per_step"], "reward" in info.needs
-            sizes |= {"drawn": drawn, "scored": (3 if learned else 2) * drawn, "rewarded": 0 if learned else drawn}
-            sizes |= {"trained": drawn * config["epochs_per_step"], "state": 8}
+        if "samples_per_step" in config:
+            sizes |= _on_own_samples(config, learned="reward" in info.needs)
         else:
             sizes |= {"trained": self.num_completions * config.get("optim", {}).get("num_epochs", 1)}
         spec = self._spec("policy", whole, inputs, title, self._work(optim, **sizes), module, *rewards)
@@ -325,6 +323,21 @@ WHOLE = 1.1
 PROMPTS_PER_SHARD = 256
 """Training prompts of one run."""
 POOL_SAMPLES_PER_SHARD = 4096
+
+
+def _on_own_samples(config: Mapping[str, Any], *, learned: bool) -> dict[str, Any]:
+    """What a method that draws its own samples asks for. All of them are read by policy, reference and reward and passed over
+    several times; where the best of `n` alone are learned from, the reward alone reads them and only these are passed over.
+    Where one part of a run follows another, the policy of the first is still there.
+    """
+    drawn = config["num_steps"] * config["samples_per_step"]
+    sifted = drawn * config.get("rejection_share", 1.0) if "n" in config else 0.0
+    whole = drawn - sifted
+    return {
+        "drawn": drawn, "scored": 2 * whole + learned * drawn, "rewarded": 0 if learned else drawn,
+        "trained": (whole + sifted / config.get("n", 1)) * config["epochs_per_step"], "state": 8 if whole else 4,
+        "models": 4 if sifted and whole else 3,
+    }  # fmt: skip
 
 
 def label_of(setting: Mapping[str, Any]) -> str:

@@ -150,10 +150,11 @@ def method_config(study: Study, info: MethodInfo, setting: Mapping[str, Any]) ->
     changes = {key: asked.pop(key) for key in [*asked] if key in of_optim}
     try:
         config = info.method.Config(**asked)
+        if {"num_steps", "samples_per_step"} <= info.fields - setting.keys():
+            steps = study.on_policy_samples // config.samples_per_step
+            config = replace(config, num_steps=max(study.optim.num_snapshots, steps))
     except (TypeError, ValueError) as error:
         raise UserError(f"method {info.name!r}: its Config cannot be made from {dict(setting)}: {error}") from error
-    if {"num_steps", "samples_per_step"} <= info.fields - setting.keys():
-        config = replace(config, num_steps=max(study.optim.num_snapshots, study.on_policy_samples // config.samples_per_step))
     if "optim" in info.fields:
         config = replace(config, optim=replace(study.optim, **{"lr": rate_of(study, info), **changes}))
     return asdict(config)

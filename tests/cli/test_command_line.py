@@ -199,7 +199,7 @@ def test_the_learning_rates_are_those_of_the_committed_search():
     assert rates == SEARCHED_RATES
     study = sentiment_study("embedded")
     for name, found in chosen.items():
-        tried = {**GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}.get(name, [{}])[0]
+        tried = {**GRIDS["llama2"], **GRIDS["trl"], **GRIDS["variants"], **GRIDS["default"]}.get(name, [{}])[0]
         best = dict(part.split(" = ") for part in found["setting"].split(", ") if part)
         changes = {field: float(value) for field, value in best.items() if field not in tried}
         assert changes == ({} if name == "ppo_gt" else study.settings.get(name, {})), name  # it was tried at its rates only

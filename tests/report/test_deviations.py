@@ -20,6 +20,7 @@ def test_every_row_of_the_sentiment_protocol_is_filled_in(grid):
         same,
         {"paper": "0.05, 0.1, 1.0, 5.0", "core": "0.05, 0.1, 0.3, 1.0", "noise": "0.1"}.get(grid, "0.1, 1.0"),
     )
+    assert "rejection_sampling " not in items["PPO passes over a rollout"][1]  # it has no rollouts of PPO's kind
     horizon = items["PPO controller's horizon"][1]
     assert horizon.count("of the run's samples") == sum(name.startswith("ppo") for name in GRIDS[grid]) or horizon == "not run"
 

@@ -310,6 +310,29 @@ def test_ppo_learns_its_reward_from_the_pairs_and_ppo_gt_is_given_the_gold_one()
     assert ppo.config["config"]["num_steps"] == STUDY.on_policy_samples // 128 == 32
 
 
+def test_rejection_sampling_trains_on_one_in_n_of_as_many_samples_and_its_plan_says_so():
+    """4096 samples, two passes: PPO over all; rejection sampling over one in 8, and the reward alone reads them; or both."""
+    own = {"rejection_sampling": [{"n": 8}], "rejection_sampling_ppo": [{"rejection_share": 0.25}]}
+    plan = plan_of(STUDY, {"ppo": [{}], **own})
+    works = [spec.work for spec in plan.trained.values()]
+    assert [work.drawn for work in works] == [4096] * 3
+    assert [work.trained for work in works] == [2 * 4096, 2 * 512, 2 * (3072 + 128)]
+    assert [work.scored for work in works] == [3 * 4096, 4096, 3 * 3072 + 1024]
+    assert [work.state for work in works] == [8, 4, 8]
+    assert [work.models for work in works] == [3, 3, 4]
+    assert [work.rewarded for work in works] == [0] * 3
+    assert all(spec.config["config"]["num_steps"] == 32 for spec in plan.trained.values())
+    assert all("reward_model" in spec.inputs for spec in plan.trained.values())
+
+
+def test_a_study_too_short_for_two_parts_is_one_line():
+    short = replace(STUDY, on_policy_samples=64, optim=replace(STUDY.optim, num_snapshots=1))
+    with pytest.raises(UserError, match=r"'Rejection sampling, then PPO': .*num_steps 1: expected 2 or more"):
+        method_config(short, describe("rejection_sampling_ppo"), {})
+    with pytest.raises(UserError, match=r"'Rejection sampling': .*samples_per_step 128 is no multiple of n 5"):
+        method_config(STUDY, describe("rejection_sampling"), {"n": 5})
+
+
 def test_an_edited_reward_model_is_never_answered_from_an_old_run(monkeypatch):
     from suite.engine import code_hash
 
