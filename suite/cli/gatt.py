@@ -35,8 +35,8 @@ from suite.study.ghost_attention import GhostAttention, GhostAttentionPlan, plan
 from suite.study.profiles import EMBEDDED
 from suite.training.settings import OptimConfig
 
-MICRO_BATCH = 4
-"""Dialogues in one forward pass of training, where nothing is said."""
+MICRO_BATCH = 1
+"""Dialogues in one forward pass of training, where nothing is said: they are long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class GattOptions(MachineOptions):
     turns: Count = 4
     """User turns of a dialogue: shorter ones are joined, longer ones cut."""
     max_prompt_tokens: Count | None = None
-    """Dialogues with a longer prompt are left out and counted. Default: 1024, or what the model's context has room for."""
+    """Dialogues with a longer prompt are left out and counted. Default: 640, or what the model's context has room for."""
     max_new_tokens: Count = 64
     """Longest answer; one that it cuts has not kept a limit of words."""
     temperature: Temperature = 1.0

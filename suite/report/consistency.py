@@ -49,7 +49,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
         ax.legend(fontsize=8)
         said = "The instruction stands in the first user turn only, which every answer sees as part of the conversation."
         captioned(figure, "Instructions kept over a dialogue", [said, bars])
-        files = written
+    files = list(written)
     if attention.empty:
         (out / "attention.svg").unlink(missing_ok=True)  # of another study in the same folder
         return files
@@ -64,8 +64,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
         axes[0].legend(fontsize=8)
         seen = f"Answers of {attention['dialogues'].min()} dialogues; bars: 95 % over them" + " and the seeds." * (seeds > 1)
         captioned(figure, "Attention to the instruction in the first turn", [seen])
-        files = [*files, *written]
-    return files
+    return [*files, *written]
 
 
 def _lines(found: pd.DataFrame, column: str, ax: Any) -> None:
@@ -190,7 +189,8 @@ def _learned_table(learned: pd.DataFrame) -> str:
 def _attention_table(attention: pd.DataFrame) -> str:
     return table([
         {
-            "turn": row["turn"], "policy": row["policy"], "attention": interval(row["attention"], row["low"], row["high"], ".4f"),
+            "turn": row["turn"], "policy": row["policy"],
+            "attention": interval(row["attention"], row["low"], row["high"], ".4f"),
             "largest layer": f"{row['largest_layer']:.4f}", "all tokens alike": f"{row['even']:.4f}",
             "n dialogues": row["dialogues"],
         }

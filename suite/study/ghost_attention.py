@@ -22,7 +22,7 @@ SAMPLED_WITH = {PLAIN: "first", GATT: "every"}
 """Policy that is trained → in which user turns the instruction stood when its answers were sampled. It is trained with the
 instruction in the first."""
 OWN_HELPERS = tuple(f"{STAGES}.ghost_attention:{name}" for name in ("conversations", "answer_rows"))
-LONGEST_PROMPT = 1024
+LONGEST_PROMPT = 640
 """Tokens of a prompt where nothing is said, if the model's context has room for them."""
 
 

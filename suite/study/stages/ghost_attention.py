@@ -1,4 +1,4 @@
-"""Stages `user_turns`, `dialogues`, `gatt` and `consistency`: Ghost Attention, from what users say to who keeps instructions."""
+"""Stages `user_turns`, `dialogues`, `gatt` and `consistency`: from what users say to who keeps instructions."""
 
 import json
 from typing import Any
