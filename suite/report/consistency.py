@@ -64,6 +64,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
         axes[0].legend(fontsize=8)
         seen = f"Answers of {attention['dialogues'].min()} dialogues; bars: 95 % over them" + " and the seeds." * (seeds > 1)
         captioned(figure, "Attention to the instruction in the first turn", [seen])
+        figure.subplots_adjust(wspace=0.2)
     return [*files, *written]
 
 

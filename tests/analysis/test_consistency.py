@@ -114,4 +114,5 @@ def test_what_was_learned_from_is_the_last_answer_of_the_training_dialogues():
     train = answers({"plain SFT": [[1, 1], [0, 0]], "GAtt": [[0, 0], [1, 0]]}, part="train")
     found = learned_from(pd.concat([train, answers(KEPT)]))
     found = found[found["check"] == "all"].set_index("policy")["kept"]
+    assert len(found) == 2
     assert found.to_dict() == {"plain SFT": 0.0, "GAtt": 0.5}
