@@ -12,6 +12,7 @@ import tyro
 from suite.analysis.choice import best_policy
 from suite.analysis.records import read_results
 from suite.cli import compare, judge, own_data, runs
+from suite.cli import gatt as ghost
 from suite.cli.options import RUNS, write_rows
 from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
 from suite.common.errors import UserError, listed, one_line_errors, shown
@@ -179,8 +180,8 @@ def export(
 
 Command = Callable[..., int] | Mapping[str, Any]
 COMMANDS: Mapping[str, Command] = {
-    "compare": compare.compare, "own-data": own_data.own_data, "check-method": check_method, "doctor": doctor,
-    "judge": judge.COMMANDS, "sample": sample, "export": export, "runs": runs.COMMANDS,
+    "compare": compare.compare, "own-data": own_data.own_data, "gatt": ghost.gatt, "check-method": check_method,
+    "doctor": doctor, "judge": judge.COMMANDS, "sample": sample, "export": export, "runs": runs.COMMANDS,
 }  # fmt: skip
 
 
@@ -200,7 +201,7 @@ def run(of: Command, prog: str, description: str, args: Sequence[str]) -> int:
 
 def help_of(command: Command) -> str:
     """What a command does, with examples: its docstring without the arguments, which stand below."""
-    known = {compare.compare: compare.__doc__, own_data.own_data: own_data.__doc__}
+    known = {compare.compare: compare.__doc__, own_data.own_data: own_data.__doc__, ghost.gatt: ghost.__doc__}
     if callable(command):
         text = known.get(command, command.__doc__)
     else:  # of a group, what its module says

@@ -4,9 +4,12 @@ from pathlib import Path
 
 from suite.analysis.records import read_results, whole
 from suite.common.files import check_writable
-from suite.report import curves, exact_world, frontier, judge_simulation, label_noise
+from suite.report import consistency, curves, exact_world, frontier, judge_simulation, label_noise
 
-OF_ONE_TABLE = {"kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw}
+OF_ONE_TABLE = {
+    "kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw,
+    consistency.TABLE: consistency.draw,
+}  # fmt: skip
 """Table → what draws it, of experiments that are no studies."""
 
 

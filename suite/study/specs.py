@@ -39,6 +39,13 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "combined_reward": (f"{STAGES}.training:combine_rewards", ("suite.data.parquet", "suite.rewards.combined_reward")),
     "policy": (f"{STAGES}.training:train_policy", ("suite.data.parquet", "suite.policies.causal_lm")),
     "measurements": (f"{STAGES}.measuring:measure_samples", (*POLICIES, *REWARDS)),
+    "user_turns": (f"{STAGES}.ghost_attention:read_user_turns", ("suite.tasks.dialogues",)),
+    "dialogues": (f"{STAGES}.ghost_attention:draw_dialogues", (*POLICIES, "suite.tasks.ghost_attention")),
+    "gatt": (f"{STAGES}.ghost_attention:fine_tune_on_answers", (*POLICIES, "suite.methods.supervised")),
+    "consistency": (
+        f"{STAGES}.ghost_attention:measure_consistency",
+        (*POLICIES, "suite.tasks.ghost_attention", "suite.evaluation.instruction_attention"),
+    ),
 }
 """Stage → "module:function" that makes it, and the modules whose code decides its result beside that function."""
 PROVIDED = frozenset({"pairs", "prompts", "reward"})
