@@ -118,8 +118,12 @@ class PPO:
     promise: ClassVar[Promise] = "follows_optimum"
     evaluated_from_pool: ClassVar[bool] = False
 
-    def train(self, data: TrainingData, reference: TrainablePolicy, config: PPOConfig, run: Run) -> Policy:
-        """PPO's loop.
+    def train(
+        self, data: TrainingData, reference: TrainablePolicy, config: PPOConfig, run: Run, *,
+        start: TrainablePolicy | None = None, scale: RewardScale | None = None,
+    ) -> Policy:  # fmt: skip
+        """PPO's loop, from a copy of the reference; or from `start`, which is trained itself, with `scale` in place of that of
+        the first rollout.
 
         Raises:
             NonFiniteLoss: A loss or gradient is NaN or infinite; names the step.
@@ -127,7 +131,7 @@ class PPO:
         """
         if data.reward is None or data.max_new_tokens is None:
             raise ValueError("PPO needs prompts, a reward and max_new_tokens")
-        policy = reference.copy()
+        policy = reference.copy() if start is None else start
         value_head = nn.Linear(policy.model.config.hidden_size, 1, device=policy.device)
         nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
         groups = [
@@ -136,7 +140,7 @@ class PPO:
         ]
         optimizer = torch.optim.Adam(groups, eps=1e-5)
         peaks = [group["lr"] for group in optimizer.param_groups]
-        beta, scale, step = config.beta, RewardScale(), 0
+        beta, scale, step = config.beta, scale or RewardScale(), 0
         if state := run.load_checkpoint():
             policy.model.load_state_dict(state["model"])
             value_head.load_state_dict(state["value_head"])

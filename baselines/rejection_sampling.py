@@ -15,7 +15,7 @@ from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.maths.losses import nll_loss
 from suite.training.loop import NonFiniteLoss, autocast
-from suite.training.settings import OptimConfig, snapshot_steps, warmup_of
+from suite.training.settings import OptimConfig, rate_share, snapshot_steps
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ def fine_tune(
 ) -> dict[str, float]:  # fmt: skip
     """Passes over the kept completions of one step in minibatches; returns means of the metrics, and the last learning rate."""
     per_step = config.epochs_per_step * -(-len(completions) // config.minibatch_size)
-    warmup = warmup_of(config.num_steps * per_step, config.optim)
     logged: list[dict[str, float]] = []
     for epoch in range(config.epochs_per_step):
         order = torch.randperm(len(completions), generator=torch.Generator().manual_seed(seed * 1009 + epoch))
         for index in order.split(config.minibatch_size):
             for group in optimizer.param_groups:
-                group["lr"] = config.optim.lr * min(1.0, (step * per_step + len(logged) + 1) / warmup)
+                done, total = step * per_step + len(logged), config.num_steps * per_step
+                group["lr"] = config.optim.lr * rate_share(done, total, config.optim)
             row = _minibatch_step(policy, optimizer, [completions[i] for i in index], config.optim)
             if not all(map(math.isfinite, row.values())):
                 raise NonFiniteLoss(

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from baselines.ppo import PPO, PPOConfig
 from baselines.ppo_rollout import RewardScale
 from baselines.rejection_sampling import RejectionSampling, RejectionSamplingConfig
 from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
 from suite.training.settings import OptimConfig, snapshot_steps
+
+REJECTION = "rejection sampling"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class RejectionSamplingPPO:
         """
         if (given := data.reward) is None:
             raise ValueError("rejection sampling, then PPO needs prompts, a reward and max_new_tokens")
-        found = run.load_checkpoint() or {"part": "rejection sampling", "scale": (), "state": None}
+        found = run.load_checkpoint() or {"part": REJECTION, "scale": (), "state": None}
         scale, state = RewardScale(*found["scale"]), found["state"]
 
         def reward(prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float]:
@@ -100,23 +101,15 @@ class RejectionSamplingPPO:
 
         first, second = config.parts()
         kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
-        if found["part"] == "rejection sampling":
-            part = _Part(run, "rejection sampling", 0, config.num_steps, kept, scale, state)
-            policy = RejectionSampling().train(replace(data, reward=reward), reference, first, part)
-            state = _beginning(policy, second, scale)
-        return PPO().train(data, reference, second, _Part(run, "PPO", first.num_steps, config.num_steps, kept, scale, state))
 
+        def part(name: str, after: int) -> _Part:
+            return _Part(run, name, after, config.num_steps, kept, scale, state if found["part"] == name else None)
 
-def _beginning(policy: Any, config: PPOConfig, scale: RewardScale) -> dict[str, Any]:
-    """PPO's checkpoint of step 0 with `policy` where a copy of the reference would be: it resumes from it as from its own."""
-    value_head = nn.Linear(policy.model.config.hidden_size, 1, device=policy.device)
-    nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
-    groups = [{"params": list(policy.model.parameters())}, {"params": list(value_head.parameters())}]
-    return {
-        "model": policy.model.state_dict(), "value_head": value_head.state_dict(), "beta": config.beta, "step": 0,
-        "optimizer": torch.optim.Adam(groups, eps=1e-5).state_dict(), "scale": scale.state,
-        "tokens": [policy.tokens_trained, policy.tokens_sampled, policy.tokens_scored],
-    }  # fmt: skip
+        start = reference.copy()
+        if found["part"] == REJECTION:
+            start = RejectionSampling().train(replace(data, reward=reward), reference, first, part(REJECTION, 0))
+        of_ppo = part("PPO", first.num_steps)
+        return PPO().train(data, reference, second, of_ppo, start=start, scale=RewardScale(*scale.state))
 
 
 class _Part:
