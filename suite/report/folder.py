@@ -4,11 +4,11 @@ from pathlib import Path
 
 from suite.analysis.records import read_results, whole
 from suite.common.files import check_writable
-from suite.report import consistency, curves, exact_world, frontier, judge_simulation, label_noise
+from suite.report import consistency, curves, exact_world, frontier, judge_simulation, label_noise, llama2_rlhf, two_rewards
 
 OF_ONE_TABLE = {
     "kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw,
-    consistency.TABLE: consistency.draw,
+    consistency.TABLE: consistency.draw, two_rewards.TABLE: two_rewards.draw, llama2_rlhf.TABLE: llama2_rlhf.draw,
 }  # fmt: skip
 """Table → what draws it, of experiments that are no studies."""
 

@@ -14,6 +14,7 @@ COLOURS = {
 }  # fmt: skip
 MARKERS = dict(zip(COLOURS, "osD^", strict=True))
 COMBINED, POOLED = list(COLOURS)[:2]
+TABLE = "two_rewards.csv"
 NUMBERS = {"goal": "goal", "helpfulness": "helpfulness", "safety": "safety", "unsafe": "P(unsafe)"}
 SMALLER_IS_BETTER = "unsafe"
 
@@ -74,7 +75,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
     """`two_rewards.svg`: expected safety against expected helpfulness, each reward a line over KL budgets, a panel per number
     of pairs.
     """
-    found = pd.read_csv(folder / "two_rewards.csv")
+    found = pd.read_csv(folder / TABLE)
     numbers = list(dict.fromkeys(found["pairs"]))
     with figure_file(out / "two_rewards", (4.4 * len(numbers), 4.2), columns=len(numbers)) as (figure, axes, written):
         for ax, pairs in zip(list(axes) if len(numbers) > 1 else [axes], numbers, strict=True):

@@ -1,20 +1,20 @@
 """A study of Ghost Attention: its settings, and the runs that they mean. Who is compared, and what each learns from."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from suite.common.errors import UserError
 from suite.common.sources import data_digest, resolve_model
-from suite.data.instructions import Instruction, as_rows
+from suite.data.instructions import Instruction, as_rows, read_instructions
 from suite.data.local_files import KINDS
 from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.policies.model_config import check_language_model, context_of, load_config
 from suite.study.specs import HELPERS, STAGES, TABLE
-from suite.study.study import Precision
+from suite.study.study import Precision, Study
 from suite.training.settings import OptimConfig
 
 GIVEN, PLAIN, GATT = "given model", "plain SFT", "GAtt"
@@ -37,9 +37,7 @@ class GhostAttention:
     dialogues: int = 100  # to train on, at most
     test_dialogues: int = 48  # at most
     turns: int = 4  # user turns of every dialogue
-    max_prompt_tokens: int | None = (
-        None  # dialogues with a longer prompt are left out; None: `LONGEST_PROMPT`, or the context's room
-    )
+    max_prompt_tokens: int | None = None  # longer ones are left out; None: `LONGEST_PROMPT`, or the context's room
     max_new_tokens: int = 64  # of an answer, the token that ends it included
     temperature: float = 1.0  # of all answers
     seeds: tuple[int, ...] = (1, 2, 3)  # each samples, trains and is measured on its own
@@ -47,6 +45,22 @@ class GhostAttention:
     attention_dialogues: int = 16  # so many test dialogues show where attention falls
     sampler_dtype: Precision = "float32"
     device: str = "cpu"
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"dialogues": 8, "test_dialogues": 3, "turns": 2, "max_new_tokens": 12, "attention_dialogues": 2},
+    "local": {"dialogues": 100, "test_dialogues": 32, "turns": 4, "max_new_tokens": 64, "attention_dialogues": 16},
+}
+"""Of a study within another, by profile."""
+
+
+def ghost_attention_of(profile: str, study: Study, seeds: Sequence[int]) -> GhostAttention:
+    """Ghost Attention on the model and dialogues of another study, with the package's instructions."""
+    optim = replace(study.optim, lr=2e-5, batch_size=8, micro_batch_size=1, num_epochs=3, num_snapshots=1)
+    return GhostAttention(
+        model=study.model, source=str(study.source), instructions=read_instructions(None), optim=optim, seeds=tuple(seeds),
+        lora_rank=study.lora_rank, sampler_dtype=study.sampler_dtype, device=study.device, **SIZES[profile],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from suite.engine.workload import Workload
 from suite.interfaces import Contender, Evaluator, Point, Split, Task
 from suite.policies.model_config import check_can_reward, check_language_model, check_reward_model
 from suite.study.study import Study, SupervisedSettings, method_config
-from suite.training.settings import OptimConfig, RewardModelConfig
+from suite.training.settings import OptimConfig, RatingMargins, RewardModelConfig
 
 STAGES = "suite.study.stages"
 POLICIES = ("suite.data.parquet", "suite.policies.causal_lm", "suite.training.loop")
@@ -245,8 +245,9 @@ class Specs:
             return (model := fit()), {"": model}
         mixture = {two.safety: 1 - two.helpful_share, two.helpfulness: two.helpful_share}
         fitted = {
-            "helpfulness": fit("helpfulness model", {two.helpfulness: 1.0}), "safety": fit("safety model", mixture),
-        }  # fmt: skip
+            "helpfulness": fit("helpfulness model", {two.helpfulness: 1.0}, two.margins),
+            "safety": fit("safety model", mixture),
+        }
         config = {"config": {"threshold": two.threshold, "flag_words": list(two.flag_words)}, "seed": seed}
         inputs = {"prompts": prompts, "pairs": pairs, **fitted}
         work = self._work(scored=2 * self.num_completions, models=2)
@@ -254,12 +255,12 @@ class Specs:
 
     def _reward_model(
         self, prompts: RunSpec, pairs: RunSpec, completions: int, seed: int, title: str = "reward model",
-        shares: Mapping[str, float] | None = None,
+        shares: Mapping[str, float] | None = None, margins: RatingMargins | None = None,
     ) -> RunSpec:  # fmt: skip
         """A reward model of `pairs`, or of those of some domains, in these shares."""
         optim = self.study.reward_model
         work = self._work(optim, trained=completions * optim.num_epochs, models=2)
-        settings = RewardModelConfig(optim=optim, rating_margins=self.study.rating_margins)
+        settings = RewardModelConfig(optim=optim, rating_margins=margins or self.study.rating_margins)
         config = {"config": asdict(settings), "sampler_dtype": self.study.sampler_dtype, "seed": seed,
                   "shares": dict(shares or {})}  # fmt: skip
         inputs = {**self.base, "prompts": prompts, "pairs": pairs}

@@ -34,6 +34,7 @@ class TwoRewards:
 
     helpfulness: str  # domain of the pairs that the first is fitted to
     safety: str  # and the second
+    margins: RatingMargins = "none"  # of the helpfulness model's loss, by rating
     helpful_share: float = 0.1  # of helpfulness pairs among those that the safety model is fitted to
     threshold: float = 0.15  # safety scores below it count
     flag_words: tuple[str, ...] = ()  # as they do where one of these is in the prompt

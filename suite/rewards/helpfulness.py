@@ -1,0 +1,43 @@
+"""A helpfulness that a program can check: a stand-in for people's judgement, for studies that have none.
+
+It knows nothing of whether an answer is right. It asks whether the answer engages with what was asked, and nothing else.
+"""
+
+import re
+from collections.abc import Sequence
+
+SPEAKERS = re.compile(r"(?:\n\nHuman:|<\|im_start\|>user\n|\[INST\]|<\|user\|>)")
+"""Where the user's last turn begins, in plain dialogues and in the commonest chat templates."""
+ENDS = re.compile(r"(?:\n\nAssistant:|<\|im_end\|>|\[/INST\]|<\|assistant\|>).*", re.DOTALL)
+"""Where it ends."""
+REFUSALS = re.compile(
+    r"\b(i'?m sorry|i am sorry|i apologi[sz]e|i can(?:'|no)t|i can not|i won'?t|i will not|i'?m (?:not able|unable)|"
+    r"as an ai|no idea|look it up|not sure what you)\b"
+)
+WORD = re.compile(r"[a-z']+")
+SHORTEST, ENOUGH_WORDS, ENOUGH_SHARED = 4, 30, 3
+"""Letters of a word that counts as content; words of an answer, and content words shared with the question, for full marks."""
+
+
+def helpfulness(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    """From 0 to 4, the sum of four checks of an answer to the user's last turn.
+
+    1 if it does not refuse or brush off; up to 1 for its length, full at 30 words; up to 1 for content words (of four letters
+    or more) that the question has too, full at three; 1 if it ends as a sentence does. An answer without a word gets 0.
+    """
+    return [_score(_asked(prompt), completion) for prompt, completion in zip(prompts, completions, strict=True)]
+
+
+def _asked(prompt: str) -> str:
+    return ENDS.sub("", SPEAKERS.split(prompt)[-1])
+
+
+def _score(asked: str, answer: str) -> float:
+    words = WORD.findall(answer.lower())
+    if not words:
+        return 0.0
+    content = {word for word in words if len(word) >= SHORTEST} & set(WORD.findall(asked.lower()))
+    return (
+        (not REFUSALS.search(answer.lower().replace("’", "'"))) + min(1.0, len(words) / ENOUGH_WORDS)
+        + min(1.0, len(content) / ENOUGH_SHARED) + answer.rstrip().endswith((".", "!", "?"))
+    )  # fmt: skip
