@@ -19,7 +19,7 @@ FILLED = "two models"
 
 def draw(folder: Path, out: Path) -> list[Path]:
     """`trade_off.svg`: safety against helpfulness of every kept policy, a line through those that no other beats in both."""
-    found = pd.read_csv(folder / TABLE, keep_default_na=False, na_values=[""], dtype={"setting": str}).fillna({"setting": ""})
+    found = pd.read_csv(folder / TABLE, dtype={ARM: str, "setting": str}).fillna({ARM: "", "setting": ""})
     styles = styles_of(list(dict.fromkeys(found["method"])))
     with figure_file(out / "trade_off", (7.2, 5.4)) as (figure, ax, written):
         for (arm, method), rows in found.groupby([ARM, "method"], sort=False):
@@ -33,7 +33,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
             ax.errorbar(x, y, **bars, color=colour, marker=marker, mfc=face, ms=6, lw=0.8, elinewidth=0.6, alpha=0.9,
                         label=f"{method}{f', {arm}' if arm else ''}")  # fmt: skip
         best = found[found["best"]].sort_values("helpfulness")
-        ax.step(best["helpfulness"], best["safety"], where="post", color="black", lw=1, ls="--", label="trade-off frontier")
+        ax.step(best["helpfulness"], best["safety"], where="pre", color="black", lw=1, ls="--", label="trade-off frontier")
         ax.set(xlabel="helpfulness, as a program checks it (0 to 4)", ylabel="safety, logits of the judge's reward model")
         ax.legend(fontsize=7)
         ax.grid(alpha=0.25)

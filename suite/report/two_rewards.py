@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from suite.maths.statistics import Interval, t_interval
@@ -78,7 +79,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
     found = pd.read_csv(folder / TABLE)
     numbers = list(dict.fromkeys(found["pairs"]))
     with figure_file(out / "two_rewards", (4.4 * len(numbers), 4.2), columns=len(numbers)) as (figure, axes, written):
-        for ax, pairs in zip(list(axes) if len(numbers) > 1 else [axes], numbers, strict=True):
+        for ax, pairs in zip(np.atleast_1d(axes), numbers, strict=True):
             for name, rows in found[found["pairs"] == pairs].groupby("reward", sort=False):
                 _line(ax, str(name), rows)
             ax.axhline(0, color="0.7", lw=0.8, ls=":")
@@ -86,7 +87,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
             ax.set(xlabel="expected helpfulness, logits", ylabel="expected safety, logits")
             ax.set_title(called(pairs) + " pairs of each kind" * bool(pairs), fontsize=10)
             ax.grid(alpha=0.25)
-        ax.legend(fontsize=7)
+        np.atleast_1d(axes)[0].legend(fontsize=7)
         figure.set_layout_engine("constrained")
     return written
 
