@@ -33,11 +33,12 @@ def _asked(prompt: str) -> str:
 
 
 def _score(asked: str, answer: str) -> float:
-    words = WORD.findall(answer.lower())
+    answer = answer.lower().replace("’", "'")
+    words = WORD.findall(answer)
     if not words:
         return 0.0
     content = {word for word in words if len(word) >= SHORTEST} & set(WORD.findall(asked.lower()))
     return (
-        (not REFUSALS.search(answer.lower().replace("’", "'"))) + min(1.0, len(words) / ENOUGH_WORDS)
+        (not REFUSALS.search(answer)) + min(1.0, len(words) / ENOUGH_WORDS)
         + min(1.0, len(content) / ENOUGH_SHARED) + answer.rstrip().endswith((".", "!", "?"))
     )  # fmt: skip
