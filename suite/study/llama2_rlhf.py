@@ -51,7 +51,7 @@ RATES: dict[str, dict[str, float]] = {
     "smoke": {}, "local": {"ppo": 1e-4, "rejection_sampling": 1e-4, "rejection_sampling_ppo": 1e-4},
 }  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {"train_size": 32, "judge_pairs": 48, "test_prompts": 12, "on_policy_samples": 32},
+    "smoke": {"train_size": 64, "judge_pairs": 48, "test_prompts": 12, "on_policy_samples": 32},
     "local": {"train_size": 300, "judge_pairs": 300, "test_prompts": 64, "max_prompt_tokens": 160, "on_policy_samples": 256},
 }
 FLAG_WORDS = (

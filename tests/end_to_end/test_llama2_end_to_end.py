@@ -1,12 +1,59 @@
-"""RLHF in Llama 2's order on made-up dialogues, as a user starts it: the whole folder, and a second start that makes nothing."""
+"""RLHF in Llama 2's order on made-up dialogues, as a user starts it: the whole folder; a second start makes nothing."""
+
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from doors import run_script
+from doors import through_doors
+
+from suite.report.folder import redraw
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "run_llama2_rlhf.py"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    where = tmp_path_factory.mktemp("llama2")
-    started = run_script("run_llama2_rlhf.py", "--no-gatt", "--runs", where / "runs", "--out", where / "out")
-    return where, started
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("llama2")
+
+
+@pytest.fixture(scope="module")
+def started(place):
+    words = [SCRIPT, "--no-gatt", "--runs", place / "runs", "--out", place / "out", "--device", "cpu", "--precision", "float32"]
+    return through_doors("run", [words, words])
+
+
+def test_every_arm_is_in_the_folder_and_nothing_is_made_twice(started, place):
+    for code, _, complaint in started:
+        assert code == 0, complaint[-2000:]
+    assert "to run" not in started[1][1].replace("0 to run", "")
+    found = pd.read_csv(place / "out" / "trade_off.csv", keep_default_na=False)
+    arms = {(row["arm"], row["method"]) for row in found.to_dict("records")}
+    assert arms == {
+        ("two models", "PPO"), ("two models", "Rejection sampling"), ("two models", "Rejection sampling, then PPO"),
+        ("one model of all pairs", "PPO"), ("", "DPO"), ("", "Preferred-FT"),
+    }  # fmt: skip
+    reference = found[found["method"] == "Preferred-FT"].iloc[0]
+    assert abs(reference["kl"]) < 1e-3
+    assert found["helpfulness"].between(0, 4).all()
+    assert found["best"].isin([True, False]).all()
+
+
+def test_both_kinds_of_pairs_are_learned_from_in_equal_shares(started, place):
+    page = (place / "out" / "summary.md").read_text()
+    of_safety, of_helpfulness = re.search(r"\((\d+) from safety, (\d+) from helpfulness\)", page).groups()
+    assert int(of_safety) - int(of_helpfulness) in (0, 1)
+    assert int(of_helpfulness) >= 12
+    for model in ("two models, seed 0, helpfulness", "two models, seed 0, safety", "one model of all pairs, seed 0"):
+        assert f"### {model}\n" in page
+    assert "nothing here is a verdict on methods" in page
+    rows = pd.read_json(next((place / "runs" / "made_up").glob("*/helpfulness.jsonl")), lines=True)
+    assert (rows["score_chosen"] > rows["score_rejected"]).all()
+    assert set(rows["rating"]) <= {0, 1, 2, 3}
+
+
+def test_the_figure_is_drawn_again_from_the_table(started, place):
+    before = (place / "out" / "trade_off.svg").read_text()
+    assert all(name in before for name in ("DPO", "Preferred-FT", "PPO, one model of all pairs", "trade-off frontier"))
+    (written,) = redraw(place / "out", place / "again")
+    assert written.read_text() == before
