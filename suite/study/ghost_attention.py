@@ -49,14 +49,14 @@ class GhostAttention:
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"dialogues": 8, "test_dialogues": 3, "turns": 2, "max_new_tokens": 12, "attention_dialogues": 2},
-    "local": {"dialogues": 100, "test_dialogues": 32, "turns": 4, "max_new_tokens": 64, "attention_dialogues": 16},
+    "local": {"dialogues": 64, "test_dialogues": 32, "turns": 4, "max_new_tokens": 64, "attention_dialogues": 8},
 }
 """Of a study within another, by profile."""
 
 
 def ghost_attention_of(profile: str, study: Study, seeds: Sequence[int]) -> GhostAttention:
     """Ghost Attention on the model and dialogues of another study, with the package's instructions."""
-    optim = replace(study.optim, lr=2e-5, batch_size=8, micro_batch_size=1, num_epochs=3, num_snapshots=1)
+    optim = replace(study.optim, lr=2e-5, batch_size=8, micro_batch_size=1, num_epochs=2, num_snapshots=1)
     return GhostAttention(
         model=study.model, source=str(study.source), instructions=read_instructions(None), optim=optim, seeds=tuple(seeds),
         lora_rank=study.lora_rank, sampler_dtype=study.sampler_dtype, device=study.device, **SIZES[profile],

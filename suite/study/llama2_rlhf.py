@@ -52,7 +52,7 @@ RATES: dict[str, dict[str, float]] = {
 }  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"train_size": 64, "judge_pairs": 48, "test_prompts": 12, "on_policy_samples": 32},
-    "local": {"train_size": 300, "judge_pairs": 300, "test_prompts": 64, "max_prompt_tokens": 160, "on_policy_samples": 256},
+    "local": {"train_size": 240, "judge_pairs": 240, "test_prompts": 48, "max_prompt_tokens": 128, "on_policy_samples": 192},
 }
 FLAG_WORDS = (
     "kill", "killing", "murder", "steal", "stealing", "rob", "drug", "drugs", "weapon", "gun", "bomb", "poison", "hurt", "hit",
