@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -192,8 +192,10 @@ class PPOGT(PPO):
     name: ClassVar[str] = "PPO-GT"
     needs: ClassVar[frozenset[str]] = frozenset({"prompts", "gold_reward"})
 
-    def train(self, data: TrainingData, reference: TrainablePolicy, config: PPOConfig, run: Run) -> Policy:
-        return super().train(replace(data, reward=data.gold_reward), reference, config, run)
+    def train(
+        self, data: TrainingData, reference: TrainablePolicy, config: PPOConfig, run: Run, **beginning: Any
+    ) -> Policy:  # fmt: skip
+        return super().train(replace(data, reward=data.gold_reward), reference, config, run, **beginning)
 
 
 class PPOGTTRL(PPOGT):

@@ -12,7 +12,7 @@ from torch import Tensor
 from baselines.ppo_rollout import prompts_of_step
 from suite.data.batching import length_batches
 from suite.data.preference_data import Completion, Prompt
-from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
+from suite.interfaces import Promise, Run, TrainablePolicy, TrainingData
 from suite.maths.losses import nll_loss
 from suite.training.loop import NonFiniteLoss, autocast
 from suite.training.settings import OptimConfig, rate_share, snapshot_steps
@@ -71,7 +71,9 @@ class RejectionSampling:
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
 
-    def train(self, data: TrainingData, reference: TrainablePolicy, config: RejectionSamplingConfig, run: Run) -> Policy:
+    def train(
+        self, data: TrainingData, reference: TrainablePolicy, config: RejectionSamplingConfig, run: Run
+    ) -> TrainablePolicy:  # fmt: skip
         """The loop of sampling, keeping and fine-tuning.
 
         Raises:

@@ -94,7 +94,7 @@ def written(
 ) -> str:
     """Measure, and write the results folder; the page."""
     judge = RewardModel.load(begun.judge(seeds[0]).directory(args.runs) / "model", device=begun.study.device)
-    measure: Any = TwoRewards(helpfulness, judge.logits)
+    measure: Any = TwoRewards(helpfulness, lambda prompts, texts: judge.logits(prompts, texts).tolist())
     results = {arm: gather(judged(plan, args.run_options(), measure), "llama2_rlhf") for arm, plan in plans.items()}
     numbers = pd.concat([of.measurements.assign(**{ARM: arm}) for arm, of in results.items()], ignore_index=True)
     numbers.loc[numbers["method"].isin([REFERENCE.method, "DPO"]), ARM] = ""  # learn from no reward

@@ -112,9 +112,9 @@ def own_data(options: Unnamed[OwnDataOptions]) -> int:
         raise UserError("--reward and --judge: give one of them")
     reward = resolve_reward(options.reward)[0] if options.reward else None
     temperatures = parse_temperatures(options.temperatures)
-    changes = {"gold_reward": options.reward, "rating_margins": options.rating_margins}
-    weights = parse_weights(options.weights, options.pairs)
-    study = with_sizes(replace(options.study(options.task), weights=weights, **changes), options)
+    weights, study = parse_weights(options.weights, options.pairs), options.study(options.task)
+    study = replace(study, gold_reward=options.reward, weights=weights, rating_margins=options.rating_margins)
+    study = with_sizes(study, options)
     grid = chosen_grid(GRIDS["frontier" if reward else "win rates"], options.methods)
     against = base_of(list(grid))
     counts, found = examine(study)
