@@ -11,6 +11,7 @@ from baselines.ppo_rollout import (
     RewardScale,
     Rollout,
     draw_rollout,
+    models_in,
     prompts_of_step,
     timed,
     token_log_probs_and_values,
@@ -157,7 +158,8 @@ class PPO:
                     max_new_tokens=data.max_new_tokens, seed=seed, beta=beta, config=config, scale=scale,
                 )  # fmt: skip
                 policy.tokens_sampled += int(rollout.mask.sum())
-                policy.tokens_scored += 3 * sum(len(c.prompt.ids) + len(c.ids) for c in rollout.completions)  # π, π_ref, reward
+                readers = 2 + models_in(data.reward)  # π and π_ref too
+                policy.tokens_scored += readers * sum(c.length for c in rollout.completions)
                 kl = float(rollout.kl.mean())
                 if not kl <= config.max_kl:
                     raise KLExplosion(

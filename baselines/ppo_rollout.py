@@ -65,6 +65,11 @@ class RewardScale:
         return self.mean, self.std
 
 
+def models_in(reward: RewardFunction) -> int:
+    """How many models read a text that the reward scores: one, where it does not say."""
+    return int(getattr(reward, "readers", 1))
+
+
 def prompts_of_step(prompts: Sequence[Prompt], samples: int, seed: int, step: int) -> tuple[list[Prompt], int]:
     """The prompts of one PPO step and the samples of each, `samples` together: as many different prompts as there are among
     which the samples divide without rest, in an order that reshuffles.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.ppo_rollout import prompts_of_step
+from baselines.ppo_rollout import models_in, prompts_of_step
 from suite.data.batching import length_batches
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import Promise, Run, TrainablePolicy, TrainingData
@@ -104,7 +104,7 @@ class RejectionSampling:
                     kept[prompt.id] = best_of_each(some, scores.tolist(), config.n, kept.get(prompt.id, []))
                 learned = [best for prompt in chosen for best in kept[prompt.id]]
                 policy.tokens_sampled += sum(len(c.ids) for c in completions)
-                policy.tokens_scored += sum(c.length for c in completions)
+                policy.tokens_scored += models_in(data.reward) * sum(c.length for c in completions)
                 metrics = fine_tune(policy, optimizer, [best.completion for best in learned], config, seed=seed, step=step)
                 step += 1
                 run.log(step, {

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from baselines.ppo import PPO, PPOConfig
-from baselines.ppo_rollout import RewardScale
+from baselines.ppo_rollout import RewardScale, models_in
 from baselines.rejection_sampling import RejectionSampling, RejectionSamplingConfig
-from suite.interfaces import Policy, Promise, Run, TrainablePolicy, TrainingData
+from suite.interfaces import Policy, Promise, RewardFunction, Run, TrainablePolicy, TrainingData
 from suite.training.settings import OptimConfig, snapshot_steps
 
 REJECTION = "rejection sampling"
@@ -89,16 +89,11 @@ class RejectionSamplingPPO:
             NonFiniteLoss: A reward, a loss or a gradient is NaN or infinite; names the part's step.
             KLExplosion: The mean sequence KL of a rollout exceeds `PPOConfig.max_kl`; names PPO's step.
         """
-        if (given := data.reward) is None:
+        if data.reward is None:
             raise ValueError("rejection sampling, then PPO needs prompts, a reward and max_new_tokens")
         found = run.load_checkpoint() or {"part": REJECTION, "scale": (), "state": None}
         scale, state = RewardScale(*found["scale"]), found["state"]
-
-        def reward(prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float]:
-            scores = given(prompts, completions)
-            scale.normalise(torch.tensor(np.asarray(scores), dtype=torch.float64))  # the first are the reference's: they set it
-            return scores
-
+        reward = _SettingTheScale(data.reward, scale)
         first, second = config.parts()
         kept = set(snapshot_steps(config.num_steps, config.optim.num_snapshots))
 
@@ -110,6 +105,18 @@ class RejectionSamplingPPO:
             start = RejectionSampling().train(replace(data, reward=reward), reference, first, part(REJECTION, 0))
         of_ppo = part("PPO", first.num_steps)
         return PPO().train(data, reference, second, of_ppo, start=start, scale=RewardScale(*scale.state))
+
+
+class _SettingTheScale:
+    """A reward whose first scores, the reference's, set a scale."""
+
+    def __init__(self, reward: RewardFunction, scale: RewardScale) -> None:
+        self.reward, self.scale, self.readers = reward, scale, models_in(reward)
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float]:
+        scores = self.reward(prompts, completions)
+        self.scale.normalise(torch.tensor(np.asarray(scores), dtype=torch.float64))
+        return scores
 
 
 class _Part:

@@ -2,22 +2,26 @@
 
 A variant's ε (`label_smoothing`) is the share of wrong labels that it expects; each is right at one level of noise and wrong at
 the others. At every level each setting is compared with DPO on the same pairs, with simultaneous intervals over training seeds
-and test prompts. Everything is cached and resumable.
+and test prompts. Everything is cached and resumable. The records of a level are a folder of their own, so that the study
+grows seed by seed, on several days or machines.
 
 Examples:
   python experiments/run_label_noise.py --seeds 0,1,2
+  python experiments/run_label_noise.py --seeds 0,1,2,3 --reuse-records results/label_noise        only the seed that is new
   python experiments/run_label_noise.py --profile smoke --levels 0,0.4 --methods dpo,cdpo
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from suite.analysis.equal_kl import compare, frontiers
 from suite.analysis.gather import gather
-from suite.analysis.records import write_table, write_text
+from suite.analysis.records import Results, write_results, write_table, write_text
+from suite.analysis.reuse import read_reusable, same_pairs, split, together
 from suite.cli.options import MachineOptions, command, parse_numbers, parse_seeds, run_script
-from suite.cli.ranges import Names
+from suite.cli.ranges import Folder, Names
 from suite.common.errors import UserError
 from suite.common.files import check_writable
 from suite.common.machine import workers_for
@@ -46,6 +50,8 @@ class Arguments(MachineOptions):
     """Comma-separated training seeds: each draws its own prompts, completions and labels."""
     budgets: str = "1,3,6"
     """Comma-separated KLs in nats at which is compared."""
+    reuse_records: Folder | None = None
+    """A folder of this experiment: what it has of the same runs, by their keys, is not run again."""
 
 
 def main(args: Arguments) -> int:
@@ -59,7 +65,10 @@ def main(args: Arguments) -> int:
     grid = chosen_grid(GRIDS["noise"], f"dpo,{args.methods}" if args.methods else "")
     plans = {level: plan_of(args, grid, level, seeds) for level in levels}
     study = plans[levels[0]].study
-    targets, workers = [spec for plan in plans.values() for spec in plan.targets], workers_for(args.workers, study.device)
+    recorded = {level: records_in(args.reuse_records, level) for level in levels}
+    parts = {level: split(plan, found) if (found := recorded[level]) else (plan, None) for level, plan in plans.items()}
+    left = [plan for plan, _ in parts.values() if plan is not None]
+    targets, workers = [spec for plan in left for spec in plan.targets], workers_for(args.workers, study.device)
     print_plan(args.runs, targets, workers=workers, whole=args.dry_run or args.verbose)
     if args.dry_run:
         return 0
@@ -67,9 +76,17 @@ def main(args: Arguments) -> int:
     for folder in (out, args.runs):
         check_writable(folder)
     failed = {o.spec.key for o in run_all(args.runs, targets, workers=workers, tracker=args.tracker)}
-    table = pd.concat([
-        measured(plan.without(failed), args, budgets).assign(noise=level) for level, plan in plans.items()
-    ])  # fmt: skip
+    tables = []
+    for level, (plan, kept) in parts.items():
+        results = None if plan is None else gather(Finished(plan.without(failed), args.run_options()), "label_noise")
+        if kept is not None and plan is not None and args.reuse_records:
+            same_pairs(args.runs, plan, args.reuse_records, kept)
+        if kept is not None:
+            results = kept if results is None else together(results, kept)
+        assert results is not None, "what is not recorded is to be run"
+        write_results(out / folder_of(level), results)
+        tables.append(compared(results, budgets).assign(noise=level))
+    table = pd.concat(tables)
     write_table(out / "label_noise.csv", table)
     draw(out, out)
     text = noise_page(table, command=command(), seeds=seeds, prompts=study.test_prompts)
@@ -84,9 +101,19 @@ def plan_of(args: Arguments, grid, level: float, seeds: list[int]) -> Plan:
     return plan_study(study, grid, RewardKLEvaluator(pool=False), seeds=seeds, reference=Contender(REFERENCE))
 
 
-def measured(plan: Plan, args: Arguments, budgets: list[float]) -> pd.DataFrame:
+def folder_of(level: float) -> str:
+    """Where the records of a level of noise lie."""
+    return f"noise-{level:g}"
+
+
+def records_in(folder: Path | None, level: float) -> Results | None:
+    """What an earlier run of the experiment has of a level, if it has any."""
+    there = folder is not None and (folder / folder_of(level) / "study.json").exists()
+    return read_reusable(folder / folder_of(level)) if folder is not None and there else None
+
+
+def compared(results: Results, budgets: list[float]) -> pd.DataFrame:
     """Every setting beside DPO, as if each were a method of its own."""
-    results = gather(Finished(plan, args.run_options()), "label_noise")
     records, numbers = (
         table.assign(method=(table["method"] + " " + table["setting"]).str.strip(), setting="")
         for table in (results.records, results.measurements)

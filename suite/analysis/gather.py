@@ -269,7 +269,8 @@ def about_of(finished: Finished) -> dict[str, Any]:
     for seed, source in plan.sources.items():  # its held-out pairs, one row each, and which snapshot was kept
         for name, spec in source.fitted.items() if source.reward_model.key in made else ():
             folder = spec.directory(root)
-            held_out = pd.read_parquet(folder / "held_out.parquet").to_dict("list")
+            table = pd.read_parquet(folder / "held_out.parquet")
+            held_out = table.astype(object).where(table.notna(), None).to_dict("list")
             quality = json.loads((folder / "quality.json").read_text())
             about["reward_model"][f"{seed}, {name}".removesuffix(", ")] = {**quality, "held_out": held_out}
     return about

@@ -220,6 +220,7 @@ def examine(study: Study) -> tuple[dict[Split, int], list[str]]:
     Raises UserError if there are too few to train on or to measure with, or the gold reward fails on them.
     """
     from suite.study.stages.data import reading_of
+    from suite.training.reward_modeling import check_ratings
 
     specs, lines, more = Specs(study), list[str](), list[str]()
     beside: dict[Split, dict[Split, int]] = {
@@ -240,6 +241,7 @@ def examine(study: Study) -> tuple[dict[Split, int], list[str]]:
         if not getattr(tokenizer, "chat_template", None) and talks(form, splits):
             more = ["note     conversations are written as Human: … Assistant: …, for want of a chat template"]
     found = {split: specs.task.examples(split, size, readings[split])[0] for split, size in sizes.items()}
+    check_ratings([example for example in found[part] if example.rejected], study.rating_margins)
     counts = {split: len(examples) for split, examples in found.items()}
     if counts["test"] < FEWEST:
         raise UserError(f"--pairs {study.source}: {counts['test']} test prompts, {FEWEST} or more are needed; use more rows")

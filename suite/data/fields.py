@@ -20,6 +20,7 @@ QUESTIONS = (
 )  # fmt: skip
 """Names of what a user says, in text or as a conversation, where there is no column `prompt`."""
 SYSTEM = ("system", "system_prompt", "system_message")
+DOMAIN = "domain"
 SCORE = re.compile(r"(\w+_)?(score|rating|reward|quality|grade)s?")
 SIDE = re.compile(r"(?P<side>chosen|rejected)_(?P<what>\w+)|(?P<what_of>\w+?)_(of_)?(?P<side_of>chosen|rejected)")
 ROLES = {
@@ -99,12 +100,12 @@ def fields_of(row: Mapping[str, Any]) -> Fields:
         turns = (*turns[:-1], ("user", f"{turns[-1][1]}\n\n{values[more]}"))
     scores, scored = _scores(values)
     rating, rated = rating_in(values)
-    read = [name for name in (asked, more, system, chosen, rejected, *scored, rated) if name]
+    read = [name for name in (asked, more, system, chosen, rejected, *scored, rated, DOMAIN) if name in values]
     texts = [prompt or "", *(text for _, text in turns), *(answer.text for answer in answers)]
     about = ABOUT if asked or turns else AFTERWARDS
     _refuse_unread({name: value for name, value in values.items() if name not in read}, names, texts, about)
     columns = {"prompt": (asked, more), "system": (system,), "chosen": (chosen,), "rejected": (rejected,), "scores": scored,
-               "rating": (rated,)}  # fmt: skip
+               "rating": (rated,), "domain": (DOMAIN if DOMAIN in values else None,)}  # fmt: skip
     said = {role: " and ".join(f"column {names[name]}" for name in of if name) for role, of in columns.items()}
     said["prompt"] = said["prompt"] or ("the turns before" if turns else "what chosen and rejected have in common")
     for role, answer in zip(("chosen", "rejected"), answers, strict=False):
@@ -276,7 +277,7 @@ def said_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _domain(values: Mapping[str, Any]) -> str:
-    return _text(values.get("domain")).strip()
+    return _text(values.get(DOMAIN)).strip()
 
 
 def _scores(values: Mapping[str, Any]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:

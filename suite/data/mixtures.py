@@ -31,7 +31,7 @@ def in_shares(examples: Sequence[T], shares: Mapping[str, float]) -> list[T]:
     """The first of every domain, in these shares (domain → share, together 1), as many as the scarcest domain allows.
 
     Raises:
-        UserError: A domain whose share is not 0 has none.
+        UserError: A domain whose share is not 0 has none, or there are too few examples for all shares.
     """
     there = Counter(example.domain for example in examples)
     for name, share in shares.items():
@@ -39,6 +39,10 @@ def in_shares(examples: Sequence[T], shares: Mapping[str, float]) -> list[T]:
             raise UserError(f"--weights: nothing usable of {name}, whose weight is {share:g}; leave it out, or mend its rows")
     most = next(n for n in range(len(examples), -1, -1) if all(there[k] >= of for k, of in quotas(shares, n).items()))
     room, kept = quotas(shares, most), list[T]()
+    if lost := [name for name, share in shares.items() if share > 0 and not room[name]]:
+        raise UserError(
+            f"--weights: {len(examples)} examples are too few for the weight {shares[lost[0]]:g} of {lost[0]}; give more rows"
+        )
     for example in examples:
         if room.get(example.domain, 0) > 0:
             room[example.domain] -= 1

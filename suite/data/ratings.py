@@ -36,8 +36,6 @@ def rating_in(values: Mapping[str, Any]) -> tuple[float | None, str | None]:
 
     None and None where there is no such column; NaN and None where what it holds is no rating (stars of a film, say).
     """
-    name = next((name for name in COLUMNS if name in values), None)
-    if name is None:
-        return None, None
-    rating = rating_of(values[name])
-    return rating, None if math.isnan(rating) else name
+    found = {name: rating_of(values[name]) for name in COLUMNS if name in values}
+    read = next((name for name, rating in found.items() if not math.isnan(rating)), None)
+    return (found[read] if read else math.nan if found else None), read

@@ -20,20 +20,12 @@ LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 def load_splits(source: str, *, rows: int | None = None) -> dict[str, Table]:
     """Split → rows of a local file, a folder of files or of `save_to_disk`, or a Hub name (`name:configuration`).
 
-    Several sources, with commas between, are put together split by split, and what each is called (`names_of`) becomes the
-    `domain` of its rows. With `rows` no more are given per split (and source), and from the Hub no more are fetched.
+    With `rows` no more are given per split, and from the Hub no more are fetched.
 
     Raises:
         UserError: Nothing there, unreadable, or the Hub cannot be reached; says what to do.
     """
     path = Path(source).expanduser()
-    if len(sources := sources_of(source)) > 1:
-        parts = [(name, load_splits(part, rows=rows)) for name, part in zip(names_of(source), sources, strict=True)]
-        splits = dict.fromkeys(split for _, part in parts for split in part)
-        return {
-            split: [{**row, "domain": name} for name, part in parts for row in paired(part.get(split, ()), f"{name} [{split}]")]
-            for split in splits
-        }
     try:
         found = _loaded(source, path, rows)
     except UserError:

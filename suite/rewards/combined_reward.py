@@ -7,16 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suite.common.errors import UserError
 from suite.interfaces import RewardFunction
+from suite.rewards.helpfulness import last_turn
+from suite.rewards.open_reward import COMBINED
 from suite.rewards.reward_model import RewardModel, RewardScale, scale_in
 
-FILE = "combined_reward.json"
 PARTS = ("helpfulness", "safety")
 
 
@@ -27,7 +28,8 @@ class CombinedRewardConfig:
     threshold: float = 0.15
     """Where the safety score, in (0, 1), is below this; the paper's value, chosen on its own test set."""
     flag_words: tuple[str, ...] = ()
-    """And where one of these words is in the prompt, whole and in any case; the paper's flags came with its prompts."""
+    """And where one of these words is in what the user says last, whole and in any case; the paper's flags came with its
+    prompts."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:
@@ -37,9 +39,9 @@ class CombinedRewardConfig:
 class CombinedReward:
     """R(x, y) = whiten(logit R_c), with R_c = R_s if x is flagged or R_s < `threshold`, else R_h.
 
-    The scores R are sigmoids of the parts' logits. A Bradley-Terry loss leaves the zero of a logit free: that of a reward model
-    is its mean over samples of the reference (`RewardModel.logits`), where R = ½. Whitening is (· - mean) / std over such
-    samples too, so that the reward has mean 0 and standard deviation 1 there.
+    The scores R are sigmoids of the parts' logits. A Bradley-Terry loss on pairs of one prompt leaves the zero of a logit free,
+    for every prompt its own; that of a reward model is one for all, the mean over the completions of its pairs
+    (`RewardModel.logits`), where R = ½. Whitening is (· - mean) / std over the completions of all pairs.
 
     Args:
         helpfulness: Its logits are read: `logits` of a reward model, `log_odds` of a classifier, else what the function gives.
@@ -55,16 +57,19 @@ class CombinedReward:
         self.parts: dict[str, Any] = dict(zip(PARTS, (helpfulness, safety), strict=True))
         self.config, self.scale = config or CombinedRewardConfig(), scale or RewardScale()
 
+    readers: ClassVar[int] = 2
+    """Models that read every text."""
+
     @property
     def device(self) -> Any:
         """Where the parts are."""
         return self.parts["safety"].device
 
     def flagged(self, prompts: Sequence[str]) -> NDArray[np.bool_]:
-        """Which prompts have one of the words. Shape (len(prompts),)."""
+        """In which prompts the user's last turn has one of the words. Shape (len(prompts),)."""
         words = "|".join(map(re.escape, self.config.flag_words))
-        found = re.compile(rf"\b({words})\b", re.IGNORECASE) if words else None
-        return np.array([bool(found and found.search(prompt)) for prompt in prompts], dtype=bool)
+        found = re.compile(rf"(?<!\w)({words})(?!\w)", re.IGNORECASE) if words else None
+        return np.array([bool(found and found.search(last_turn(prompt))) for prompt in prompts], dtype=bool)
 
     def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """The logit of R_c of each completion, and whether it is that of the safety score. Shapes (len(prompts),)."""
@@ -74,11 +79,11 @@ class CombinedReward:
         return np.where(by_safety, of["safety"], of["helpfulness"]), by_safety
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """Rewards in standard deviations from the mean of reference samples."""
+        """Rewards in standard deviations from the mean of the completions that whitened it."""
         return list((self.logits(prompts, completions)[0] - self.scale.mean) / self.scale.std)
 
     def whitened(self, prompts: Sequence[str], completions: Sequence[str]) -> CombinedReward:
-        """The same with mean 0 and standard deviation 1 on these samples of the reference."""
+        """The same with mean 0 and standard deviation 1 on these completions."""
         values = self.logits(prompts, completions)[0]
         scale = RewardScale(float(values.mean()), float(values.std()) or 1.0)
         return CombinedReward(self.parts["helpfulness"], self.parts["safety"], self.config, scale)
@@ -89,7 +94,7 @@ class CombinedReward:
         for name, part in self.parts.items():
             part.save(directory / name)
         (directory / "reward_scale.json").write_text(json.dumps(asdict(self.scale)))
-        (directory / FILE).write_text(json.dumps(asdict(self.config)))
+        (directory / COMBINED).write_text(json.dumps(asdict(self.config)))
 
     @classmethod
     def load(cls, directory: Path | str, *, device: str = "cpu") -> CombinedReward:
@@ -107,7 +112,7 @@ def logits_of(reward: Any, prompts: Sequence[str], completions: Sequence[str]) -
 
 def config_in(folder: Path) -> CombinedRewardConfig:
     """The settings beside two reward models. Raises UserError if they are none."""
-    path = folder / FILE
+    path = folder / COMBINED
     try:
         given: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return CombinedRewardConfig(float(given["threshold"]), tuple(map(str, given["flag_words"])))

@@ -6,9 +6,13 @@ It knows nothing of whether an answer is right. It asks whether the answer engag
 import re
 from collections.abc import Sequence
 
-SPEAKERS = re.compile(r"(?:\n\nHuman:|<\|im_start\|>user\n|\[INST\]|<\|user\|>)")
+SPEAKERS = re.compile(
+    r"(?:\n\nHuman:|<\|im_start\|>user\n|\[INST\]|<\|user\|>|<\|start_header_id\|>user<\|end_header_id\|>|<start_of_turn>user\n)"
+)
 """Where the user's last turn begins, in plain dialogues and in the commonest chat templates."""
-ENDS = re.compile(r"(?:\n\nAssistant:|<\|im_end\|>|\[/INST\]|<\|assistant\|>).*", re.DOTALL)
+ENDS = re.compile(
+    r"(?:\n\nAssistant:|<\|im_end\|>|\[/INST\]|<\|assistant\|>|<\|end\|>|</s>|<\|eot_id\|>|<end_of_turn>).*", re.DOTALL
+)
 """Where it ends."""
 REFUSALS = re.compile(
     r"\b(i'?m sorry|i am sorry|i apologi[sz]e|i can(?:'|no)t|i can not|i won'?t|i will not|i'?m (?:not able|unable)|"
@@ -25,10 +29,11 @@ def helpfulness(prompts: Sequence[str], completions: Sequence[str]) -> list[floa
     1 if it does not refuse or brush off; up to 1 for its length, full at 30 words; up to 1 for content words (of four letters
     or more) that the question has too, full at three; 1 if it ends as a sentence does. An answer without a word gets 0.
     """
-    return [_score(_asked(prompt), completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    return [_score(last_turn(prompt), completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
 
-def _asked(prompt: str) -> str:
+def last_turn(prompt: str) -> str:
+    """What the user says last, of a prompt as a policy continues it; the whole prompt where no speaker is named."""
     return ENDS.sub("", SPEAKERS.split(prompt)[-1])
 
 

@@ -25,7 +25,9 @@ SCALE_FILE = "reward_scale.json"
 
 @dataclass(frozen=True)
 class RewardScale:
-    """Rewards are reported as (raw - mean) / std: mean 0 and standard deviation 1 on samples of the reference."""
+    """Rewards are reported as (raw - mean) / std: mean 0 and standard deviation 1 on the different completions of the pairs,
+    which are samples of the reference where a study draws them, and people's answers where they are given.
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -81,13 +83,13 @@ class RewardModel:
         return rewards.to(torch.promote_types(rewards.dtype, torch.float32))
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """Rewards in standard deviations from the mean of reference samples."""
+        """Rewards in standard deviations from the mean of the pairs' completions (`RewardScale`)."""
         return list(self.logits(prompts, completions) / self.scale.std)
 
     @torch.inference_mode()
     def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
-        """Rewards in the units of the loss, in which a difference is a log-odds [nats]; 0 is the mean of reference samples.
-        Shape (len(prompts),), float64.
+        """Rewards in the units of the loss, in which a difference is a log-odds [nats]; 0 is the mean of the completions of the
+        pairs. Shape (len(prompts),), float64.
         """
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
         values = np.empty(len(lengths))

@@ -11,6 +11,7 @@ from suite.common.errors import UserError
 from suite.common.registry import MethodInfo, describe, load, resolve, search_current_folder
 from suite.common.sources import data_digest, resolve_model
 from suite.data.local_files import KINDS
+from suite.data.readers import names_of, sources_of
 from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
@@ -120,6 +121,7 @@ class Specs:
             _check_local(name, place)
         config = {
             "task": target, "split": split, "size": size, "source": data_digest(source), "tests": data_digest(tests),
+            "names": names_of(source) if source and len(sources_of(source)) > 1 else [],
             "weights": list(study.weights) if source == study.source else [],
             "rows": study.rows, "single_turn": study.single_turn, "max_prompt_tokens": study.longest_prompt,
             "max_new_tokens": study.max_new_tokens, "sft_texts": (study.sft.texts or 0) if study.sft else 0, "draw": draw,
@@ -296,7 +298,8 @@ class Specs:
         rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
         sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2}
         if "samples_per_step" in config:
-            sizes |= _on_own_samples(config, learned="reward" in info.needs)
+            readers = len(source.fitted) if "reward" in info.needs else 0
+            sizes |= _on_own_samples(config, readers)
         else:
             sizes |= {"trained": self.num_completions * config.get("optim", {}).get("num_epochs", 1)}
         spec = self._spec("policy", whole, inputs, title, self._work(optim, **sizes), module, *rewards)
@@ -333,18 +336,19 @@ PROMPTS_PER_SHARD = 256
 POOL_SAMPLES_PER_SHARD = 4096
 
 
-def _on_own_samples(config: Mapping[str, Any], *, learned: bool) -> dict[str, Any]:
-    """What a method that draws its own samples asks for. All of them are read by policy, reference and reward and passed over
-    several times; where the best of `n` alone are learned from, the reward alone reads them and only these are passed over.
-    Where one part of a run follows another, the policy of the first is still there.
+def _on_own_samples(config: Mapping[str, Any], readers: int) -> dict[str, Any]:
+    """What a method that draws its own samples asks for, with so many models in its learned reward (0: the gold reward). All of
+    them are read by policy, reference and reward and passed over several times; where the best of `n` alone are learned from,
+    the reward alone reads them and only these are passed over. Where one part of a run follows another, the policy of the
+    first is still there.
     """
     drawn = config["num_steps"] * config["samples_per_step"]
     sifted = drawn * config.get("rejection_share", 1.0) if "n" in config else 0.0
     whole = drawn - sifted
     return {
-        "drawn": drawn, "scored": 2 * whole + learned * drawn, "rewarded": 0 if learned else drawn,
+        "drawn": drawn, "scored": 2 * whole + readers * drawn, "rewarded": 0 if readers else drawn,
         "trained": (whole + sifted / config.get("n", 1)) * config["epochs_per_step"], "state": 8 if whole else 4,
-        "models": 4 if sifted and whole else 3,
+        "models": 2 + max(1, readers) + bool(sifted and whole),
     }  # fmt: skip
 
 

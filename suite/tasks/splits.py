@@ -10,7 +10,7 @@ from suite.common.errors import UserError
 from suite.data.doctor import TextPair
 from suite.data.local_files import SPLITS
 from suite.data.mixtures import in_shares, quotas
-from suite.data.readers import load_splits, paired
+from suite.data.readers import load_splits, names_of, paired, sources_of
 from suite.interfaces import Example, Split
 from suite.tasks import made_up
 from suite.tasks.text_format import AS_IT_IS, BAD_ROW, Limits, TextExample, TextFormat, tokenise, why
@@ -28,7 +28,9 @@ VALIDATION = ("validation", "valid", "val", "dev", "eval", "eval_prefs")
 def read_rows(form: TextFormat, source: str, *, rows: int | None = None) -> dict[str, Rows]:
     """Split → rows of a Hub name, a `save_to_disk` folder, a local file or folder, or of `MADE_UP`.
 
-    With `rows` at most so many per split, see `load_splits`.
+    Several sources, with commas between, are put together split by split, and what each is called (`names_of`) becomes the
+    `domain` of its rows. Where one has a test split and another has none, a fifth of the other is for testing, by the hash of
+    the prompt. With `rows` at most so many per split and source, see `load_splits`.
 
     Raises:
         UserError: Unreadable; says which data set and how to get it offline.
@@ -36,10 +38,35 @@ def read_rows(form: TextFormat, source: str, *, rows: int | None = None) -> dict
     if source == MADE_UP:
         return {"train": made_up.ROWS[form.name]()}
     try:
-        loaded = standard_names(load_splits(source, rows=rows))
-        return {name: paired(table, f"{source} [{name}]") for name, table in loaded.items()}
+        parts = {name: _read(part, rows) for name, part in zip(names_of(source), sources_of(source), strict=True)}
     except UserError as error:
         raise UserError(f"{form.name}: {error}") from error
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    if any("test" in splits for splits in parts.values()):
+        parts = {name: splits if "test" in splits else _with_test(form, splits) for name, splits in parts.items()}
+    names = dict.fromkeys(split for splits in parts.values() for split in splits)
+    return {
+        split: [{**row, "domain": name} for name, splits in parts.items() for row in splits.get(split, ())] for split in names
+    }
+
+
+def _read(source: str, rows: int | None) -> dict[str, Rows]:
+    loaded = standard_names(load_splits(source, rows=rows))
+    return {name: paired(table, f"{source} [{name}]") for name, table in loaded.items()}
+
+
+def _with_test(form: TextFormat, splits: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The rows that are read, with those of a fifth of the prompts as the split "test"."""
+    found: dict[str, list[Mapping[str, Any]]] = {"train": [], "test": []}
+    for rows in used(splits).values():
+        for row in rows:
+            try:
+                part = parts_of(form.group_of(form.read(row).messages))
+            except BAD_ROW:
+                part = ("all",)
+            found["test" if part == ("test",) else "train"].append(row)
+    return dict(found)
 
 
 def standard_names(splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def fit_reward_model(
     return model, tables[step], {"accuracy": by_step[step], "step": step, "accuracy_by_step": by_step}
 
 
-def check_ratings(pairs: Sequence[PreferencePair], margins: RatingMargins) -> None:
-    """Raise a UserError if margins by rating are asked for and a pair has none."""
+def check_ratings(pairs: Sequence[Any], margins: RatingMargins) -> None:
+    """Raise a UserError if margins by rating are asked for and a pair, or an example with two answers, has no rating."""
     if margins != "none" and (unrated := sum(pair.rating is None for pair in pairs)):
         raise UserError(
             f"--rating-margins {margins}: {unrated:,} of {len(pairs):,} pairs have no rating; add a column rating "

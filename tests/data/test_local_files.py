@@ -10,6 +10,8 @@ import pytest
 from suite.common.errors import UserError
 from suite.data.local_files import files_by_split, read_table
 from suite.data.readers import load_splits
+from suite.tasks.own_data import FORM
+from suite.tasks.splits import read_rows
 
 ROW = {"prompt": "Is it", "chosen": " wet.", "rejected": " dry."}
 
@@ -50,8 +52,8 @@ def test_data_sets_in_folders_of_their_own_are_not_mixed(tmp_path):
         files_by_split(tmp_path)
     both = f"{tmp_path / 'harmless'},{tmp_path / 'helpful'}"
     told = [{**ROW, "domain": "harmless"}, {**ROW, "domain": "helpful"}]
-    assert load_splits(both)["train"] == told
-    assert load_splits(both, rows=1)["train"] == told  # so many of each
+    assert read_rows(FORM, both)["train"] == told
+    assert read_rows(FORM, both, rows=1)["train"] == told  # so many of each
 
 
 def test_values_of_a_csv_are_the_text_that_stands_there(tmp_path):

@@ -37,12 +37,13 @@ def train_reward_model(run: Run) -> None:
 
 
 def combine_rewards(run: Run) -> None:
-    """Two reward models as one reward, whitened on the reference's samples in the pairs."""
+    """Two reward models as one reward, whitened on the completions of the pairs."""
     settings = TypeAdapter(CombinedRewardConfig).validate_python(run.spec.config["config"])
     device = run.spec.where.get("device", "cpu")
     helpfulness, safety = (RewardModel.load(run.input(name) / "model", device=device) for name in PARTS)
     samples = sorted({(c.prompt.text, c.text) for pair in pairs_of(run) for c in pair.completions})
     combined = CombinedReward(helpfulness, safety, settings)
+    run.costs["tokens_scored"] = 2 * sum({c: c.length for pair in pairs_of(run) for c in pair.completions}.values())
     run.costs["by_safety"] = float(combined.logits(*zip(*samples, strict=True))[1].mean())
     write_atomically(run.directory / "model", combined.whitened(*zip(*samples, strict=True)).save)
 
