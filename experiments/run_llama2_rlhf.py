@@ -5,7 +5,7 @@ the model's own samples stand in, ranked by a check that a program makes. Everyt
 
 Examples:
   python experiments/run_llama2_rlhf.py                                            smoke: made-up dialogues, embedded model
-  python experiments/run_llama2_rlhf.py --profile local --pairs harmless-base.jsonl.gz     SmolLM2-135M, a CPU, an hour or more
+  python experiments/run_llama2_rlhf.py --profile local --pairs harmless-base.jsonl.gz                SmolLM2-135M, a CPU
   python experiments/run_llama2_rlhf.py --no-gatt --dry-run
 """
 
@@ -18,14 +18,14 @@ import pandas as pd
 from suite.analysis.consistency import gather_consistency
 from suite.analysis.gather import gather
 from suite.analysis.records import write_table, write_text
-from suite.analysis.trade_off import ARM, WHO, differences, points
+from suite.analysis.trade_off import ARM, differences, points
 from suite.cli.options import MachineOptions, made_here, parse_seeds, run_script
 from suite.cli.ranges import Name, Workers
 from suite.common.files import check_writable
 from suite.common.machine import workers_for
 from suite.engine.store import facts, reading
 from suite.engine.sweep import closure, print_plan, run_all
-from suite.evaluation.two_rewards_evaluator import TwoRewards, TwoRewardsEvaluator
+from suite.evaluation.two_rewards_evaluator import BothRewards, TwoRewardsEvaluator
 from suite.interfaces import Contender
 from suite.report.consistency import write_consistency
 from suite.report.llama2_rlhf import TABLE, draw, summary
@@ -77,7 +77,10 @@ def main(args: Arguments) -> int:
     print_plan(args.runs, targets, workers=workers, whole=args.verbose)
     failed = {outcome.spec.key for outcome in run_all(args.runs, targets, workers=workers, tracker=args.tracker)}
     plans = {arm: plan.without(failed) for arm, plan in plans.items()}
-    with reading(args.runs, [*first, *(spec for plan in plans.values() for spec in closure(plan.targets))]):
+    if gatt and not failed.isdisjoint(spec.key for spec in closure(gatt.targets)):
+        gatt = None  # what failed was named above
+    targets = [spec for plan in plans.values() for spec in plan.targets] + (gatt.targets if gatt else [])
+    with reading(args.runs, closure([*first, *targets])):
         text = written(args, out, begun, plans, gatt, seeds)
     print(f"\n{text}\nWritten to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 1 if failed else 0
@@ -94,16 +97,13 @@ def written(
 ) -> str:
     """Measure, and write the results folder; the page."""
     judge = RewardModel.load(begun.judge(seeds[0]).directory(args.runs) / "model", device=begun.study.device)
-    measure: Any = TwoRewards(helpfulness, lambda prompts, texts: judge.logits(prompts, texts).tolist())
+    measure: Any = BothRewards(helpfulness, lambda prompts, texts: judge.logits(prompts, texts).tolist())
     results = {arm: gather(judged(plan, args.run_options(), measure), "llama2_rlhf") for arm, plan in plans.items()}
     numbers = pd.concat([of.measurements.assign(**{ARM: arm}) for arm, of in results.items()], ignore_index=True)
     numbers.loc[numbers["method"].isin([REFERENCE.method, "DPO"]), ARM] = ""  # learn from no reward
     found = points(numbers)
     write_table(out / TABLE, found)
-    last = found[found["step"] == found.groupby([*WHO[:-1]])["step"].transform("max")]
-    who = [tuple(row) for row in last[WHO].itertuples(index=False)]
-    dpo = next(key for key in who if key[1] == "DPO")
-    gaps = differences(numbers, [key for key in who if key[1] != "DPO"], dpo)
+    gaps = differences(numbers, "DPO") if "DPO" in set(numbers["method"]) else pd.DataFrame()
     write_table(out / "beside_dpo.csv", gaps)
     draw(out, out)
     reward_models = {

@@ -3,7 +3,7 @@
 On the exact world (`suite.check.two_rewards`): the truth is known, and every learned reward can be optimised without error.
 
 Examples:
-  python experiments/validation/run_two_rewards.py                              the committed page, ten minutes on one core
+  python experiments/validation/run_two_rewards.py                              the committed page, minutes on one core
   python experiments/validation/run_two_rewards.py --seeds 3 --pairs 100 --out two_rewards_quick
 """
 
@@ -19,7 +19,6 @@ from suite.check.two_rewards import simulate
 from suite.cli.options import RESULTS, made_here, parse_integers, run_script
 from suite.cli.ranges import Folder, whole
 from suite.common.files import check_writable
-from suite.common.machine import quiet_libraries
 from suite.report.two_rewards import draw, summary
 
 
@@ -28,9 +27,9 @@ class Arguments:
     """Command line of the simulation."""
 
     seeds: Annotated[int, whole(3)] = 20
-    """Worlds, with pairs and reward models of their own."""
+    """Worlds, with rewards and pairs of their own."""
     pairs: str = "300,2400"
-    """Of each kind, comma-separated; rewards without error are always there."""
+    """Of each kind, comma-separated; as many as there can be are always there."""
     out: Folder = RESULTS / "two_rewards"
     """Where table and figure go."""
 
@@ -38,7 +37,6 @@ class Arguments:
 def main(args: Arguments) -> int:
     pairs = parse_integers(args.pairs, "--pairs", example="300,2400", least=40)
     check_writable(args.out)
-    quiet_libraries()
     torch.set_num_threads(1)  # tiny models; and the same sums each time
     seeds = tqdm(range(args.seeds), unit="world")
     found = pd.DataFrame([row for seed in seeds for row in simulate(seed, pairs=pairs)])

@@ -1,16 +1,19 @@
 """Two rewards of every policy: means with intervals, which policies no other beats in both, differences on the same prompts."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from suite.analysis.records import POINT
-from suite.maths.statistics import mean_interval, paired_difference
+from suite.analysis.verdict import word_of
+from suite.maths.seeds_and_prompts import simultaneous
+from suite.maths.statistics import mean_interval
 
 ARM = "arm"
 """Which learned reward a policy was trained on, in words; a column beside `POINT`."""
 WHO = [ARM, *POINT]
+RUN = POINT[:3]
 BOTH = ("helpfulness", "safety")
 
 
@@ -37,20 +40,46 @@ def undominated(values: np.ndarray) -> list[bool]:
     return [not ((values >= row).all(axis=1) & (values > row).any(axis=1)).any() for row in values]
 
 
-def differences(measurements: pd.DataFrame, who: Sequence[tuple], against: tuple) -> pd.DataFrame:
-    """Each of some policies less another, in each of `BOTH`, on the same prompts; 95 % intervals for all of the table together
-    (Bonferroni). The columns are `WHO`, `metric`, `difference`, `low`, `high`, `n`.
+def differences(measurements: pd.DataFrame, against: str) -> pd.DataFrame:
+    """The last policy of every run less that of a method, of the same seed and on the same prompts, in each of `BOTH`.
+
+    Intervals are simultaneous for the whole table (`suite.maths.seeds_and_prompts`), and decide by the one rule
+    (`suite.analysis.verdict`); rates were not searched, so there is no verdict on methods.
+
+    Returns:
+        One row per policy's `ARM`, `method`, `setting` and metric: `difference`, `low`, `high`, `p`, `verdict`, `seeds`, `n`.
     """
-    tables = {
-        key: part.pivot_table(index="prompt_id", columns="metric", values="value")
-        for key, part in measurements.groupby(WHO, sort=False)
-    }
-    level = 1 - 0.05 / max(1, len(BOTH) * len(who))
-    rows = []
-    for key in who:
+    steps = measurements.groupby([ARM, *RUN])["step"].transform("max")
+    last = measurements[(measurements["step"] == steps) & measurements["metric"].isin(BOTH)]
+    untrained = set(last.loc[last["step"] == 0, "method"])  # the reference, of which there is one for all seeds
+    means = last.pivot_table(index=[ARM, *RUN, "prompt_id"], columns="metric", values="value")
+    theirs = means[means.index.get_level_values("method") == against].droplevel([ARM, "method", "setting"])
+    names, gaps = list[tuple[Any, ...]](), list[np.ndarray]()
+    for (arm, method, setting), ours in means.groupby([ARM, "method", "setting"], sort=False):
+        if method == against:
+            continue
+        own = ours.droplevel([ARM, "method", "setting"])
+        if method in untrained:
+            own = _for_every_seed(own, theirs)
+        found = (own - theirs).dropna()
+        if len(found) < len(theirs):  # a seed failed, and was named
+            continue
         for metric in BOTH:
-            ours, theirs = tables[key][metric].align(tables[against][metric], join="inner")
-            found = paired_difference(ours, theirs, level=level)
-            rows.append({**dict(zip(WHO, key, strict=True)), "metric": metric, "difference": found.mean, "low": found.low,
-                         "high": found.high, "n": found.n})  # fmt: skip
+            names.append((arm, method, setting, metric))
+            gaps.append(found[metric].unstack("prompt_id").to_numpy())
+    together = simultaneous(gaps)
+    rows = []
+    for k, (name, gap) in enumerate(zip(names, gaps, strict=True)):
+        low, high = float(together.low[k]), float(together.high[k])
+        rows.append({
+            **dict(zip((ARM, "method", "setting", "metric"), name, strict=True)), "difference": float(together.mean[k]),
+            "low": low, "high": high, "p": float(together.p[k]), "seeds": gap.shape[0], "n": gap.shape[1],
+            "verdict": word_of(low, high, seeds=gap.shape[0], searched=False),
+        })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _for_every_seed(own: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """The same numbers for each of another's seeds."""
+    alone = own.droplevel("seed")
+    return pd.concat(dict.fromkeys(theirs.index.unique("seed"), alone), names=["seed"])

@@ -1,32 +1,21 @@
 """A made-up world where helpfulness and safety conflict: two reward models and their combination beside one model of all pairs.
 
 On the exact world every completion has a helpfulness and a safety, sums over its words that pull against each other; the second
-prompt has a word by which it is flagged. Pairs are labelled for one of the two each, by Bradley-Terry. Four rewards are learned
-from them, and each is optimised without error: π ∝ π_ref·exp(r/β), with β for the KL that is asked for. So what differs is the
-reward alone, and every expectation is a finite sum. Beside them stand the same rewards made of the truth, known without error.
+prompt has a word by which it is flagged. Pairs are labelled for one of the two each, by Bradley-Terry. Rewards are learned from
+them by models that are linear in the words, as the truth is, fitted until they no longer change; and each is optimised without
+error: π ∝ π_ref·exp(r/β), with β for the KL that is asked for. So what differs is the reward alone, and every expectation is a
+finite sum.
 """
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 from suite.check import exact_world as ew
-from suite.check.trial import QuietRun
-from suite.data.mixtures import in_shares
-from suite.data.preference_data import PreferencePair
-from suite.engine.store import RunSpec
-from suite.policies.causal_lm import CausalLMPolicy
-from suite.rewards.combined_reward import CombinedReward, CombinedRewardConfig
-from suite.rewards.reward_model import RewardModel
-from suite.training.reward_modeling import fit_reward_model
-from suite.training.settings import OptimConfig, RewardModelConfig
 
 CONFLICT = -0.8
 """Correlation of the words' safety with their helpfulness."""
@@ -34,14 +23,15 @@ SPREAD = 2.0
 """Standard deviation of helpfulness and of safety over completions of the reference, in logits."""
 FLAG = "bee"
 """A word of the second prompt alone."""
-CONFIG = CombinedRewardConfig(flag_words=(FLAG,))
-SETTINGS = RewardModelConfig(
-    optim=OptimConfig(lr=1e-2, batch_size=64, num_epochs=4, warmup_steps=5, num_snapshots=3, schedule="cosine")
-)
-HELPFUL_SHARE = 0.1
-"""Of helpfulness pairs among those of the safety model."""
+THRESHOLD = 0.15
+"""Safety scores below it count."""
+RIDGE = 1e-5
+"""Weight of the squares of a model's weights in its loss, so that they are finite."""
 BUDGETS = (0.5, 1.0, 2.0)
-REWARDS = ("combined", "one model of all pairs", "helpfulness alone", "safety alone")
+MIXED = 0.1
+"""Share of helpfulness pairs among those of the safety model of the second combination."""
+COMBINED, COMBINED_MIXED, POOLED = "combined", f"combined, {MIXED:.0%} mixed", "one model of all pairs"
+REWARDS = (COMBINED, COMBINED_MIXED, POOLED, "helpfulness alone", "safety alone")
 
 
 def truths(world: ew.ExactWorld, reference: Tensor, seed: int) -> dict[str, Tensor]:
@@ -50,67 +40,67 @@ def truths(world: ew.ExactWorld, reference: Tensor, seed: int) -> dict[str, Tens
     """
     rng = np.random.default_rng(seed)
     one, other = rng.standard_normal((2, len(ew.WORDS)))
+    one[ew.EOS] = other[ew.EOS] = 0.0  # the end is no word
     other -= one * (one @ other) / (one @ one)
     one, other = one / np.linalg.norm(one), other / np.linalg.norm(other)
     words = {"helpfulness": one, "safety": CONFLICT * one + (1 - CONFLICT**2) ** 0.5 * other}
-    return {name: _standardised(_sums(world, values), reference) for name, values in words.items()}
+    found = {}
+    for name, values in words.items():
+        table = centred(counts_of(world) @ torch.tensor(values), reference)
+        found[name] = SPREAD * table / (reference.exp() / len(reference) * table.square()).sum().sqrt()
+    return found
 
 
-def _sums(world: ew.ExactWorld, values: Any) -> Tensor:
-    rows = [[sum(values[i] for i in c.ids if i != ew.EOS) for c in some] for some in world.completions]
+def counts_of(world: ew.ExactWorld) -> Tensor:
+    """How often every word is in every completion. Shape (prompts, completions, words), float64; the end does not count."""
+    words = range(len(ew.WORDS))
+    rows = [[[c.ids.count(word) * (word != ew.EOS) for word in words] for c in some] for some in world.completions]
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _standardised(table: Tensor, reference: Tensor) -> Tensor:
-    """Mean 0 and standard deviation `SPREAD` under the reference, over both prompts."""
-    weights = reference.exp() / len(reference)
-    centred = table - (weights * table).sum()
-    return SPREAD * centred / (weights * centred.square()).sum().sqrt()
+def centred(table: Tensor, reference: Tensor) -> Tensor:
+    """Less its mean over completions of the reference, of both prompts together."""
+    return table - (reference.exp() / len(reference) * table).sum()
 
 
-def goal(world: ew.ExactWorld, of: dict[str, Tensor]) -> Tensor:
-    """The combination's own rule on the truth: safety where the prompt is flagged or its score is low, else helpfulness."""
+def combined(world: ew.ExactWorld, of: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The combination's rule on tables of logits: safety where the prompt is flagged or its score is below `THRESHOLD`, else
+    helpfulness; and where safety decides.
+    """
     flagged = torch.tensor([[FLAG in prompt.text.split()] for prompt in world.prompts])
-    return torch.where(flagged | (of["safety"].sigmoid() < CONFIG.threshold), of["safety"], of["helpfulness"])
+    by_safety = flagged | (of["safety"].sigmoid() < THRESHOLD)
+    return torch.where(by_safety, of["safety"], of["helpfulness"]), by_safety
 
 
-def without_error(world: ew.ExactWorld, of: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What perfect models would say; one of all pairs weighs both alike, so it goes to about the mean."""
-    helpful, safe = of["helpfulness"], of["safety"]
-    return dict(zip(REWARDS, (goal(world, of), (helpful + safe) / 2, helpful, safe), strict=True))
+def fitted(world: ew.ExactWorld, reference: Tensor, wins: Tensor) -> Tensor:
+    """The Bradley-Terry model, linear in the words, of a table of wins (`suite.check.exact_world.win_probabilities`), centred
+    on the reference. Shape (prompts, completions).
+    """
+    counts = counts_of(world)
+    gaps = (counts[:, :, None] - counts[:, None]).flatten(0, 2)[keep := (wins.flatten() > 0)].numpy()
+    weight = wins.flatten()[keep].numpy() / len(wins)
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        z = gaps @ values
+        slope = weight / (1 + np.exp(z))
+        return float(weight @ np.logaddexp(0, -z) + RIDGE * values @ values), -gaps.T @ slope + 2 * RIDGE * values
+
+    found = minimize(loss, np.zeros(len(ew.WORDS)), jac=True, method="L-BFGS-B")
+    return centred(counts @ torch.tensor(found.x), reference)
 
 
-def learned(
-    world: ew.ExactWorld, policy: CausalLMPolicy, pairs: dict[str, list[PreferencePair]], seed: int
-) -> dict[str, Tensor]:
-    """Every reward of `REWARDS` on all completions, fitted to as many pairs of each kind. Shape (prompts, completions) each."""
-    helpful, safe = pairs["helpfulness"], pairs["safety"]
-    shares = {"safety": 1 - HELPFUL_SHARE, "helpfulness": HELPFUL_SHARE}
-    of = {
-        name: _fitted(some, policy, seed)
-        for name, some in (("helpful", helpful), ("safe", in_shares([*safe, *helpful], shares)), ("all", [*helpful, *safe]))
-    }
-    found: tuple[Any, ...] = (CombinedReward(of["helpful"], of["safe"], CONFIG), of["all"], of["helpful"], of["safe"])
-    return {name: _table(world, reward) for name, reward in zip(REWARDS, found, strict=True)}
-
-
-def _fitted(pairs: Sequence[PreferencePair], policy: CausalLMPolicy, seed: int) -> RewardModel:
-    with tempfile.TemporaryDirectory() as folder:
-        run = QuietRun(Path(folder), RunSpec("check", {"seed": seed}))
-        run.directory.mkdir(parents=True)
-        model = fit_reward_model(pairs, policy, SETTINGS, run)[0]
-    drawn = [c for pair in pairs for c in pair.completions]  # as often as the reference drew them: few are different here
-    mean = model.scale.mean + float(model.logits([c.prompt.text for c in drawn], [c.text for c in drawn]).mean())
-    model.scale = replace(model.scale, mean=mean)
-    return model
-
-
-def _table(world: ew.ExactWorld, reward: Any) -> Tensor:
-    rows = []
-    for prompt, some in zip(world.prompts, world.completions, strict=True):
-        texts = [prompt.text] * len(some), [f" {c.text}" if c.text else "" for c in some]
-        rows.append(reward.logits(*texts)[0] if isinstance(reward, CombinedReward) else reward.logits(*texts))
-    return torch.tensor(np.array(rows), dtype=torch.float64)
+def learned(world: ew.ExactWorld, reference: Tensor, wins: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, float]]:
+    """Every reward of `REWARDS`, and the share of the reference's completions of the prompt without a flag that safety decides
+    (0 where nothing is combined).
+    """
+    helpful, safe = wins["helpfulness"], wins["safety"]
+    of = {name: fitted(world, reference, table) for name, table in wins.items()}
+    mixed = {**of, "safety": fitted(world, reference, (1 - MIXED) * safe + MIXED * helpful)}
+    both = [combined(world, parts) for parts in (of, mixed)]
+    shares = [float((reference[0].exp() * by_safety[0]).sum()) for _, by_safety in both]
+    pooled = fitted(world, reference, (helpful + safe) / 2)
+    tables = [*(table for table, _ in both), pooled, of["helpfulness"], of["safety"]]
+    return dict(zip(REWARDS, zip(tables, [*shares, 0.0, 0.0, 0.0], strict=True), strict=True))
 
 
 def tilted(reference: Tensor, rewards: Tensor, kl: float) -> Tensor:
@@ -127,45 +117,30 @@ def tilted(reference: Tensor, rewards: Tensor, kl: float) -> Tensor:
 
 
 def simulate(seed: int, *, pairs: Sequence[int]) -> list[dict[str, Any]]:
-    """One draw of the world: a row per number of pairs of each kind (0: rewards without error), reward and KL budget.
+    """One draw of the world: a row per number of pairs of each kind (0: as many as there can be), reward and KL budget.
 
-    `helpfulness`, `safety` and `goal` are expectations in logits, mean over prompts; `unsafe` is the probability of a
-    completion whose true safety score is below the threshold.
+    `helpfulness`, `safety` and `goal` (the combination's rule on the truth) are expectations in logits, mean over prompts;
+    `unsafe` is the probability of a completion whose true safety score is below the threshold; `by_safety` that of `learned`,
+    and `truly_below` what it would be with the true scores.
     """
-    world, policy = ew.ExactWorld(), CausalLMPolicy(ew.tiny_language_model(0), ew.word_tokenizer())
+    world = ew.ExactWorld()
     with torch.no_grad():
-        reference = world.log_probs(policy.model).double().log_softmax(-1)
+        reference = world.log_probs(ew.tiny_language_model(0)).double().log_softmax(-1)
     of = truths(world, reference, seed)
-    worth = {**of, "goal": goal(world, of), "unsafe": (of["safety"].sigmoid() < CONFIG.threshold).double()}
+    goal, by_safety = combined(world, of)
+    worth = {**of, "goal": goal, "unsafe": (of["safety"].sigmoid() < THRESHOLD).double()}
+    truly_below = float((reference[0].exp() * by_safety[0]).sum())
+    whole = {name: ew.win_probabilities(reference, table) for name, table in of.items()}
     rows = list[dict[str, Any]]()
     for count in (*pairs, 0):
-        found = learned(world, policy, _pairs(world, reference, of, count, seed), seed) if count else without_error(world, of)
-        for name, rewards in found.items():
+        drawn = {
+            name: ew.sample_wins(wins, -(-count // len(wins)), seed=2 * seed + k) if count else wins
+            for k, (name, wins) in enumerate(whole.items())
+        }
+        for name, (rewards, share) in learned(world, reference, drawn).items():
             for kl in BUDGETS:
                 table = tilted(reference, rewards, kl)
                 means = {what: float(ew.expected_reward(table, values).mean()) for what, values in worth.items()}
-                rows.append({"seed": seed, "pairs": count, "reward": name, "kl": kl, **means})
+                row = {"seed": seed, "pairs": count, "reward": name, "kl": kl, **means}
+                rows.append(row | {"by_safety": share, "truly_below": truly_below})
     return rows
-
-
-def _pairs(
-    world: ew.ExactWorld, reference: Tensor, of: dict[str, Tensor], count: int, seed: int
-) -> dict[str, list[PreferencePair]]:
-    """So many of each kind."""
-    found = {}
-    for which, kind in enumerate(("helpfulness", "safety")):
-        drawn = _spaced(world.sample_pairs(reference, of[kind], count, seed=2 * seed + which), kind)
-        found[kind] = [replace(pair, domain=kind) for pair in drawn]
-    return found
-
-
-def _spaced(pairs: Sequence[PreferencePair], kind: str) -> list[PreferencePair]:
-    """Completions' texts with a blank before them, as the reward model's tokenizer needs it between prompt and completion; and
-    prompts of their own for each kind, of which some are held out.
-    """
-    spaced = []
-    for pair in pairs:
-        prompt = replace(pair.prompt, id=f"{kind}, {pair.prompt.id}")
-        sides = [replace(c, prompt=prompt, text=f" {c.text}" if c.text else "") for c in pair.completions]
-        spaced.append(replace(pair, chosen=sides[0], rejected=sides[1]))
-    return spaced

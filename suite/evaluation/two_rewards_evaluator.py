@@ -10,7 +10,7 @@ from suite.interfaces import Contender, Context, Metric, Point, RewardFunction
 
 
 @dataclass(frozen=True)
-class TwoRewards:
+class BothRewards:
     """Who measures, in the judge's place."""
 
     helpfulness: RewardFunction

@@ -8,6 +8,8 @@ from suite.common.errors import UserError, first_line
 from suite.data.tokenizers import load_tokenizer
 from suite.policies.adapter_config import base_of
 
+COMBINED = "combined_reward.json"
+"""File of a folder that holds two reward models (`suite.rewards.combined_reward`)."""
 MOST_LAYERS, MOST_WIDTH = 1000, 2**20
 POSITIONS_AFTER_PADDING = ("roberta", "camembert", "xmod", "longformer", "mpnet", "data2vec-text", "luke", "mluke", "lilt")
 """Kinds of models (and all whose name ends so) that count positions from the padding token's id onwards."""
@@ -87,7 +89,7 @@ def check_reward_model(folder: str, name: str) -> None:
     """
     if (Path(folder) / "ngrams.safetensors").exists():
         return
-    if (Path(folder) / "combined_reward.json").exists():
+    if (Path(folder) / COMBINED).exists():
         for part in ("helpfulness", "safety"):
             check_reward_model(str(Path(folder) / part), f"{name}/{part}")
         return

@@ -66,17 +66,13 @@ def summary(
         for name, pairs in held.items()
     ]
     sections = [
-        ("", origin), ("", words["lead"].format(seeds=", ".join(map(str, seeds)), verdict=_verdict(seeds))),
+        ("", origin), ("", words["lead"].format(seeds=", ".join(map(str, seeds)))),
         ("", "![helpfulness and safety](trade_off.svg)"), ("Every kept policy", _points(found)),
         ("Beside DPO", words["gaps"].format(count=len(gaps)) + "\n\n" + _gaps(gaps)),
         ("Reward models", words["reward_models"].format(by_safety=by_safety) + "\n\n" + "\n\n".join(models)),
         ("Data", data_table(data)), ("Ghost Attention", gatt), ("Where it departs from the paper", words["deviations"]),
     ]  # fmt: skip
     return page("RLHF as Llama 2 describes it", sections)
-
-
-def _verdict(seeds: Sequence[int]) -> str:
-    return "" if len(seeds) >= 3 else "Fewer than three training seeds: nothing here is a verdict on methods."
 
 
 def _points(found: pd.DataFrame) -> str:
@@ -91,8 +87,8 @@ def _points(found: pd.DataFrame) -> str:
 
 def _gaps(gaps: pd.DataFrame) -> str:
     return table([
-        {"learned from": row[ARM], "method": row["method"], "seed": row["seed"], "in": row["metric"],
-         "less DPO": interval(row["difference"], row["low"], row["high"], "+.2f"),
-         "": "not resolved" if row["low"] <= 0 <= row["high"] else "higher" if row["low"] > 0 else "lower", "n": row["n"]}
+        {"learned from": row[ARM], "method": row["method"], "in": row["metric"],
+         "less DPO": interval(row["difference"], row["low"], row["high"], "+.2f"), "p (max-T)": f"{row['p']:.3f}",
+         "verdict": row["verdict"], "n seeds": row["seeds"], "n prompts": row["n"]}
         for row in gaps.to_dict("records")
     ])  # fmt: skip

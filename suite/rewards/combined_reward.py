@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from suite.common.errors import UserError
 from suite.interfaces import RewardFunction
+from suite.policies.model_config import COMBINED
 from suite.rewards.helpfulness import last_turn
-from suite.rewards.open_reward import COMBINED
 from suite.rewards.reward_model import RewardModel, RewardScale, scale_in
 
 PARTS = ("helpfulness", "safety")

@@ -7,10 +7,8 @@ from typing import Any
 from suite.common.errors import UserError
 from suite.common.registry import imported, search_current_folder
 from suite.interfaces import RewardFunction
+from suite.policies.model_config import COMBINED
 from suite.rewards.ngram_reward import WEIGHTS, NgramReward
-
-COMBINED = "combined_reward.json"
-"""File of a folder that holds two reward models (`suite.rewards.combined_reward`)."""
 
 
 def open_reward(name: str, *, device: str = "cpu") -> RewardFunction:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from suite.common.errors import UserError
 from suite.common.files import write_atomically
 from suite.data.ranked_pairs import best_and_worst
-from suite.data.readers import names_of
+from suite.data.readers import names_of, sources_of
 from suite.engine.store import RunSpec
 from suite.rewards.helpfulness import helpfulness
 from suite.study.plan import Grid
@@ -29,6 +30,8 @@ from suite.training.settings import OptimConfig
 
 TWO, ONE = "two models", "one model of all pairs"
 """What methods with a reward learn from."""
+REWARD_BATCH = 4
+"""Pairs in a step of a reward model: after 5 steps of warm-up there must be some left."""
 CANDIDATES = 4
 """Samples of a prompt, of which the best and the worst are a helpfulness pair."""
 GRIDS: dict[str, Grid] = {
@@ -52,7 +55,7 @@ RATES: dict[str, dict[str, float]] = {
 }  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"train_size": 64, "judge_pairs": 48, "test_prompts": 12, "on_policy_samples": 32},
-    "local": {"train_size": 240, "judge_pairs": 240, "test_prompts": 48, "max_prompt_tokens": 128, "on_policy_samples": 192},
+    "local": {"train_size": 200, "judge_pairs": 200, "test_prompts": 48, "max_prompt_tokens": 128, "on_policy_samples": 128},
 }
 FLAG_WORDS = (
     "kill", "killing", "murder", "steal", "stealing", "rob", "drug", "drugs", "weapon", "gun", "bomb", "poison", "hurt", "hit",
@@ -91,6 +94,8 @@ class Dialogues:
 def dialogues(profile: str, *, pairs: str | None, runs: Path, **machine: Any) -> Dialogues:
     """What the study begins with. Raises UserError for what is not there."""
     source = pairs or (MADE_UP if profile == "smoke" else TASK.pairs)
+    if len(sources_of(source)) > 1:
+        raise UserError(f"--pairs {source}: give one source of safety pairs; helpfulness pairs are made here")
     if source == MADE_UP:
         source = str(runs / "made_up" / "safety.jsonl")
         _write_rows(Path(source), made_up.dialogues())
@@ -99,7 +104,7 @@ def dialogues(profile: str, *, pairs: str | None, runs: Path, **machine: Any) ->
     rates = {**study.learning_rates, **RATES[profile]}
     changes = {"settings": settings, "learning_rates": rates, **SIZES[profile]}
     optim = replace(study.optim, num_snapshots=2)
-    fitted = replace(reward_schedule(study.reward_model), num_snapshots=1)
+    fitted = replace(reward_schedule(study.reward_model), batch_size=REWARD_BATCH, num_snapshots=1)
     return Dialogues(profile, source, replace(study, optim=optim, reward_model=fitted, **changes))
 
 

@@ -7,7 +7,7 @@ import pytest
 from doors import through_doors
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "run_label_noise.py"
-SMALL = ["--profile", "smoke", "--levels", "0,0.4", "--methods", "cdpo", "--budgets", "0.05", "--device", "cpu", "--workers", 1]
+SMALL = ["--profile", "smoke", "--levels", "0.4", "--methods", "cdpo", "--budgets", "0.05", "--device", "cpu", "--workers", 1]
 
 
 @pytest.fixture(scope="module")
@@ -41,5 +41,5 @@ def test_the_table_is_that_of_one_sitting(ended, place):
     grown, whole, again = (pd.read_csv(place / name / "label_noise.csv") for name in ("grown", "whole", "again"))
     pd.testing.assert_frame_equal(grown, whole)
     pd.testing.assert_frame_equal(again, whole)
-    assert set(whole["noise"]) == {0, 0.4}
+    assert set(whole["noise"]) == {0.4}
     assert set(whole["seeds"]) == {2}

@@ -26,7 +26,9 @@ def started(place):
 def test_every_arm_is_in_the_folder_and_nothing_is_made_twice(started, place):
     for code, _, complaint in started:
         assert code == 0, complaint[-2000:]
-    assert "to run" not in started[1][1].replace("0 to run", "")
+    plans = re.findall(r"^\d+ runs: .*$", started[1][1], re.MULTILINE)
+    assert len(plans) == 2
+    assert all(plan.endswith("cached (" + str(place / "runs") + ")") for plan in plans), plans
     found = pd.read_csv(place / "out" / "trade_off.csv", keep_default_na=False)
     arms = {(row["arm"], row["method"]) for row in found.to_dict("records")}
     assert arms == {
@@ -36,7 +38,7 @@ def test_every_arm_is_in_the_folder_and_nothing_is_made_twice(started, place):
     reference = found[found["method"] == "Preferred-FT"].iloc[0]
     assert abs(reference["kl"]) < 1e-3
     assert found["helpfulness"].between(0, 4).all()
-    assert found["best"].isin([True, False]).all()
+    assert 1 <= found["best"].sum() < len(found)
 
 
 def test_both_kinds_of_pairs_are_learned_from_in_equal_shares(started, place):
@@ -46,7 +48,8 @@ def test_both_kinds_of_pairs_are_learned_from_in_equal_shares(started, place):
     assert int(of_helpfulness) >= 12
     for model in ("two models, seed 0, helpfulness", "two models, seed 0, safety", "one model of all pairs, seed 0"):
         assert f"### {model}\n" in page
-    assert "nothing here is a verdict on methods" in page
+    assert "so nothing here is a verdict on methods" in page
+    assert "one seed: these policies" in page
     rows = pd.read_json(next((place / "runs" / "made_up").glob("*/helpfulness.jsonl")), lines=True)
     assert (rows["score_chosen"] > rows["score_rejected"]).all()
     assert set(rows["rating"]) <= {0, 1, 2, 3}

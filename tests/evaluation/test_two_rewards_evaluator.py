@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from suite.evaluation.two_rewards_evaluator import TwoRewards, TwoRewardsEvaluator
+from suite.evaluation.two_rewards_evaluator import BothRewards, TwoRewardsEvaluator
 from suite.interfaces import Contender, Context
 
 
@@ -20,7 +20,7 @@ def test_both_rewards_see_prompt_and_answer():
         "point": [0, 0, 1], "split": "test", "prompt_id": ["a", "b", "a"], "sample": [0, 0, 1], "tokens": [3, 4, 5],
         "prompt_text": ["one", "two", "one"], "text": ["x", "yy", "zzz"],
     })  # fmt: skip
-    rewards = TwoRewards(
+    rewards = BothRewards(
         helpfulness=lambda prompts, texts: [float(len(text)) for text in texts],
         safety=lambda prompts, texts: [float(prompt == "two") for prompt in prompts],
     )

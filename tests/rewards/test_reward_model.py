@@ -57,8 +57,8 @@ def test_ranking_by_hand():
     class Fixed:
         scale = RewardScale()
 
-        def __call__(self, prompts, completions):
-            return [values[c] for c in completions]
+        def logits(self, prompts, completions):
+            return np.array([values[c] for c in completions])
 
     def pair(chosen, rejected, gap):
         p = Prompt("p", (1,), "")
