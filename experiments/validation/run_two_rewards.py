@@ -3,7 +3,7 @@
 On the exact world (`suite.check.two_rewards`): the truth is known, and every learned reward can be optimised without error.
 
 Examples:
-  python experiments/validation/run_two_rewards.py                              the committed page, minutes on one core
+  python experiments/validation/run_two_rewards.py                              the committed page, a minute on one core
   python experiments/validation/run_two_rewards.py --seeds 3 --pairs 100 --out two_rewards_quick
 """
 

@@ -54,6 +54,11 @@ def called(pairs: Any) -> str:
     return f"{pairs:,}" if pairs else "without end"
 
 
+def panel(pairs: Any) -> str:
+    """The same in a title."""
+    return f"{called(pairs)} pairs of each kind" if pairs else "pairs without end"
+
+
 def combinations(found: pd.DataFrame) -> list[str]:
     """The rewards that combine two models."""
     return [name for name in dict.fromkeys(found["reward"]) if name.startswith(COMBINATION)]
@@ -76,7 +81,7 @@ def verdict(found: pd.DataFrame) -> str:
                 words = {f"{kl:g}": word(gap(at, name, key), smaller_is_better=less) for kl, at in of.groupby("kl")}
                 parts = [f"{w} at {', '.join(kl for kl in words if words[kl] == w)}" for w in dict.fromkeys(words.values())]
                 said.append(f"{what} {'; '.join(parts)} nats")
-            lines.append(f"- **{name}**, {called(pairs)} pairs of each kind: {', '.join(said)}.")
+            lines.append(f"- **{name}**, {panel(pairs)}: {', '.join(said)}.")
     return "\n".join(lines)
 
 
@@ -100,7 +105,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
             ax.axhline(0, color="0.7", lw=0.8, ls=":")
             ax.axvline(0, color="0.7", lw=0.8, ls=":")
             ax.set(xlabel="expected helpfulness, logits", ylabel="expected safety, logits")
-            ax.set_title(f"{called(pairs)} pairs of each kind" if pairs else "pairs without end", fontsize=10)
+            ax.set_title(panel(pairs), fontsize=10)
             ax.grid(alpha=0.25)
         np.atleast_1d(axes)[0].legend(fontsize=7)
         figure.set_layout_engine("constrained")

@@ -102,7 +102,7 @@ def test_the_page_says_what_the_intervals_say(tmp_path):
     words = verdict(found)
     assert f"- **{COMBINED}**, 300 pairs of each kind: in its own goal better at 1 nats" in words
     assert "in the share of unsafe completions not resolved at 1 nats" in words
-    assert f"- **{COMBINED_MIXED}**, without end pairs" in words
+    assert f"- **{COMBINED_MIXED}**, pairs without end: " in words
     page = summary("made by hand", found)
     assert "+0.470 [" in page  # goal: 0.5 - 0.02·seed, mean over 0 to 3
     found.to_csv(tmp_path / "two_rewards.csv", index=False)

@@ -128,7 +128,11 @@ def measure_consistency(run: Run) -> None:
         for talk in talks[: config["attention_dialogues"]]:
             for turn in range(len(talk.turns)):
                 part = Conversation(talk.id, talk.instruction, talk.turns, talk.answers[: turn + 1], talk.cut[: turn + 1])
-                text = example_of(part, "first", policy.tokenizer, config["max_new_tokens"])
+                try:
+                    text = example_of(part, "first", policy.tokenizer, config["max_new_tokens"])
+                except (ValueError, TemplateError) as error:  # a template that changes this answer
+                    left[f"attention: {why(error)}"] = left.get(f"attention: {why(error)}", 0) + 1
+                    continue
                 tokens = tokens_of(talk.instruction.instruction, text.prompt, policy.tokenizer)
                 if tokens and (found := attention_on(tokens, text, policy.model)):
                     shares.append((talk.id, turn + 1, *found))
