@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from doors import through_doors
 
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "experiments" / "run_label_noise.py"
 SMALL = ["--profile", "smoke", "--levels", "0.4", "--methods", "cdpo", "--budgets", "0.05", "--device", "cpu", "--workers", 1]
 
