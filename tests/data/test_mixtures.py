@@ -77,3 +77,24 @@ def test_every_part_of_a_mixture_has_the_shares(tmp_path, gpt2):
     assert 24 <= helpful <= 40  # all there are of that part
     assert counts["from safe"] in range(3 * helpful - 2, 3 * helpful + 3)
     assert counts["too many beside the weights"] > 0
+
+
+def test_every_source_has_its_own_names_of_splits_and_a_test_part(tmp_path):
+    """One file without a test split beside a folder whose splits are train_prefs and test_prefs: of both all is read."""
+    (tmp_path / "alone.jsonl").write_text(_rows("alone film", 50))
+    (tmp_path / "prefs").mkdir()
+    (tmp_path / "prefs" / "train_prefs.jsonl").write_text(_rows("prefs film", 20))
+    (tmp_path / "prefs" / "test_prefs.jsonl").write_text(_rows("prefs held", 6))
+    splits = read_rows(FORM, f"{tmp_path / 'alone.jsonl'},{tmp_path / 'prefs'}")
+    assert set(splits) == {"train", "test"}
+    of = {name: [row["prompt"] for row in splits[name]] for name in splits}
+    assert [sum("prefs" in prompt for prompt in of[name]) for name in ("train", "test")] == [20, 6]
+    alone = {name: {prompt for prompt in of[name] if "alone" in prompt} for name in of}
+    assert len(alone["train"]) + len(alone["test"]) == 50
+    assert 3 <= len(alone["test"]) <= 18  # about a fifth
+    assert not alone["train"] & alone["test"]
+
+
+def test_a_share_that_would_be_lost_is_refused():
+    with pytest.raises(UserError, match=r"4 examples are too few for the weight 0\.1 of b"):
+        in_shares([One("a", 0), One("b", 1), One("a", 2), One("a", 3)], {"a": 0.9, "b": 0.1})

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from suite.common.errors import UserError
+from suite.data.readers import names_of
 from suite.data.tokenizers import load_tokenizer
 from suite.study.llama2_rlhf import dialogues, reward_schedule
 from suite.study.profiles import EMBEDDED
@@ -35,6 +36,8 @@ def test_the_combination_is_made_of_two_models_fitted_alike_on_their_shares(stud
     assert one.fitted == {"": one.reward_model}
     assert one.reward_model.config["shares"] == {}
     assert one.pairs.key == source.pairs.key  # the same preferences
+    scored = [Specs(of).policy("ppo", {}, 0)[1].work.scored for of in (study, two)]
+    assert scored[1] / scored[0] == 4 / 3  # π, π_ref and two models of the reward
     policies = {Specs(of).policy("ppo", {}, 0)[1].key for of in (study, two)}
     assert len(policies) == 2
 
@@ -43,6 +46,8 @@ def test_weights_are_in_the_key_of_the_mixture_and_not_of_other_data(study):
     weighted = replace(study, source=f"{study.source},{study.source}", weights=(0.9, 0.1), answers=study.source)
     specs = Specs(weighted)
     assert specs.split("methods", 8).config["weights"] == [0.9, 0.1]
+    assert specs.split("methods", 8).config["names"] == names_of(str(weighted.source))  # they become domains
+    assert specs.split("test", 8).config["names"] == []
     assert specs.split("test", 8).config["weights"] == []
 
 
