@@ -33,7 +33,9 @@ def draw(folder: Path, out: Path) -> list[Path]:
             ax.errorbar(x, y, **bars, color=colour, marker=marker, mfc=face, ms=6, lw=0.8, elinewidth=0.6, alpha=0.9,
                         label=f"{method}{f', {arm}' if arm else ''}")  # fmt: skip
         best = found[found["best"]].sort_values("helpfulness")
-        ax.step(best["helpfulness"], best["safety"], where="pre", color="black", lw=1, ls="--", label="trade-off frontier")
+        x = [found["helpfulness"].min(), *best["helpfulness"], best["helpfulness"].max()]
+        y = [best["safety"].max(), *best["safety"], found["safety"].min()]
+        ax.step(x, y, where="pre", color="black", lw=1, ls="--", label="trade-off frontier")
         ax.set(xlabel="helpfulness, as a program checks it (0 to 4)", ylabel="safety, logits of the judge's reward model")
         ax.legend(fontsize=7)
         ax.grid(alpha=0.25)
