@@ -20,8 +20,6 @@ from suite.tasks.ghost_attention import instructed
 
 ALL = "all"
 """In place of a check: whatever the instruction."""
-SHARE: Limits = (0.0, 1.0)
-DIFFERENCE: Limits = (-1.0, 1.0)
 NUMBERS = [
     "part",
     "policy",
@@ -30,6 +28,7 @@ NUMBERS = [
     "check",
     "turn",
     "kept",
+    "unasked",
     "cut",
     "words",
     "attention",
@@ -37,6 +36,14 @@ NUMBERS = [
     "even",
 ]
 """Columns of the table of answers; no texts."""
+ANSWER = ["dialogue_id", "turn"]
+"""What tells a policy's answers with a seed apart."""
+KEPT, GAINED = "kept", "gained"
+"""What is compared: answers that keep the instruction; and that less those that keep it without having been asked to."""
+LIMITS: dict[str, tuple[float, float]] = {
+    KEPT: (0.0, 1.0), "unasked": (0.0, 1.0), GAINED: (-1.0, 1.0), "attention": (0.0, 1.0),
+}  # fmt: skip
+"""Of one answer."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,9 @@ class Consistency:
 
     Attributes:
         answers: One row per answer, `NUMBERS`: `part` "test", or "train" for what a policy learned from (sampled by the given
-            model, `policy` says for whom); `turn` from 1; `kept` and `cut` 0 or 1; `words`; of some test dialogues the shares
-            of `suite.evaluation.instruction_attention.Attention`, else NaN.
+            model, `policy` says for whom); `turn` from 1; `kept` and `cut` 0 or 1; `unasked`, of a test dialogue, whether the
+            policy's answer at that turn of the same dialogue *without* the instruction keeps it nonetheless, 0 or 1; `words`;
+            of some test dialogues the shares of `suite.evaluation.instruction_attention.Attention`, else NaN.
         counts: What was read → how many dialogues (`rows`), how many `used`, and what was left out, by reason.
     """
 
@@ -68,12 +76,14 @@ def gather_consistency(plan: GhostAttentionPlan, runs: Path) -> Consistency:
             parts.append(rows.assign(part="train", policy=policy, seed=seed))
     for (policy, seed), spec in plan.consistency.items():
         counts[spec.title] = _counts(runs, spec)
-        rows, shares = (pd.read_parquet(spec.directory(runs) / f"{name}.parquet") for name in ("answers", "attention"))
-        rows = rows.merge(shares, on=["dialogue_id", "turn"], how="left", validate="one_to_one")
+        of = {name: pd.read_parquet(spec.directory(runs) / f"{name}.parquet") for name in ("answers", "unasked", "attention")}
+        unasked = of["unasked"][[*ANSWER, "kept"]].rename(columns={"kept": "unasked"}).astype({"unasked": int})
+        rows = of["answers"].merge(unasked, on=ANSWER, validate="one_to_one")
+        rows = rows.merge(of["attention"], on=ANSWER, how="left", validate="one_to_one")
         parts.append(rows.assign(part="test", policy=policy, seed=seed))
     table = pd.concat(parts, ignore_index=True)
     table = table.assign(check=table["dialogue_id"].map(checks), words=table["answer"].str.split().str.len())
-    return Consistency(table.astype({"kept": int, "cut": int})[NUMBERS], counts)
+    return Consistency(table.astype({"kept": int, "cut": int, "unasked": "Int64"})[NUMBERS], counts)
 
 
 def _counts(runs: Path, spec: RunSpec) -> dict[str, int]:
@@ -81,8 +91,8 @@ def _counts(runs: Path, spec: RunSpec) -> dict[str, int]:
 
 
 def in_all(answers: pd.DataFrame) -> pd.DataFrame:
-    """Rows of test dialogues that every policy answered with every seed: only these are compared. Raises UserError if fewer
-    than two are left.
+    """Rows of test dialogues that every policy answered with every seed: only these are compared. `gained`, the answer's `kept`
+    less its `unasked`, is added. Raises UserError if fewer than two dialogues are left.
     """
     test = answers[answers["part"] == "test"]
     whole = len(test[["policy", "seed"]].drop_duplicates())
@@ -93,10 +103,10 @@ def in_all(answers: pd.DataFrame) -> pd.DataFrame:
             f"{len(kept)} test dialogues were answered by every policy with every seed, 2 are needed; raise "
             "--max-prompt-tokens or --test-dialogues, or take fewer --turns"
         )
-    return test[test["dialogue_id"].isin(kept)]
+    return test[test["dialogue_id"].isin(kept)].assign(gained=lambda rows: rows["kept"] - rows["unasked"])
 
 
-def by_turn(rows: pd.DataFrame, column: str = "kept", *, limits: Limits = SHARE) -> pd.DataFrame:
+def by_turn(rows: pd.DataFrame, column: str = KEPT) -> pd.DataFrame:
     """Means of a column: `policy`, `check` (all of them first, then each), `turn`, the column, `low`, `high` (95 % over
     dialogues, and seeds where there are several), `dialogues`, `seeds`.
     """
@@ -105,7 +115,7 @@ def by_turn(rows: pd.DataFrame, column: str = "kept", *, limits: Limits = SHARE)
         some = rows if check == ALL else rows[rows["check"] == check]
         for (policy, turn), of_turn in some.groupby(["policy", "turn"], sort=False):
             values = table_of(of_turn, column)
-            mean, low, high, count = interval_of(values, limits)
+            mean, low, high, count = interval_of(values, LIMITS[column])
             found.append({
                 "policy": policy, "check": check, "turn": turn, column: mean, "low": low, "high": high, "dialogues": count,
                 "seeds": len(values),
@@ -132,28 +142,32 @@ def interval_of(values: np.ndarray, limits: Limits) -> Interval:
 
 
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Kept by GAtt less kept by plain SFT at each turn, paired by seed and dialogue: `turn`, `difference`, `low`, `high`
-    (simultaneous for all turns), `p` (family-wise), `verdict` (`suite.analysis.verdict`), `dialogues`, `seeds`.
+    """GAtt less plain SFT at each turn, paired by seed and dialogue, in what is kept and in what is gained by asking.
 
     Both were trained with the same rate, which was searched for neither.
+
+    Returns:
+        `what` (`KEPT` or `GAINED`), `turn`, `difference`, `low`, `high` (simultaneous for all rows), `p` (family-wise),
+        `verdict` (`suite.analysis.verdict`), `dialogues`, `seeds`.
     """
-    turns = sorted(rows["turn"].unique())
+    compared = [(what, turn) for what in (KEPT, GAINED) for turn in sorted(rows["turn"].unique())]
     tables = [
-        table_of(rows[(rows["policy"] == GATT) & (rows["turn"] == turn)], "kept")
-        - table_of(rows[(rows["policy"] == PLAIN) & (rows["turn"] == turn)], "kept")
-        for turn in turns
+        table_of(rows[(rows["policy"] == GATT) & (rows["turn"] == turn)], what)
+        - table_of(rows[(rows["policy"] == PLAIN) & (rows["turn"] == turn)], what)
+        for what, turn in compared
     ]
     seeds, dialogues = tables[0].shape
     found = simultaneous(np.stack(tables))
     made: list[dict[str, Any]] = []
-    for place, turn in enumerate(turns):
+    for place, (what, turn) in enumerate(compared):
         low, high, p = found.low[place], found.high[place], found.p[place]
+        least, most = LIMITS[what][0] - LIMITS[what][1], LIMITS[what][1] - LIMITS[what][0]
         if not found.error[place] > ROUNDING:  # all alike: what so many dialogues leave open
-            _, low, high, _ = mean_interval(tables[place].mean(axis=0), limits=DIFFERENCE)
+            _, low, high, _ = mean_interval(tables[place].mean(axis=0), limits=(least, most))
             p = np.nan
         made.append({
-            "turn": turn, "difference": found.mean[place], "low": max(-1.0, low), "high": min(1.0, high), "p": p,
-            "verdict": word_of(low, high, seeds=seeds, searched=True), "dialogues": dialogues, "seeds": seeds,
+            "what": what, "turn": turn, "difference": found.mean[place], "low": max(least, low), "high": min(most, high),
+            "p": p, "verdict": word_of(low, high, seeds=seeds, searched=True), "dialogues": dialogues, "seeds": seeds,
         })  # fmt: skip
     return pd.DataFrame(made)
 

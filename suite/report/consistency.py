@@ -6,7 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from suite.analysis.consistency import ALL, Consistency, attention_by_turn, by_turn, differences, in_all, learned_from
+from suite.analysis.consistency import (
+    ALL,
+    GAINED,
+    KEPT,
+    Consistency,
+    attention_by_turn,
+    by_turn,
+    differences,
+    in_all,
+    learned_from,
+)
 from suite.analysis.records import write_table
 from suite.analysis.verdict import FEWEST_SEEDS, WORDS
 from suite.report.figures import styles_of
@@ -19,6 +29,8 @@ TABLE, BY_TURN = "consistency.csv", "consistency_by_turn.csv"
 POLICIES = (GIVEN, PLAIN, GATT)
 HOPELESS = 0.05
 """Of first answers."""
+MEANS = {KEPT: "Kept by turn", "unasked": "Kept without being asked", GAINED: "Gained by asking"}
+"""Columns whose means are told → heading."""
 
 
 def write_consistency(tables: Consistency, out: Path) -> str:
@@ -29,26 +41,29 @@ def write_consistency(tables: Consistency, out: Path) -> str:
         UserError: Fewer than two test dialogues were answered by all.
     """
     rows = in_all(tables.answers)
-    kept, gaps, attention = by_turn(rows), differences(rows), attention_by_turn(rows)
+    means = {column: by_turn(rows, column) for column in MEANS}
+    gaps, attention = differences(rows), attention_by_turn(rows)
     write_table(out / TABLE, tables.answers)
-    write_table(out / BY_TURN, summary_table(kept, gaps, attention))
+    write_table(out / BY_TURN, summary_table(means, gaps, attention))
     figures = [path.name for path in draw(out, out)]
-    parts = [f"**{heading}**\n\n{body}" if heading else body for heading, body in _sections(tables, kept, gaps, attention)]
+    parts = [f"**{heading}**\n\n{body}" if heading else body for heading, body in _sections(tables, means, gaps, attention)]
     return "\n\n".join([parts[0], *(f"![{Path(name).stem}]({name})" for name in figures), *parts[1:]])
 
 
 def draw(folder: Path, out: Path) -> list[Path]:
     """The figures of a folder from its `consistency.csv` alone, into `out`; returns what was written."""
     rows = in_all(pd.read_csv(folder / TABLE))
-    kept, attention = by_turn(rows), attention_by_turn(rows)
+    kept, unasked, attention = by_turn(rows), by_turn(rows, "unasked"), attention_by_turn(rows)
     dialogues, seeds = rows["dialogue_id"].nunique(), rows["seed"].nunique()
     bars = f"Bars: 95 % over {dialogues} dialogues" + (f" and {seeds} seeds." if seeds > 1 else ", one seed.")
     with figure_file(out / "consistency", (6.4, 4.4)) as (figure, ax, written):
-        _lines(kept[kept["check"] == ALL], "kept", ax)
+        _lines(kept[kept["check"] == ALL], KEPT, ax)
+        _lines(unasked[unasked["check"] == ALL].drop(columns=["low", "high"]), "unasked", ax, ls=":", label=False)
         ax.set(xlabel="turn", ylabel="answers that keep the instruction", ylim=(-0.02, 1.02))
         ax.legend(fontsize=8)
         said = "The instruction stands in the first user turn only, which every answer sees as part of the conversation."
-        captioned(figure, "Instructions kept over a dialogue", [said, bars])
+        dotted = "Dotted: the same dialogues without the instruction, answers that would have kept it."
+        captioned(figure, "Instructions kept over a dialogue", [said, dotted, bars])
     files = list(written)
     if attention.empty:
         (out / "attention.svg").unlink(missing_ok=True)  # of another study in the same folder
@@ -68,7 +83,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
     return [*files, *written]
 
 
-def _lines(found: pd.DataFrame, column: str, ax: Any) -> None:
+def _lines(found: pd.DataFrame, column: str, ax: Any, *, ls: str = "-", label: bool = True) -> None:
     """One line per policy over the turns, with bars where there are any, side by side."""
     for place, (policy, (colour, marker)) in enumerate(styles_of(list(POLICIES)).items()):
         rows = found[found["policy"] == policy].sort_values("turn")
@@ -77,19 +92,21 @@ def _lines(found: pd.DataFrame, column: str, ax: Any) -> None:
         )
         ax.errorbar(
             rows["turn"] + 0.04 * (place - 1), rows[column], errors, color=colour, marker=marker, ms=5, lw=1.3, capsize=2,
-            label=policy,
+            ls=ls, label=policy if label else None,
         )  # fmt: skip
     ax.set_xticks(sorted(found["turn"].unique()))
     ax.grid(alpha=0.25)
 
 
-def summary_table(kept: pd.DataFrame, gaps: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFrame:
+def summary_table(means: Mapping[str, pd.DataFrame], gaps: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFrame:
     """All means in one long table: `what`, `policy`, `check`, `turn`, `value`, `low`, `high`, `p`, `verdict`, `dialogues`,
     `seeds`.
     """
     parts = [
-        kept.rename(columns={"kept": "value"}).assign(what="kept"),
-        gaps.rename(columns={"difference": "value"}).assign(what="kept, difference", policy=f"{GATT} - {PLAIN}", check=ALL),
+        *(found.rename(columns={column: "value"}).assign(what=column) for column, found in means.items()),
+        gaps.rename(columns={"difference": "value"}).assign(
+            what=gaps["what"] + ", difference", policy=f"{GATT} - {PLAIN}", check=ALL
+        ),
         attention.rename(columns={"attention": "value"}).assign(what="attention", check=ALL),
         attention.drop(columns=["low", "high"]).rename(columns={"largest_layer": "value"}).assign(
             what="attention, largest layer", check=ALL
@@ -102,8 +119,11 @@ def summary_table(kept: pd.DataFrame, gaps: pd.DataFrame, attention: pd.DataFram
     return pd.concat([part.reindex(columns=columns) for part in parts if len(part)], ignore_index=True)
 
 
-def _sections(tables: Consistency, kept: pd.DataFrame, gaps: pd.DataFrame, attention: pd.DataFrame) -> list[Section]:
-    words, overall = said_in("words")["consistency"], kept[kept["check"] == ALL]
+def _sections(
+    tables: Consistency, means: Mapping[str, pd.DataFrame], gaps: pd.DataFrame, attention: pd.DataFrame
+) -> list[Section]:
+    words, kept = said_in("words")["consistency"], means[KEPT]
+    overall = kept[kept["check"] == ALL]
     seeds = sorted(tables.answers["seed"].unique())
     lead = words["lead"].format(
         given=GIVEN, plain=PLAIN, gatt=GATT, dialogues=overall["dialogues"].min(), turns=overall["turn"].max(),
@@ -112,7 +132,7 @@ def _sections(tables: Consistency, kept: pd.DataFrame, gaps: pd.DataFrame, atten
     learned = learned_from(tables.answers)
     return [
         ("", f"{lead}\n\n{_verdict_words(gaps, len(seeds))}"),
-        ("Kept by turn", f"{words['kept']}\n\n{_by_turn_table(overall, 'kept')}"),
+        *((heading, f"{words[column]}\n\n{_by_turn_table(means[column], column)}") for column, heading in MEANS.items()),
         ("GAtt against plain SFT", f"{words['differences']}\n\n{_gap_table(gaps)}"),
         ("By kind of instruction", f"{_kind_table(kept)}\n\n{_hopeless(kept)}".strip()),
         ("What was learned from", f"{words['learned']}\n\n{_learned_table(learned)}"),
@@ -126,17 +146,23 @@ def _sections(tables: Consistency, kept: pd.DataFrame, gaps: pd.DataFrame, atten
 
 
 def _verdict_words(gaps: pd.DataFrame, seeds: int) -> str:
-    """What the comparison says at the last turn, in a sentence."""
-    last = gaps.iloc[-1]
-    gap = interval(last["difference"], last["low"], last["high"], "+.3f")
+    """What the comparison says at the last turn: of what is kept, and of what the instruction has to do with it."""
+    kept, gained = gaps.drop_duplicates("what", keep="last").set_index("what").loc[[KEPT, GAINED]].to_dict("records")
+    of_kept, of_gained = (interval(row["difference"], row["low"], row["high"], "+.3f") for row in (kept, gained))
     if seeds < FEWEST_SEEDS:
-        return f"At turn {last['turn']} GAtt less plain SFT is {gap}, of these policies; a verdict takes {FEWEST_SEEDS} seeds."
-    return f"**At turn {last['turn']} GAtt is {WORDS[last['verdict']]} plain SFT** ({gap})."
+        return (
+            f"At turn {kept['turn']} GAtt less plain SFT is {of_kept} in what is kept, {of_gained} in what is gained by "
+            f"asking, of these policies; a verdict takes {FEWEST_SEEDS} seeds."
+        )
+    return (
+        f"**At turn {kept['turn']} GAtt is {WORDS[kept['verdict']]} plain SFT** ({of_kept}). In what is gained by asking it is "
+        f"{WORDS[gained['verdict']]} plain SFT ({of_gained})."
+    )
 
 
 def _by_turn_table(found: pd.DataFrame, column: str) -> str:
     rows: list[dict[str, Any]] = []
-    for turn, of_turn in found.groupby("turn"):
+    for turn, of_turn in found[found["check"] == ALL].groupby("turn"):
         known = {row["policy"]: row for row in of_turn.to_dict("records")}
         rows.append({"turn": turn, **{policy: _cell(known[policy], column) for policy in POLICIES if policy in known}})
     return table(rows)
@@ -149,7 +175,8 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 def _gap_table(gaps: pd.DataFrame) -> str:
     return table([
         {
-            "turn": row["turn"], "GAtt less plain SFT": interval(row["difference"], row["low"], row["high"], "+.3f"),
+            "what": row["what"], "turn": row["turn"],
+            "GAtt less plain SFT": interval(row["difference"], row["low"], row["high"], "+.3f"),
             "p (max-T)": "–" if pd.isna(row["p"]) else f"{row['p']:.3f}", "verdict": row["verdict"],
             "n dialogues": row["dialogues"], "n seeds": row["seeds"],
         }

@@ -71,7 +71,9 @@ class GhostAttentionPlan:
     user_turns: RunSpec  # what users say, for training and for testing
     dialogues: Mapping[int, RunSpec]  # seed → the answers that are learned from
     policies: Mapping[tuple[str, int], RunSpec]  # (policy, seed) → its fine-tuning
-    consistency: Mapping[tuple[str, int], RunSpec]  # (policy, seed) → its answers to the test dialogues
+    consistency: Mapping[
+        tuple[str, int], RunSpec
+    ]  # (policy, seed) → its answers to the test dialogues, with the instruction and without
 
     @property
     def targets(self) -> list[RunSpec]:
@@ -127,7 +129,7 @@ def plan_ghost_attention(settings: GhostAttention) -> GhostAttentionPlan:
             inputs = {**said, **({"policy": policies[name, seed]} if name in SAMPLED_WITH else {})}
             measuring = {**drawing, "attention_dialogues": settings.attention_dialogues}
             consistency[name, seed] = spec(
-                "consistency", measuring, inputs, f"answers of {name}, seed {seed}", drawn=tested, models=1
+                "consistency", measuring, inputs, f"answers of {name}, seed {seed}", drawn=2 * tested, models=1
             )
     return GhostAttentionPlan(settings, user_turns, dialogues, policies, consistency)
 

@@ -17,7 +17,7 @@ from suite.interfaces import TrainablePolicy
 from suite.tasks import hh_dialogue
 from suite.tasks.text_format import Messages, answer_of, has_template, prompt_ids, why
 
-Placement = Literal["every", "first"]
+Placement = Literal["every", "first", "none"]
 """In which user turns the instruction stands."""
 FORM = hh_dialogue.TASK.form
 """How a conversation becomes text: through the chat template; as Anthropic's HH, in which speakers are named, without one."""
@@ -39,10 +39,11 @@ class Conversation:
 
 
 def instructed(instruction: str, turns: Sequence[str], placement: Placement) -> tuple[str, ...]:
-    r"""User turns with the instruction before every one, or before the first only: `instruction + "\n\n" + turn`."""
-    return tuple(
-        f"{instruction}\n\n{turn}" if placement == "every" or number == 0 else turn for number, turn in enumerate(turns)
-    )
+    r"""User turns with the instruction before every one, before the first only, or before none:
+    `instruction + "\n\n" + turn`.
+    """
+    joined = {"every": len(turns), "first": 1, "none": 0}[placement]
+    return (*(f"{instruction}\n\n{turn}" for turn in turns[:joined]), *turns[joined:])
 
 
 def messages_of(conversation: Conversation, placement: Placement) -> Messages:

@@ -10,14 +10,16 @@ from suite.analysis.consistency import attention_by_turn, by_turn, differences, 
 from suite.common.errors import UserError
 
 
-def answers(kept, *, part="test", seeds=(1,), check="capitals", attention=math.nan):
-    """Policy → (turns, dialogues) of 0 and 1, the same for every seed."""
-    return pd.DataFrame([
+def answers(kept, *, part="test", seeds=(1,), check="capitals", attention=math.nan, unasked=None):
+    """Policy → (turns, dialogues) of 0 and 1, the same for every seed; policy → `unasked` of all its answers, else 0."""
+    rows = pd.DataFrame([
         {"part": part, "policy": policy, "seed": seed, "dialogue_id": f"{check}-{k}", "check": check, "turn": turn + 1,
-         "kept": value, "cut": 0, "words": 3, "attention": attention, "largest_layer": 2 * attention, "even": 0.2}
+         "kept": value, "unasked": (unasked or {}).get(policy, 0), "cut": 0, "words": 3,
+         "attention": attention, "largest_layer": 2 * attention, "even": 0.2}
         for policy, table in kept.items() for seed in seeds
         for turn, row in enumerate(table) for k, value in enumerate(row)
     ])  # fmt: skip
+    return rows.assign(gained=rows["kept"] - rows["unasked"])
 
 
 KEPT = {
@@ -72,19 +74,34 @@ def test_only_dialogues_that_all_answered_with_every_seed_are_compared():
 
 def test_the_difference_is_gatt_less_plain_paired_by_dialogue():
     found = differences(answers(KEPT, seeds=(1, 2, 3)))
-    assert list(found["turn"]) == [1, 2]
-    assert list(found["difference"]) == [0.25, 0.75]
+    assert list(found["what"]) == ["kept", "kept", "gained", "gained"]
+    assert list(found["turn"]) == [1, 2, 1, 2]
+    assert list(found["difference"]) == [0.25, 0.75] * 2
     assert (found["low"] < found["difference"]).all()
-    assert list(found["dialogues"]) == [4, 4]
-    assert list(found["seeds"]) == [3, 3]
+    assert list(found["dialogues"]) == [4] * 4
+    assert list(found["seeds"]) == [3] * 4
     turned = {"plain SFT": KEPT["GAtt"], "GAtt": KEPT["plain SFT"], "given model": KEPT["given model"]}
-    assert list(differences(answers(turned, seeds=(1, 2, 3)))["difference"]) == [-0.25, -0.75]
+    assert list(differences(answers(turned, seeds=(1, 2, 3)))["difference"]) == [-0.25, -0.75] * 2
+
+
+def test_what_is_kept_unasked_is_not_gained():
+    unasked = {"given model": 0, "plain SFT": 0, "GAtt": 1}
+    rows = answers(KEPT, seeds=(1, 2, 3), unasked=unasked)
+    assert by_turn(rows, "unasked").query("check == 'all'").groupby("policy")["unasked"].mean().to_dict() == unasked
+    gained = by_turn(rows, "gained").set_index(["policy", "check", "turn"])
+    assert gained.loc[("GAtt", "all", 1), "gained"] == -0.25
+    assert gained.loc[("plain SFT", "all", 1), "gained"] == 0.5
+    assert gained["low"].min() >= -1
+    found = differences(rows).set_index(["what", "turn"])["difference"]
+    assert found.to_dict() == {("kept", 1): 0.25, ("kept", 2): 0.75, ("gained", 1): -0.75, ("gained", 2): -0.25}
 
 
 def test_no_verdict_under_three_seeds_and_better_where_it_is_seen():
     many = {"given model": [[0] * 40], "plain SFT": [[0] * 36 + [1] * 4], "GAtt": [[1] * 30 + [0] * 10]}
-    assert list(differences(answers(many, seeds=(1, 2)))["verdict"]) == ["2 seeds: these policies"]
-    assert list(differences(answers(many, seeds=(1, 2, 3)))["verdict"]) == ["better"]
+    assert list(differences(answers(many, seeds=(1, 2)))["verdict"]) == ["2 seeds: these policies"] * 2
+    assert list(differences(answers(many, seeds=(1, 2, 3)))["verdict"]) == ["better"] * 2
+    habit = answers(many, seeds=(1, 2, 3), unasked={"given model": 0, "plain SFT": 0, "GAtt": 1})
+    assert list(differences(habit)["verdict"]) == ["better", "worse"]
 
 
 def test_where_all_are_alike_so_many_dialogues_leave_something_open():
@@ -98,6 +115,8 @@ def test_where_all_are_alike_so_many_dialogues_leave_something_open():
     assert row["difference"] == 1.0
     assert row["low"] == pytest.approx(1 - 2 * bound)
     assert row["high"] == 1.0
+    row = differences(answers(always, seeds=(1, 2, 3))).iloc[1]  # of gains, between -2 and 2
+    assert (row["low"], row["high"]) == (pytest.approx(1 - 3 * bound), pytest.approx(1 + bound))
 
 
 def test_attention_is_of_those_answers_that_have_it():

@@ -13,7 +13,9 @@ from suite.engine.sweep import closure
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.study.ghost_attention import GATT, GIVEN, PLAIN, plan_ghost_attention
 from suite.study.profiles import EMBEDDED
+from suite.study.stages.ghost_attention import LENGTHS
 from suite.study.stages.inputs import snapshots
+from suite.tasks.ghost_attention import Conversation, converse
 
 WORDS = ("invented", "--turns", "2", "--dialogues", "6", "--test-dialogues", "3", "--seeds", "4", "--epochs", "2")
 MORE = ("--max-new-tokens", "6", "--attention-dialogues", "2", "--workers", "1", "--device", "cpu", "--precision", "float32")
@@ -66,12 +68,36 @@ def test_the_page_and_its_tables_are_there_and_hold_no_texts(plan, place):
         assert len(text) < 12 or text not in written
 
 
-def test_what_is_kept_is_what_the_check_says(plan, place):
-    known = {"contains": Instruction("", "contains", "film"), "at_most_words": Instruction("", "at_most_words", 5)}
+@pytest.mark.parametrize("table", ["answers", "unasked"])
+def test_what_is_kept_is_what_the_check_says(plan, place, table):
+    known = (Instruction("", "contains", "film"), Instruction("", "at_most_words", 5))
+    said = pd.read_parquet(plan.user_turns.directory(place / "runs") / "user_turns.parquet").set_index("dialogue_id")[
+        "instruction"
+    ]
     for (policy, seed), spec in plan.consistency.items():
-        rows = pd.read_parquet(spec.directory(place / "runs") / "answers.parquet")
-        assert [known[row.check].kept(row.answer, cut=row.cut) for row in rows.itertuples()] == list(rows["kept"])
+        rows = pd.read_parquet(spec.directory(place / "runs") / f"{table}.parquet")
+        checked = [known[said[row.dialogue_id]].kept(row.answer, cut=row.cut) for row in rows.itertuples()]
+        assert checked == list(rows["kept"])
+        assert len(rows) == 3 * 2
         assert (policy, seed) in {(GIVEN, 4), (PLAIN, 4), (GATT, 4)}
+
+
+def test_the_same_dialogues_are_answered_without_the_instruction(plan, place):
+    made = folder(plan, place, "consistency", GIVEN, 4)
+    asked, unasked = (pd.read_parquet(made / f"{name}.parquet") for name in ("answers", "unasked"))
+    assert asked[["dialogue_id", "turn", "user"]].equals(unasked[["dialogue_id", "turn", "user"]])
+    talks = [
+        Conversation(str(name), Instruction("Unsaid.", "contains", "film"), tuple(rows["user"]))
+        for name, rows in unasked.groupby("dialogue_id", sort=False)
+    ]
+    limits = {name: plan.consistency[GIVEN, 4].config[name] for name in LENGTHS}
+    drawn, _ = converse(CausalLMPolicy.load(EMBEDDED), talks, "none", **limits)
+    assert [answer for talk in drawn for answer in talk.answers] == list(unasked["answer"])
+    assert list(asked["answer"]) != list(unasked["answer"])
+    table = pd.read_csv(place / "out" / "consistency.csv")
+    ours = table[(table["part"] == "test") & (table["policy"] == GIVEN)]
+    assert list(ours["unasked"]) == list(unasked["kept"].astype(int))
+    assert table[table["part"] == "train"]["unasked"].isna().all()
 
 
 @pytest.mark.parametrize("placement", ["every", "first"])

@@ -13,17 +13,22 @@ POLICIES = ("given model", "plain SFT", "GAtt")
 COUNTS = {"user turns": {"rows": 9, "begins as another": 2, "used": 7}}
 
 
-def study(*, gatt, seeds=(1, 2, 3), attention=0.1, first=1):
-    """40 dialogues of two turns; the given model keeps `first`, then nothing; GAtt keeps `gatt` of the last answers."""
+def study(*, gatt, seeds=(1, 2, 3), attention=0.1, first=1, habit=0):
+    """40 dialogues of two turns; the given model keeps `first`, then nothing; GAtt keeps `gatt` of the last answers, `habit` of
+    them unasked.
+    """
     rows = []
     for policy in POLICIES:
         for seed in seeds:
             for k in range(40):
                 for turn in (1, 2):
                     kept = (first if turn == 1 else 0) if policy != "GAtt" else (first if turn == 1 else int(k < gatt))
-                    rows.append(("test", policy, seed, f"d{k}", "contains", turn, kept, 0, 5, attention, 2 * attention, 0.25))
+                    unasked = int(policy == "GAtt" and turn == 2 and k < habit)
+                    seen = (attention, 2 * attention, 0.25)
+                    rows.append(("test", policy, seed, f"d{k}", "contains", turn, kept, unasked, 0, 5, *seen))
     for policy in POLICIES[1:]:
-        rows += [("train", policy, seed, f"t{k}", "contains", 2, 1, 0, 5, *[math.nan] * 3) for seed in seeds for k in range(4)]
+        learned = ("contains", 2, 1, math.nan, 0, 5, *[math.nan] * 3)
+        rows += [("train", policy, seed, f"t{k}", *learned) for seed in seeds for k in range(4)]
     return Consistency(pd.DataFrame(rows, columns=NUMBERS), COUNTS)
 
 
@@ -50,6 +55,17 @@ def test_the_last_turn_has_the_verdict_and_the_tables_have_the_numbers(tmp_path)
     assert by_turn.loc[("kept, difference", "GAtt - plain SFT", "all", 2), "verdict"] == "better"
     assert by_turn.loc[("attention, largest layer", "GAtt", "all", 2), "value"] == 0.2
     assert by_turn.loc[("attention, all tokens alike", "GAtt", "all", 2), "value"] == 0.25
+
+
+def test_what_is_kept_from_habit_is_told_from_what_the_instruction_does(tmp_path):
+    words = write_consistency(study(gatt=20, habit=20), tmp_path)
+    assert "**At turn 2 GAtt is better than plain SFT** (+0.500 [" in words
+    assert "In what is gained by asking it is not resolved from plain SFT (+0.000 [" in words
+    by_turn = pd.read_csv(tmp_path / "consistency_by_turn.csv").set_index(["what", "policy", "check", "turn"])
+    assert by_turn.loc[("unasked", "GAtt", "all", 2), "value"] == 0.5
+    assert by_turn.loc[("gained", "GAtt", "all", 2), "value"] == 0.0
+    assert by_turn.loc[("gained, difference", "GAtt - plain SFT", "all", 2), "value"] == 0.0
+    assert "In what is gained by asking it is better than plain SFT (+0.500 [" in write_consistency(study(gatt=20), tmp_path)
 
 
 def test_two_seeds_have_no_verdict(tmp_path):

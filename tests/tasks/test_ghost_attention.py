@@ -37,9 +37,10 @@ def ids(text):
     return tuple(ID[word] for word in text.split())
 
 
-def test_the_instruction_stands_in_every_user_turn_or_in_the_first():
+def test_the_instruction_stands_in_every_user_turn_in_the_first_or_in_none():
     assert instructed("Shout.", ("a", "b", "c"), "every") == ("Shout.\n\na", "Shout.\n\nb", "Shout.\n\nc")
     assert instructed("Shout.", ("a", "b", "c"), "first") == ("Shout.\n\na", "b", "c")
+    assert instructed("Shout.", ("a", "b", "c"), "none") == ("a", "b", "c")
 
 
 def test_messages_end_with_the_turn_to_be_answered_or_the_last():
@@ -85,7 +86,7 @@ def test_an_answer_that_was_cut_has_no_end_in_the_loss_either(tokenizer, request
 
 
 def test_one_dialogue_has_one_name_per_turn_wherever_the_instruction_stands(words):
-    names = {prompt_of(TWO, placement, words).id for placement in ("every", "first")}
+    names = {prompt_of(TWO, placement, words).id for placement in ("every", "first", "none")}
     assert names == {"dialogue-1-turn2"}
     assert prompt_of(Conversation("dialogue-1", SHOUT, ("hi", "bye")), "first", words).id == "dialogue-1-turn1"
 

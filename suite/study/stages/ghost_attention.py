@@ -23,6 +23,10 @@ from suite.tasks.text_format import why
 
 LENGTHS = ("max_prompt_tokens", "max_new_tokens", "temperature", "seed")
 PLACEMENTS: tuple[Placement, ...] = ("every", "first")
+"""Of answers that are learned from."""
+MEASURED: dict[Placement, str] = {"first": "answers", "none": "unasked"}
+"""Of answers that are measured → their table."""
+ANSWERS = ["dialogue_id", "turn", "user", "answer", "cut", "kept"]
 
 
 def read_user_turns(run: Run) -> None:
@@ -50,7 +54,7 @@ def conversations(run: Run, split: str) -> list[Conversation]:
 
 
 def answer_rows(talk: Conversation) -> list[tuple[str, int, str, str, bool, bool]]:
-    """One row per answer: `dialogue_id`, `turn` from 1, `user`, `answer`, `cut`, `kept`."""
+    """One row per answer, `ANSWERS`; turns from 1."""
     return [
         (talk.id, turn + 1, talk.turns[turn], answer, talk.cut[turn], talk.kept(turn))
         for turn, answer in enumerate(talk.answers)
@@ -86,8 +90,7 @@ def draw_dialogues(run: Run) -> None:
         raise UserError(f"none of {len(asked)} dialogues can be trained on ({counts}); raise --max-prompt-tokens")
     for placement in PLACEMENTS:
         rows = [row for name in both for row in answer_rows(drawn[placement][name])]
-        columns = ["dialogue_id", "turn", "user", "answer", "cut", "kept"]
-        run.write_table(f"dialogues_{placement}.parquet", pd.DataFrame(rows, columns=columns))
+        run.write_table(f"dialogues_{placement}.parquet", pd.DataFrame(rows, columns=ANSWERS))
         texts = [made[placement][name] for name in both]
         run.write_table(f"prompts_{placement}.parquet", prompts_table([text.prompt for text in texts]))
         run.write_table(f"texts_{placement}.parquet", completions_table([[text] for text in texts]))
@@ -105,24 +108,30 @@ def fine_tune_on_answers(run: Run) -> None:
 
 
 def measure_consistency(run: Run) -> None:
-    """Let a policy answer the test dialogues, the instruction in the first user turn only.
+    """Let a policy answer the test dialogues, the instruction in the first user turn only, and once more without it.
 
-    Leaves `answers.parquet` (`dialogue_id`, `check`, `turn`, `user`, `answer`, `cut`, `kept`), `attention.parquet` of the first
-    dialogues (`dialogue_id`, `turn`, `attention`, `largest_layer`, `even`), and `counts.json`.
+    Leaves `answers.parquet` (`dialogue_id`, `turn`, `user`, `answer`, `cut`, `kept`), `unasked.parquet` with the answers to the
+    same dialogues without the instruction, of which `kept` is checked all the same, `attention.parquet` of the first dialogues
+    (`dialogue_id`, `turn`, `attention`, `largest_layer`, `even`), and `counts.json`. A dialogue that cannot be answered in one
+    of the two ways is in neither.
     """
     config = run.spec.config
     policy = load_policy(run, snapshots(run.input("policy"))[-1]) if "policy" in run.spec.inputs else reference_policy(run)
     asked = conversations(run, "test")
-    with run.progress(sum(len(talk.turns) for talk in asked), "answers") as bar:
-        talks, left = converse(policy, asked, "first", **{name: config[name] for name in LENGTHS}, on_batch=bar.update)
-    if not talks:
+    answered, left = dict[Placement, dict[str, Conversation]](), dict[str, int]()
+    with run.progress(2 * sum(len(talk.turns) for talk in asked), "answers") as bar:
+        for placement in MEASURED:
+            keywords = {name: config[name] for name in LENGTHS}
+            drawn, missed = converse(policy, asked, placement, **keywords, on_batch=bar.update)
+            answered[placement] = {talk.id: talk for talk in drawn}
+            left |= {f"instruction in {placement}: {reason}": count for reason, count in missed.items()}
+    both = [talk.id for talk in asked if all(talk.id in answered[placement] for placement in MEASURED)]
+    if not both:
         raise UserError(f"none of {len(asked)} test dialogues can be answered ({left}); raise --max-prompt-tokens")
-    checks = {talk.id: talk.instruction.check for talk in talks}
-    rows = pd.DataFrame(
-        [row for talk in talks for row in answer_rows(talk)],
-        columns=["dialogue_id", "turn", "user", "answer", "cut", "kept"],
-    )
-    run.write_table("answers.parquet", rows.assign(check=rows["dialogue_id"].map(checks)))
+    for placement, name in MEASURED.items():
+        rows = [row for of in both for row in answer_rows(answered[placement][of])]
+        run.write_table(f"{name}.parquet", pd.DataFrame(rows, columns=ANSWERS))
+    talks = [answered["first"][of] for of in both]
     shares = []
     with with_attentions(policy.model):
         for talk in talks[: config["attention_dialogues"]]:
@@ -138,4 +147,4 @@ def measure_consistency(run: Run) -> None:
                     shares.append((talk.id, turn + 1, *found))
     columns = ["dialogue_id", "turn", "attention", "largest_layer", "even"]
     run.write_table("attention.parquet", pd.DataFrame(shares, columns=columns))
-    (run.directory / "counts.json").write_text(json.dumps({"rows": len(asked), **left, "used": len(talks)}))
+    (run.directory / "counts.json").write_text(json.dumps({"rows": len(asked), **left, "used": len(both)}))
