@@ -23,8 +23,9 @@ from suite.cli.options import MachineOptions, made_here, parse_seeds, run_script
 from suite.cli.ranges import Name, Workers
 from suite.common.files import check_writable
 from suite.common.machine import workers_for
+from suite.engine.making import closure
 from suite.engine.store import facts, reading
-from suite.engine.sweep import closure, print_plan, run_all
+from suite.engine.sweep import print_plan, run_all
 from suite.evaluation.two_rewards_evaluator import BothRewards, TwoRewardsEvaluator
 from suite.interfaces import Contender
 from suite.report.consistency import write_consistency

@@ -14,8 +14,8 @@ from suite.analysis.records import IDEAL_COLUMNS, NOT_JUDGED, PLACE, POINT, SCHE
 from suite.analysis.reuse import recorded_runs
 from suite.common.errors import UserError
 from suite.common.registry import load
+from suite.engine.making import closure
 from suite.engine.store import RunSpec, facts, provenance, reading
-from suite.engine.sweep import closure
 from suite.evaluation.best_of_n import pool_rows
 from suite.evaluation.generation_health import alarms, generation_health
 from suite.interfaces import Contender, Task

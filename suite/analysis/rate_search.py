@@ -12,8 +12,9 @@ import pandas as pd
 from suite.analysis.gather import gather
 from suite.analysis.records import PLACE, POINT, wide
 from suite.common.registry import describe
+from suite.engine.making import closure
 from suite.engine.store import RunSpec, reading
-from suite.engine.sweep import closure, run_all
+from suite.engine.sweep import run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.maths.frontier import area_grid, hull_indices, reward_at_kl

@@ -11,8 +11,8 @@ import pandas as pd
 
 from suite.analysis.records import POINT, Results, on_hull, read_results
 from suite.common.errors import UserError
+from suite.engine.making import closure
 from suite.engine.store import RunSpec
-from suite.engine.sweep import closure
 from suite.study.plan import REFERENCE, Plan, PlannedPoint
 from suite.study.study import Study
 

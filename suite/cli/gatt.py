@@ -27,8 +27,9 @@ from suite.common.errors import UserError
 from suite.common.files import check_writable
 from suite.common.machine import bfloat16_is_native, quiet_libraries, usable_device, workers_for
 from suite.data.instructions import read_instructions
+from suite.engine.making import closure
 from suite.engine.store import reading
-from suite.engine.sweep import closure, print_plan, run_all
+from suite.engine.sweep import print_plan, run_all
 from suite.report.consistency import write_consistency
 from suite.report.page import bullets, code, page, plain
 from suite.study.ghost_attention import GhostAttention, GhostAttentionPlan, plan_ghost_attention

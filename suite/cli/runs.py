@@ -12,8 +12,9 @@ from suite.cli.ranges import Folder
 from suite.common.errors import UserError
 from suite.common.files import remove
 from suite.engine import checkpoint
+from suite.engine.lease import Held, held
 from suite.engine.manifest import done, flaw, read_json
-from suite.engine.store import DAMAGED, Held, locked, set_aside
+from suite.engine.store import DAMAGED, set_aside
 
 KEY = re.compile("[0-9a-f]{16}")
 
@@ -86,7 +87,7 @@ def gc(runs: Folder = RUNS, delete: bool = False) -> int:
             if not folder.is_dir():
                 found.append(_told(folder, "no folder", delete))
             elif any(needless(folder)):
-                with locked(folder) if delete else contextlib.nullcontext():
+                with held(folder) if delete else contextlib.nullcontext():
                     found += [_told(path, why, delete) for path, why in list(needless(folder))]
     print(
         f"{len(found)} found, {sum(found) / 1e6:,.1f} MB" + (": removed" if delete else "; --delete removes them" * bool(found))

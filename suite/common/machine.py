@@ -48,3 +48,10 @@ def bfloat16_is_native(device: str = "cpu") -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.mkldnn.is_available() and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def instructions() -> str:
+    """What this CPU's arithmetic is done with, "AVX2" or "AVX512" for example: it decides the last digits of every sum."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()

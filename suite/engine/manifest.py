@@ -13,8 +13,9 @@ from typing import Any
 
 from suite.common.files import sync, write_atomically
 from suite.engine import checkpoint
+from suite.engine.lease import is_lease
 
-APART = {"lock", "DONE", checkpoint.FILE, checkpoint.UNREADABLE, "error.log"}
+APART = {"DONE", checkpoint.FILE, checkpoint.UNREADABLE, "error.log"}
 """Files of a run that are no part of its result."""
 
 
@@ -38,8 +39,11 @@ def write_done(directory: Path, facts: dict[str, Any]) -> None:
 
 def left_in(directory: Path) -> list[Path]:
     """The files of a run's result."""
-    found = (path for path in directory.rglob("*") if path.is_file() and path.relative_to(directory).as_posix() not in APART)
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts))
+    found = {path.relative_to(directory): path for path in directory.rglob("*") if path.is_file()}
+    return sorted(
+        path for name, path in found.items()
+        if name.as_posix() not in APART and not is_lease(name.as_posix()) and not any(p.startswith(".") for p in name.parts)
+    )  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Content-addressed run directories: equal specifications share one, whoever asks and whenever.
 
 <root>/<stage>/<key[:16]>/
-    spec.json        what produced it         lock         the pid of the process that holds it
+    spec.json        what produced it         lease-N.json    the process that holds it (`suite.engine.lease`)
     metrics.jsonl    one row per step         checkpoint.pt   to resume from; gone when done
     snapshots/step-N   policies to evaluate   DONE         written last, by rename: cost, date, versions, hashes of the rest
 
@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -30,7 +29,9 @@ from typing import Any
 
 from suite.common.errors import UserError
 from suite.common.files import naming, remove, write_atomically
+from suite.common.machine import instructions
 from suite.engine import checkpoint, manifest
+from suite.engine.lease import Lease, held, is_lease, make_folder
 from suite.engine.progress import bar
 from suite.engine.tracking import Tracker, open_tracker
 from suite.engine.workload import Workload
@@ -94,6 +95,7 @@ class Run:
         self._began = self._last_checkpoint = time.monotonic()
         self._checkpoint_took = 0.0
         self.costs: dict[str, float] = {}
+        self.lease: Lease | None = None
 
     @property
     def done(self) -> bool:
@@ -125,6 +127,7 @@ class Run:
         return time.monotonic() - self._last_checkpoint > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        self._check_lease()
         started = time.monotonic()
         checkpoint.save(self.directory, self.spec.key, {**state, "step": step, "seconds": started - self._began})
         self._last_checkpoint = time.monotonic()
@@ -149,7 +152,8 @@ class Run:
         write_atomically(self.directory / name, lambda path: frame.to_parquet(path, index=False))
 
     def finish(self) -> None:
-        """Mark the run as done, with what it cost and what made it."""
+        """Mark the run as done, with what it cost and what made it. Raises Held if another process has taken it over."""
+        self._check_lease()
         facts = {
             "seconds": round(time.monotonic() - self._began, 2),
             "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -160,6 +164,10 @@ class Run:
         }
         manifest.write_done(self.directory, facts)
         remove(self.directory / checkpoint.FILE)
+
+    def _check_lease(self) -> None:
+        if self.lease:
+            self.lease.check()
 
 
 def _step_of(line: str) -> float:
@@ -174,17 +182,13 @@ def facts(root: Path, spec: RunSpec) -> dict[str, Any]:
     return manifest.read_json(spec.directory(root) / "DONE")
 
 
-class Held(UserError):
-    """Another live process makes the run just now."""
-
-
 class Damaged(UserError):
     """A finished run is not what it was; it counts as not done from now on."""
 
 
 @contextlib.contextmanager
 def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[Run]:
-    """Open, resume or find finished the run of `spec`, held by a file lock until closed; its metrics also go to `tracker`.
+    """Open, resume or find finished the run of `spec`, held by a lease until closed; its metrics also go to `tracker`.
 
     One that was finished and is damaged is told of on stderr and begun anew, and what is left of it is set aside.
 
@@ -198,7 +202,7 @@ def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[R
         return
     if os.path.lexists(run.directory) and not run.directory.is_dir():
         set_aside(root, run.directory, manifest.flaw(run.directory))
-    with locked(run.directory):
+    with held(run.directory) as run.lease:
         if run.done:  # by another process, just now
             yield run
             return
@@ -216,38 +220,17 @@ def open_run(root: Path, spec: RunSpec, tracker: Tracker = "none") -> Iterator[R
                 run.tracker.finish()
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold a run's folder, made if it is not there, until the block or the process ends. Raises Held if another has it."""
-    _make_folder(directory)
-    path = directory / "lock"
-    if not path.is_file():
-        remove(path)
-    with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = path.read_text(errors="replace").strip() or "unknown"
-            raise Held(
-                f"{directory}: held by the live process {pid}; wait for it, stop it, or use another --runs folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
 def set_aside(root: Path, directory: Path, problem: str) -> None:
     """Say what is wrong with a run, and put all it left where nothing looks for it: the next start makes it again. Raises Held
     if a live process has it.
     """
-    with locked(directory) if directory.is_dir() else contextlib.nullcontext():
+    with held(directory) if directory.is_dir() else contextlib.nullcontext():
         _move_aside(root, directory, problem)
 
 
 def _move_aside(root: Path, directory: Path, problem: str) -> None:
     aside = root / DAMAGED / directory.parent.name / directory.name
-    _make_folder(aside.parent)
+    make_folder(aside.parent)
     print(f"{directory}: {problem}; the run is made again", file=sys.stderr, flush=True)
     remove(aside)
     if not directory.is_dir():
@@ -255,25 +238,17 @@ def _move_aside(root: Path, directory: Path, problem: str) -> None:
         return
     aside.mkdir()
     for path in directory.iterdir():
-        if path.name != "lock":  # which this process holds
+        if not is_lease(path.name):  # this process holds it
             os.replace(path, aside / path.name)
-
-
-def _make_folder(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        file = next(path for path in reversed([directory, *directory.parents]) if os.path.lexists(path) and not path.is_dir())
-        raise UserError(f"{file}: a file stands where a folder of runs belongs; move it away") from error
 
 
 def _tidy(directory: Path) -> None:
     """Take out what a stopped process left, but what a run goes on from."""
-    kept = {"lock", "spec.json"}
+    kept = {"spec.json"}
     if os.path.lexists(directory / checkpoint.FILE):
         kept |= {checkpoint.FILE, "metrics.jsonl", "snapshots"}
     for path in list(directory.iterdir()):
-        if path.name not in kept:
+        if path.name not in kept and not is_lease(path.name):
             remove(path)
     for path in list(directory.rglob(".*.tmp")):
         remove(path)
@@ -326,4 +301,4 @@ def provenance() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         sha = "not a git checkout"
     packages = " ".join(f"{name}={version(name)}" for name in ("torch", "transformers", "numpy"))
-    return {"git_sha": sha, "packages": packages, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    return {"git_sha": sha, "packages": packages, "machine": f"{platform.machine()} ({instructions()}), {os.cpu_count()} cores"}

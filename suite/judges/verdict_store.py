@@ -16,6 +16,8 @@ import pandas as pd
 import psutil
 
 from suite.common.errors import FULL, UserError
+from suite.common.file_systems import is_shared
+from suite.common.processes import lives
 from suite.data.comparisons import Answer, Comparison, Question, Verdict
 from suite.judges.judging import shown, text_hash
 
@@ -35,8 +37,6 @@ LEASE_S = 900.0
 """A question that another process claimed is taken over after this long without a verdict, even if that seems to live."""
 ROOM = 16_000_000
 """Bytes on the disk without which nothing is claimed, and so nothing is asked whose answer could not be kept."""
-SAME_START_S = 2.0
-"""The system's own account of when a process began may move by this much."""
 ADVICE = {
     "SQLITE_FULL": "free some space and start again",
     "SQLITE_IOERR": "look at the disk, free some space and start again",
@@ -46,11 +46,13 @@ ADVICE = {
     "SQLITE_CANTOPEN": "name a file in a folder that can be written",
     "SQLITE_NOTADB": "name another file",
 }
+NO_WAL = ("SQLITE_PROTOCOL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_LOCK")
+"""Names of errors with which a file system says that it cannot have a log of SQLite's."""
 DAMAGED = "it is damaged or no store of verdicts: move it away, or name another file"
 
 
 class VerdictStore:
-    """One file. Safe against SIGKILL (WAL, one transaction a verdict) and for several processes of one machine at once.
+    """One file. Safe against SIGKILL (one transaction a verdict) and for several processes of one machine at once.
 
     Every method raises UserError, which names the file and what to do, if it cannot be read or written, is damaged, or is some
     other program's; that is never altered.
@@ -75,7 +77,7 @@ class VerdictStore:
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute(f"PRAGMA journal_mode={self._journal()}")
             self._connection.execute("PRAGMA synchronous=FULL")
             with self._transaction():
                 if self._columns(self._connection, "in_flight") not in ([], list(IN_FLIGHT)):
@@ -154,12 +156,27 @@ class VerdictStore:
             names.append(text_hash(row.prompt, policy, opponent)[:12])
         return table.assign(winner=winners, comparison=names)
 
+    def _journal(self) -> str:
+        """How SQLite keeps transactions whole: by a log beside the file (WAL), which needs memory that all readers share; where
+        several machines may read the file, or the file system gives no such memory, by a copy of what is overwritten.
+        """
+        if is_shared(self._path):
+            return "DELETE"
+        try:
+            (mode,) = self._connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if not getattr(error, "sqlite_errorname", "").startswith(NO_WAL):
+                raise
+            return "DELETE"
+        return mode
+
     def _lives(self, key: str, host: str, pid: int, started: float, since: float) -> bool:
         now = time.time()
         first = self._seen.setdefault((key, since), now)  # the other clock may be ahead
         if now - min(since, first) >= LEASE_S:
             return False
-        return host != self._me[0] or (pid != self._me[1] and _runs(pid, started))
+        return host != self._me[0] or (pid != self._me[1] and lives(pid, started))
 
     def _check(self) -> None:
         """Raise an error, before anything is written, if the file is another program's."""
@@ -205,14 +222,3 @@ def _connect_to_read(path: Path, *, leave_nothing: bool = False) -> sqlite3.Conn
     log = path.with_name(f"{path.name}-wal")
     alone = not (log.is_file() and log.stat().st_size) and (leave_nothing or not os.access(path.parent, os.W_OK))
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}", uri=True, timeout=60)
-
-
-def _runs(pid: int, started: float) -> bool:
-    """Whether the process that began then, and not another of its number, is at work."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < SAME_START_S
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:  # it may not be looked at
-        return True

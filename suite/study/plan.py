@@ -8,8 +8,8 @@ from typing import Any
 
 from suite.common.errors import UserError
 from suite.common.registry import describe
+from suite.engine.making import closure
 from suite.engine.store import RunSpec
-from suite.engine.sweep import closure
 from suite.interfaces import Contender, Evaluator, Point, Task
 from suite.study.specs import Shard, Source, Specs, label_of
 from suite.study.study import Study

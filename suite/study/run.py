@@ -10,8 +10,9 @@ import pandas as pd
 
 from suite.common.files import check_writable, write_atomically
 from suite.common.machine import workers_for
+from suite.engine.making import closure
 from suite.engine.store import reading
-from suite.engine.sweep import closure, print_plan, run_all
+from suite.engine.sweep import print_plan, run_all
 from suite.engine.tracking import Tracker
 from suite.evaluation.best_of_n import kept_sample
 from suite.interfaces import Context, Judge

@@ -7,6 +7,7 @@ import torch
 
 from suite.cli import runs as commands
 from suite.common.errors import UserError
+from suite.engine.lease import is_lease
 from suite.engine.manifest import done
 from suite.engine.store import RunSpec, open_run, status
 
@@ -69,6 +70,10 @@ def test_runs_of_an_older_version_are_counted(runs, capsys):
     assert capsys.readouterr().out == "3 runs: 0 damaged; 1 of an older version, which noted no hashes\n"
 
 
+def files_of(runs):
+    return {path for path in runs.rglob("*") if path.is_file() and not is_lease(path.name)}
+
+
 def test_gc_shows_and_removes_what_nobody_needs_and_nothing_else(runs, capsys):
     finished, resumes, stopped = (spec(k).directory(runs) for k in range(3))
     unknown, no_folder = finished.parent / ("0" * 16), finished.parent / ("1" * 16)
@@ -82,7 +87,7 @@ def test_gc_shows_and_removes_what_nobody_needs_and_nothing_else(runs, capsys):
         if path not in (unknown, no_folder):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x" * 500_000)
-    needed = {path for path in runs.rglob("*") if path.is_file()} - set(needless) - {unknown / "lock"}
+    needed = files_of(runs) - set(needless)
     for delete in (False, True):
         assert commands.gc(runs, delete=delete) == 0
         out = capsys.readouterr().out
@@ -90,7 +95,7 @@ def test_gc_shows_and_removes_what_nobody_needs_and_nothing_else(runs, capsys):
         assert out.splitlines()[-1] == "6 found, 2.0 MB" + (": removed" if delete else "; --delete removes them")
         assert all(os.path.lexists(path) for path in needless) != delete
     assert not any(os.path.lexists(path) for path in needless)
-    assert needed == {path for path in runs.rglob("*") if path.is_file()}
+    assert needed == files_of(runs)
     assert commands.gc(runs) == 0
     assert capsys.readouterr().out == "0 found, 0.0 MB\n"
 

@@ -283,8 +283,8 @@ def test_killed_at_every_stage_it_ends_with_the_same_records(finished, tmp_path)
         began = time.time()
         process = subprocess.Popen(command(tmp_path, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
-        locks = (tmp_path / "runs" / stage).glob
-        while not any(lock.stat().st_mtime > began for lock in locks("*/lock")) and time.monotonic() < deadline:
+        leases = (tmp_path / "runs" / stage).glob
+        while not any(lease.stat().st_mtime > began for lease in leases("*/lease-*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert process.poll() is None
         workers = children_of(process.pid)

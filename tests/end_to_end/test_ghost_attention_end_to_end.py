@@ -9,7 +9,7 @@ import pytest
 from suite.cli.main import COMMANDS, run
 from suite.data.instructions import Instruction
 from suite.data.parquet import completions_from_table, read_prompts
-from suite.engine.sweep import closure
+from suite.engine.making import closure
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.study.ghost_attention import GATT, GIVEN, PLAIN, plan_ghost_attention
 from suite.study.profiles import EMBEDDED

@@ -15,7 +15,7 @@ from suite.analysis.records import read_results, wide
 from suite.cli.win_rates import TextOptions, reference_of, run_win_rates
 from suite.common.errors import UserError
 from suite.data.comparisons import Answer
-from suite.engine.sweep import closure
+from suite.engine.making import closure
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
 from suite.interfaces import Contender, Context
 from suite.judges.outputs import join, read_answers, read_verdicts

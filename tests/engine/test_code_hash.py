@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from suite.engine.code_hash import _digest_and_imports, _function_digest, _written, code_hash
-from suite.engine.sweep import closure
+from suite.engine.making import closure
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import plan_study

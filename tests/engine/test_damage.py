@@ -12,9 +12,11 @@ import torch
 
 from suite.common.errors import UserError
 from suite.common.files import remove
+from suite.engine.lease import is_lease
+from suite.engine.making import run_one
 from suite.engine.manifest import done, flaw
 from suite.engine.store import Damaged, RunSpec, open_run, reading, status
-from suite.engine.sweep import run_one, run_sweep
+from suite.engine.sweep import run_sweep
 
 CALLS = []
 STOPS = []
@@ -76,7 +78,7 @@ def contents(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("lock", "DONE")
+        if path.is_file() and path.name != "DONE" and not is_lease(path.name)
     }
 
 
@@ -180,8 +182,9 @@ def test_a_damaged_run_is_named_and_made_again(tmp_path, capsys, name):
 
 
 HARMLESS = {
-    "lock gone": gone("lock"),
-    "lock garbage": other("lock", garbage),
+    "lease gone": gone("lease-1.json"),
+    "lease garbage": other("lease-1.json", garbage),
+    "a lock of an older version": lambda folder: (folder / "lock").write_text("1234"),
     "an error of before": lambda folder: (folder / "error.log").write_text("Traceback"),
     "notes of the user": lambda folder: (folder / "notes.txt").write_text("good"),
     "copied, with another date": lambda folder: os.utime(folder / SAMPLES),
@@ -210,8 +213,8 @@ def test_a_copied_file_is_read_once_and_has_its_date_again(tmp_path, monkeypatch
 UNDONE = {
     "spec empty": (cut("spec.json", 0), "spec.json cannot be read"),
     "spec garbage": (other("spec.json", garbage), "spec.json cannot be read"),
-    "lock a folder": (other("lock", Path.mkdir), None),
-    "lock a dangling link": (other("lock", a_link_to_nothing), None),
+    "lease a folder": (other("lease-1.json", Path.mkdir), None),
+    "lease a dangling link": (other("lease-1.json", a_link_to_nothing), None),
     "snapshots a file": (other("snapshots", a_file), "snapshot that was there is gone"),
     "a snapshot gone": (gone("snapshots/step-000002"), "snapshot that was there is gone"),
     "metrics gone": (gone("metrics.jsonl"), "metrics.jsonl was changed"),

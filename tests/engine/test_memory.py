@@ -7,8 +7,9 @@ import pytest
 
 from suite.common.errors import UserError
 from suite.engine import memory
+from suite.engine.making import closure
 from suite.engine.memory import GIB, disk_of, host_memory_of, memory_of, shape_of, what_cannot_fit, what_disk_lacks
-from suite.engine.sweep import closure, run_all
+from suite.engine.sweep import run_all
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.study.profiles import ASSETS, text_study
 from suite.study.specs import Specs

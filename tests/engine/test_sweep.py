@@ -10,10 +10,11 @@ import textwrap
 import pytest
 
 from suite.common.errors import UserError
-from suite.engine import sweep
+from suite.engine import making, processes, sweep
 from suite.engine.clock import Clock
+from suite.engine.making import run_one
 from suite.engine.store import RunSpec
-from suite.engine.sweep import run_one, run_sweep
+from suite.engine.sweep import run_sweep
 
 
 class DoesNotPickle(UserError):
@@ -106,30 +107,28 @@ def test_a_fault_is_an_outcome_even_where_no_log_can_be_written(tmp_path, monkey
     def refuse(path, write):
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path))
 
-    monkeypatch.setattr(sweep, "write_atomically", refuse)
+    monkeypatch.setattr(making, "write_atomically", refuse)
     assert run_one(tmp_path, of(odd)).status == "failed"
 
 
-def start_without_torch(slots, threads, parent):
+def start_without_torch(position, threads, parent):
     pass
 
 
 def test_a_worker_that_dies_takes_one_run_with_it(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(sweep, "_start_worker", start_without_torch)
+    monkeypatch.setattr(processes, "_start_worker", start_without_torch)
     bad, good = of(dies), of(fine)
     after = [RunSpec("after", {}, {"it": it}, title=f"after {it.title}", function=f"{__name__}:fine") for it in (bad, good)]
     found = outcomes(tmp_path, *after, workers=2)
     assert {title: o.status for title, o in found.items()} == {
         "dies": "failed", "after dies": "skipped", "fine": "done", "after fine": "done",
     }  # fmt: skip
-    assert "its worker process died twice" in found["dies"].error
-    err = capfd.readouterr().err
-    assert err.startswith("a worker process died")
-    assert "dies" in err
+    assert found["dies"].error.startswith("its process died 2 times (exit code 3): ")
+    assert capfd.readouterr().err == "dies: the process that made it died (exit code 3); it is made again alone\n"
 
 
 def test_a_run_beside_which_a_worker_died_is_made_again_alone(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(sweep, "_start_worker", start_without_torch)
+    monkeypatch.setattr(processes, "_start_worker", start_without_torch)
     found = outcomes(tmp_path, of(dies_once), workers=2)
     assert {title: o.status for title, o in found.items()} == {"dies_once": "done"}
     assert capfd.readouterr().err.count("\n") == 1
@@ -167,14 +166,14 @@ def test_a_run_that_another_process_holds_is_waited_for_when_all_else_is_done(tm
     assert f"{held.directory(tmp_path)}: held by the live process {holder.pid}" in err
 
 
-def test_what_is_held_is_told_once(capsys, monkeypatch):
+def test_what_is_held_is_told_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "ASK_AGAIN_S", 0.0)
     spec = of(fine)
-    left = sweep._Left([spec], Clock([spec], 1))
+    left = sweep._Left([spec], Clock([spec], 1), processes.Here(tmp_path))
     for _ in range(3):
-        assert left.ready() == [spec]
+        assert left.next() == [spec]
         left.waiting.remove(spec)
-        assert left.ended(sweep.Outcome(spec, "held", "held by the live process 7")) == []
+        assert left.ended(making.Outcome(spec, "held", "held by the live process 7")) == []
     assert capsys.readouterr().err == "held by the live process 7; waiting for it when all else is done\n"
     monkeypatch.setattr(sweep, "ASK_AGAIN_S", 1e9)
-    assert left.ready() == []
+    assert left.next() == []

@@ -1,5 +1,6 @@
 """The file of verdicts: claims that end, errors of one line, and other people's files left as they are."""
 
+import contextlib
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ import pytest
 from suite.common.errors import UserError
 from suite.data.comparisons import Answer, Comparison, Question
 from suite.evaluation import win_rate
+from suite.judges import verdict_store
 from suite.judges.reward_judge import RewardJudge
 from suite.judges.verdict_store import LEASE_S, VerdictStore
 
@@ -217,3 +219,41 @@ def test_a_store_that_is_being_written_can_be_read(tmp_path):
     assert len(VerdictStore(tmp_path / "v.sqlite", read_only=True).table()) == 200
     writer.put("one more", "judge", {}, QUESTION, Answer("A", ""))
     assert len(VerdictStore(tmp_path / "v.sqlite", read_only=True).table()) == 201
+
+
+def journal_of(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA journal_mode").fetchone()[0]
+
+
+def test_where_machines_share_the_file_there_is_no_log_that_they_would_have_to_share(tmp_path, monkeypatch):
+    path = tmp_path / "verdicts.sqlite"
+    store = VerdictStore(path)
+    store.put("one", "judge", {}, QUESTION, Answer("A", "A"))
+    store._connection.close()
+    assert journal_of(path) == "wal"
+    monkeypatch.setattr(verdict_store, "is_shared", lambda place: place == path)
+    store = VerdictStore(path)
+    assert journal_of(path) == "delete"
+    store.put("two", "judge", {}, QUESTION, Answer("B", "B"))
+    assert set(VerdictStore(path, read_only=True).verdicts(["one", "two"])) == {"one", "two"}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name}
+
+
+@pytest.mark.parametrize(
+    ("name", "falls_back"), [("SQLITE_PROTOCOL", True), ("SQLITE_IOERR_SHMMAP", True), ("SQLITE_FULL", False)]
+)
+def test_a_file_system_that_cannot_have_a_log_gets_none(tmp_path, name, falls_back):
+    class Refuses:
+        def execute(self, asked):
+            error = sqlite3.OperationalError("locking protocol")
+            error.sqlite_errorname = name
+            raise error
+
+    store = VerdictStore(tmp_path / "verdicts.sqlite")
+    store._connection = Refuses()
+    if falls_back:
+        assert store._journal() == "DELETE"
+    else:
+        with pytest.raises(sqlite3.OperationalError):
+            store._journal()

@@ -6,7 +6,7 @@ import pytest
 
 from suite.common.errors import UserError
 from suite.data.instructions import read_instructions
-from suite.engine.sweep import closure
+from suite.engine.making import closure
 from suite.study.ghost_attention import GATT, GIVEN, PLAIN, GhostAttention, plan_ghost_attention
 from suite.study.profiles import EMBEDDED
 from suite.training.settings import OptimConfig

@@ -10,8 +10,9 @@ from suite.analysis.records import REFERENCE, wide
 from suite.common.errors import UserError
 from suite.common.registry import describe
 from suite.common.sources import data_digest, resolve_model
+from suite.engine.making import closure
 from suite.engine.store import Damaged
-from suite.engine.sweep import closure, run_sweep
+from suite.engine.sweep import run_sweep
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import plan_study
