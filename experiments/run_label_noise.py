@@ -24,7 +24,6 @@ from suite.cli.options import MachineOptions, command, parse_numbers, parse_seed
 from suite.cli.ranges import Folder, Names
 from suite.common.errors import UserError
 from suite.common.files import check_writable
-from suite.common.machine import workers_for
 from suite.engine.sweep import print_plan, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
@@ -68,14 +67,14 @@ def main(args: Arguments) -> int:
     recorded = {level: records_in(args.reuse_records, level) for level in levels}
     parts = {level: split(plan, found) if (found := recorded[level]) else (plan, None) for level, plan in plans.items()}
     left = [plan for plan, _ in parts.values() if plan is not None]
-    targets, workers = [spec for plan in left for spec in plan.targets], workers_for(args.workers, study.device)
-    print_plan(args.runs, targets, workers=workers, whole=args.dry_run or args.verbose)
+    targets, means = [spec for plan in left for spec in plan.targets], args.means(study.device)
+    print_plan(args.runs, targets, means, whole=args.dry_run or args.verbose)
     if args.dry_run:
         return 0
     out = args.folder("label_noise", args.profile)
     for folder in (out, args.runs):
         check_writable(folder)
-    failed = {o.spec.key for o in run_all(args.runs, targets, workers=workers, tracker=args.tracker)}
+    failed = {o.spec.key for o in run_all(args.runs, targets, means)}
     tables = []
     for level, (plan, kept) in parts.items():
         results = None if plan is None else gather(Finished(plan.without(failed), args.run_options()), "label_noise")

@@ -22,7 +22,6 @@ from suite.analysis.trade_off import ARM, differences, points
 from suite.cli.options import MachineOptions, made_here, parse_seeds, run_script
 from suite.cli.ranges import Name, Workers
 from suite.common.files import check_writable
-from suite.common.machine import workers_for
 from suite.engine.making import closure
 from suite.engine.store import facts, reading
 from suite.engine.sweep import print_plan, run_all
@@ -60,23 +59,23 @@ class Arguments(MachineOptions):
 def main(args: Arguments) -> int:
     seeds, out = parse_seeds(args.seeds), args.folder("llama2_rlhf", args.profile)
     begun = dialogues(args.profile, pairs=args.pairs, runs=args.runs, **args.machine)
-    workers = workers_for(args.workers, begun.study.device)
+    means = args.means(begun.study.device)
     first = [begun.candidates, begun.judge(seeds[0])]
-    print_plan(args.runs, first, workers=workers, whole=args.dry_run or args.verbose)
+    print_plan(args.runs, first, means, whole=args.dry_run or args.verbose)
     if args.dry_run:
         print("what follows is planned when the helpfulness pairs are there")
         return 0
     for folder in (out, args.runs):
         check_writable(folder)
-    if run_all(args.runs, first, workers=workers, tracker=args.tracker):
+    if run_all(args.runs, first, means):
         return 1
     rows = list(helpful_rows(begun, begun.candidates.directory(args.runs)))
     studies = with_mixture(begun, args.runs / "made_up" / begun.candidates.key[:8] / "helpfulness.jsonl", rows)
     plans = {arm: plan_of(study, arm, seeds) for arm, study in studies.items()}
     gatt = plan_ghost_attention(ghost_attention_of(args.profile, begun.study, seeds)) if args.gatt else None
     targets = [spec for plan in plans.values() for spec in plan.targets] + (gatt.targets if gatt else [])
-    print_plan(args.runs, targets, workers=workers, whole=args.verbose)
-    failed = {outcome.spec.key for outcome in run_all(args.runs, targets, workers=workers, tracker=args.tracker)}
+    print_plan(args.runs, targets, means, whole=args.verbose)
+    failed = {outcome.spec.key for outcome in run_all(args.runs, targets, means)}
     plans = {arm: plan.without(failed) for arm, plan in plans.items()}
     if gatt and not failed.isdisjoint(spec.key for spec in closure(gatt.targets)):
         gatt = None  # what failed was named above

@@ -38,7 +38,6 @@ from suite.cli.options import RESULTS, MachineOptions, command, parse_rates, run
 from suite.cli.ranges import Count, Folder, Names
 from suite.common.errors import UserError, did_you_mean, listed
 from suite.common.files import check_writable
-from suite.common.machine import workers_for
 from suite.common.registry import describe
 from suite.engine.sweep import print_plan
 from suite.report.rates import rates_page
@@ -77,16 +76,15 @@ def main(args: Arguments) -> int:
     earlier = earlier_search(path, methods)
     if not methods and earlier is None:
         raise UserError(f"--methods: no method is named, and {path} holds no earlier search")
-    workers = workers_for(args.workers, base.device)
-    print_plan(args.runs, targets_of(plans), workers=workers, whole=args.dry_run or args.verbose)
+    print_plan(args.runs, targets_of(plans), args.means(base.device), whole=args.dry_run or args.verbose)
     if args.dry_run:
         return 0
     for folder in (args.out, args.runs):
         check_writable(folder)
     options, tables = args.run_options(), list[pd.DataFrame]()
     if REWARD_MODEL in methods:
-        tables.append(search_reward_model(base, reward_model_rates, options, workers=workers))
-    found, failed = run_search(plans, options, workers=workers)
+        tables.append(search_reward_model(base, reward_model_rates, options))
+    found, failed = run_search(plans, options)
     tables += found
     best = best_of(score_table(pd.concat(found, ignore_index=True))).set_index("method")["lr"] if found else {}
     changed = dict[tuple[str, float, str], Plan]()
@@ -94,7 +92,7 @@ def main(args: Arguments) -> int:
         tried = [{**grid[method][0], **change} for change in changes_of(method)]
         changed |= plans_of(base, method, tried, [rate])
     if changed:
-        more, diverged = run_search(changed, options, workers=workers)
+        more, diverged = run_search(changed, options)
         tables, failed = tables + more, failed or diverged
     if (earlier := earlier_search(path, methods)) is not None:  # another search may have ended meanwhile
         tables.insert(0, earlier)

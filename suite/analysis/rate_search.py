@@ -62,14 +62,14 @@ def plans_of(
     return plans
 
 
-def search_reward_model(base: Study, rates: Sequence[float], options: Options, *, workers: int) -> pd.DataFrame:
+def search_reward_model(base: Study, rates: Sequence[float], options: Options) -> pd.DataFrame:
     """Fit the reward model with every rate: one row each, `value` its accuracy on held-out pairs with an interval over their
     prompts; no value where it failed.
     """
     specs = {
         rate: Specs(replace(base, reward_model=replace(base.reward_model, lr=rate))).source(0).reward_model for rate in rates
     }
-    failed = {o.spec.key for o in run_all(options.runs, list(specs.values()), workers=workers, tracker=options.tracker)}
+    failed = {o.spec.key for o in run_all(options.runs, list(specs.values()), options.means(base.device))}
     rows: list[dict[str, Any]] = []
     for rate, spec in specs.items():
         names = {"searched": REWARD_MODEL, "lr": rate, "tried": "", "metric": None}
@@ -88,9 +88,10 @@ def targets_of(plans: Candidates) -> list[RunSpec]:
     return [spec for plan in plans.values() for spec in plan.targets]
 
 
-def run_search(plans: Candidates, options: Options, *, workers: int) -> tuple[list[pd.DataFrame], bool]:
+def run_search(plans: Candidates, options: Options) -> tuple[list[pd.DataFrame], bool]:
     """Make what is missing; the records of every plan, a row without a metric for one that failed, and whether any did."""
-    outcomes = run_all(options.runs, targets_of(plans), workers=workers, tracker=options.tracker)
+    device = next(iter(plans.values())).study.device if plans else "cpu"
+    outcomes = run_all(options.runs, targets_of(plans), options.means(device))
     failed, tables = {outcome.spec.key for outcome in outcomes}, []
     for (method, rate, tried), plan in plans.items():
         names = {"searched": method, "lr": rate, "tried": tried}

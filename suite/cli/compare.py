@@ -27,7 +27,7 @@ from suite.cli.options import MachineOptions, Unnamed, file_name, parse_rates, p
 from suite.cli.ranges import Folder, Name
 from suite.common.errors import LONGEST, UserError, shown
 from suite.common.files import check_writable
-from suite.common.machine import quiet_libraries, workers_for
+from suite.common.machine import quiet_libraries
 from suite.common.registry import MethodInfo, describe
 from suite.engine.sweep import print_plan, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
@@ -81,8 +81,8 @@ def compare(options: Unnamed[CompareOptions]) -> int:
     grid = own if recorded else {**own, **baselines}
     search = search_plans(name, info, study, rates)
     plan = _plan(study, grid, seeds, pool=recorded is None)
-    workers = workers_for(options.workers, study.device)
-    print_plan(options.runs, [*targets_of(search), *plan.targets], workers=workers, whole=options.dry_run or options.verbose)
+    means = options.means(study.device)
+    print_plan(options.runs, [*targets_of(search), *plan.targets], means, whole=options.dry_run or options.verbose)
     if search:
         print(f"{len(search)} learning rates of {name} are tried first; the runs of {info.name} then take the best of them\n")
     if recorded:
@@ -95,7 +95,7 @@ def compare(options: Unnamed[CompareOptions]) -> int:
     reused = ""
     if folder and recorded:
         drawn = [*plan.prompts.values(), *(source.pairs for source in plan.sources.values())]
-        if run_all(options.runs, drawn, workers=workers):
+        if run_all(options.runs, drawn, means):
             return 1
         drawn_elsewhere = "pairs drawn from the same reference for the same prompts on another machine, which rounds otherwise"
         pairs = "the pairs" if same_pairs(options.runs, plan, folder, recorded) else drawn_elsewhere
@@ -107,7 +107,7 @@ def compare(options: Unnamed[CompareOptions]) -> int:
         raise UserError(f"--method {name}: {', '.join(failed)} failed; see suite check-method {name}")
     rate, scores = None, pd.DataFrame()
     if search:
-        rate, scores = chosen_rate(options, search, workers)
+        rate, scores = chosen_rate(options, search)
         study = replace(study, learning_rates={**study.learning_rates, name: rate})
         plan = _plan(study, grid, seeds, pool=recorded is None)
 
@@ -169,9 +169,9 @@ def search_plans(name: str, info: MethodInfo, study: Study, rates: Sequence[floa
     return plans_of(study, name, settings_of(name)[:1], rates)
 
 
-def chosen_rate(options: CompareOptions, search: Candidates, workers: int) -> tuple[float, pd.DataFrame]:
+def chosen_rate(options: CompareOptions, search: Candidates) -> tuple[float, pd.DataFrame]:
     """Run the search; the rate that wins, and every candidate's score. Raises UserError if no rate gave a policy."""
-    tables, _ = run_search(search, options.run_options(), workers=workers)
+    tables, _ = run_search(search, options.run_options())
     scores = score_table(pd.concat(tables, ignore_index=True))
     chosen = choose(scores)
     if not chosen:

@@ -25,7 +25,7 @@ from suite.cli.options import RESULTS, MachineOptions, Unnamed, file_name, made_
 from suite.cli.ranges import Count, CountOrNone, File, Name, Rank, Rate, Temperature, whole
 from suite.common.errors import UserError
 from suite.common.files import check_writable
-from suite.common.machine import bfloat16_is_native, quiet_libraries, usable_device, workers_for
+from suite.common.machine import bfloat16_is_native, quiet_libraries, usable_device
 from suite.data.instructions import read_instructions
 from suite.engine.making import closure
 from suite.engine.store import reading
@@ -100,15 +100,15 @@ def gatt(options: Unnamed[GattOptions]) -> int:
     """Plan, run, write; the exit code."""
     quiet_libraries()
     plan = plan_ghost_attention(options.settings())
-    workers = workers_for(options.workers, plan.settings.device)
-    print_plan(options.runs, plan.targets, workers=workers, whole=options.dry_run or options.verbose)
+    means = options.means(plan.settings.device)
+    print_plan(options.runs, plan.targets, means, whole=options.dry_run or options.verbose)
     if options.dry_run:
         return 0
     names = (Path(options.source).name.partition(".")[0], Path(options.model).name)
     out = options.out or RESULTS / "_".join(["ghost_attention", *map(file_name, names)])
     for folder in (options.runs, out, *([options.write_dialogues.parent] if options.write_dialogues else [])):
         check_writable(folder)
-    if run_all(options.runs, plan.targets, workers=workers, tracker=options.tracker):
+    if run_all(options.runs, plan.targets, means):
         raise UserError("some runs failed, which are named above with their error.log; nothing can be compared without them")
     with reading(options.runs, closure(plan.targets)):
         if options.write_dialogues:

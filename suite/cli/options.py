@@ -31,6 +31,7 @@ from suite.common.errors import UserError, one_line_errors
 from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
 from suite.data.readers import names_of
+from suite.engine.engines import EngineName, Means
 from suite.interfaces import Judge, Task
 from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
@@ -79,6 +80,8 @@ class MachineOptions:
     """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
     workers: Workers = 0
     """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
+    engine: EngineName = "processes"
+    """What makes the runs: processes of this machine; or workers, started by anybody with suite work (docs/scaling.md)."""
     device: Name = "auto"
     """cpu, cuda or auto."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -95,7 +98,11 @@ class MachineOptions:
 
     def run_options(self) -> Options:
         """As plain values, with the command that was given."""
-        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose)
+        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine)
+
+    def means(self, device: str) -> Means:
+        """With what runs on a device are made."""
+        return self.run_options().means(device)
 
     def folder(self, name: str, profile: str) -> Path:
         """Where the results of an experiment go; by default those of every profile but embedded have it in their name."""

@@ -6,6 +6,8 @@ from typing import Any, Protocol, Self
 from tqdm import tqdm
 
 LINE_EVERY_S = 60.0
+NAMED = 8
+"""Runs that a line names."""
 _position = 0
 
 
@@ -61,10 +63,11 @@ class Watch:
             )
         elif gone >= self.next_line:
             self.next_line = gone - gone % LINE_EVERY_S + LINE_EVERY_S
-            running = "; ".join(spec.title for spec in clock.running)
+            running = [spec.title for spec in clock.running]
+            more = f" and {len(running) - NAMED} more" if len(running) > NAMED else ""
             print(
                 f"{tqdm.format_interval(gone)} gone, {tqdm.format_interval(clock.left)} left, {len(clock.ended)} of "
-                f"{len(clock.todo)} runs done; now {running}", file=sys.stderr, flush=True,
+                f"{len(clock.todo)} runs done; now {'; '.join(running[:NAMED])}{more}", file=sys.stderr, flush=True,
             )  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -54,6 +54,7 @@ class RunSpec:
     title: str = ""  # for people
     work: Workload = field(default_factory=Workload)  # what it asks of the machine
     function: str = ""  # "module:function" that makes it, called with the open `Run`; its code is in `code`
+    made_of: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # modules and functions that `code` is the hash of
 
     @cached_property
     def key(self) -> str:

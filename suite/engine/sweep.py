@@ -13,9 +13,9 @@ from suite.common.machine import quiet_libraries
 from suite.engine import progress
 from suite.engine.clock import Clock
 from suite.engine.engine import Engine
+from suite.engine.engines import Means
 from suite.engine.making import Outcome, closure
 from suite.engine.manifest import done
-from suite.engine.processes import Here, Processes
 from suite.engine.store import RunSpec, status
 from suite.engine.tracking import Tracker, check_tracker
 
@@ -40,7 +40,7 @@ def run_sweep(
             todo.append(spec)
     if not todo:
         return
-    with engine or (Here(root, tracker) if workers == 1 else Processes(root, workers, tracker)) as engine:
+    with engine or Means(workers, tracker).open(root, targets) as engine:
         clock = Clock(todo, engine.at_once)
         with progress.Watch(clock) as watch:
             if (sample := clock.worth_measuring) and (speeds := engine.measure(sample)):
@@ -134,11 +134,11 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int, whole: bool) -> None:
-    """How many runs a plan has, and whether they fit into memory; the `whole` plan is every run with its `status` and what it
-    will take: tokens (a trained one counts 3) and GiB, both estimates.
+def print_plan(root: Path, targets: Sequence[RunSpec], means: Means, *, whole: bool) -> None:
+    """How many runs a plan has, whether they fit into memory, and the disk that the policies which are kept will take; the
+    `whole` plan is every run with its `status` and what it will take: tokens (a trained one counts 3) and GiB, both estimates.
     """
-    from suite.engine.memory import GIB, host_memory_of, memory_of, what_cannot_fit, what_disk_lacks
+    from suite.engine.memory import GIB, disk_of, host_memory_of, memory_of
 
     def gib(memory: float | None) -> str:
         return "–" if memory is None else f"{memory / GIB:.1f}"
@@ -158,24 +158,32 @@ def print_plan(root: Path, targets: Sequence[RunSpec], *, workers: int, whole: b
     counts = Counter(states.values())
     print(f"{len(specs)} runs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f" ({root})")
     todo = [spec for spec, state in states.items() if state != "cached"]
-    problem = what_cannot_fit(todo, workers=workers) or what_disk_lacks(todo, root)
-    fits = f"{workers} at a time fit into the memory that is free here"
-    print(f"does not fit here: {problem}" if problem else fits, flush=True)
+    problem = what_lacks(root, todo, means)
+    fits = f"{means.workers} at a time fit into the memory that is free here" if means.here else "made by whoever works on it"
+    kept = sum(disk_of(spec) or 0.0 for spec in todo)
+    disk = f"; the policies that are kept will take {kept / GIB:.1f} GiB of disk" if kept > GIB / 10 else ""
+    print(f"does not fit here: {problem}" if problem else fits + disk, flush=True)
 
 
-def run_all(root: Path, targets: Sequence[RunSpec], *, workers: int, tracker: Tracker = "none") -> list[Outcome]:
+def what_lacks(root: Path, todo: Sequence[RunSpec], means: Means) -> str | None:
+    """What is in the way of making all of it, memory of this machine if they are made here or disk, and what to do."""
+    from suite.engine.memory import what_cannot_fit, what_disk_lacks
+
+    memory = what_cannot_fit(todo, workers=means.workers) if means.here else None
+    return memory or what_disk_lacks(todo, root)
+
+
+def run_all(root: Path, targets: Sequence[RunSpec], means: Means) -> list[Outcome]:
     """Make all targets under one progress bar; prints and returns those that failed.
     Raises UserError, before anything is computed, if one needs more memory than is free or all of them more disk, or the
     tracker is not installed.
     """
-    from suite.engine.memory import what_cannot_fit, what_disk_lacks
-
     quiet_libraries()
-    check_tracker(tracker)
+    check_tracker(means.tracker)
     todo = [spec for spec in closure(targets) if status(root, spec) != "cached"]
-    if problem := what_cannot_fit(todo, workers=workers) or what_disk_lacks(todo, root):
+    if problem := what_lacks(root, todo, means):
         raise UserError(problem)
-    outcomes = run_sweep(root, targets, workers=workers, tracker=tracker)
+    outcomes = run_sweep(root, targets, engine=means.open(root, targets) if todo else None)
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "skipped")]
     if failed:
         print(tabulate([(o.spec.title, o.status, o.error) for o in failed], headers=["run", "status", "why"]))

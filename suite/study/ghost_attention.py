@@ -96,8 +96,8 @@ def plan_ghost_attention(settings: GhostAttention) -> GhostAttentionPlan:
     ) -> RunSpec:
         function, modules = TABLE[stage]
         work = Workload(prompt=longest, new=settings.max_new_tokens, **sizes) if lengths else Workload()
-        code = code_hash(modules, (function, *HELPERS, *OWN_HELPERS))
-        return RunSpec(stage, config, inputs, code, where, title, work, function)
+        made_of = (modules, (function, *HELPERS, *OWN_HELPERS))
+        return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)
 
     read = {
         "source": data_digest(settings.source), "turns": settings.turns, "train": settings.dialogues,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from suite.common.files import check_writable, write_atomically
 from suite.common.machine import workers_for
+from suite.engine.engines import EngineName, Means
 from suite.engine.making import closure
 from suite.engine.store import reading
 from suite.engine.sweep import print_plan, run_all
@@ -33,6 +34,11 @@ class Options:
     dry_run: bool = False  # print the plan, every run of it, and stop
     command: str = ""  # that was given, for pages
     verbose: bool = False  # print every run of the plan before it is carried out
+    engine: EngineName = "processes"  # what makes the runs
+
+    def means(self, device: str) -> Means:
+        """With what runs on a device are made."""
+        return Means(workers_for(self.workers, device), self.tracker, self.engine)
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ def run_study(
     Raises:
         UserError: A folder cannot be written, the judge cannot be asked, what everything needs failed, or a run is damaged.
     """
-    workers = workers_for(options.workers, plan.study.device)
-    print_plan(options.runs, plan.targets, workers=workers, whole=options.dry_run or options.verbose)
+    means = options.means(plan.study.device)
+    print_plan(options.runs, plan.targets, means, whole=options.dry_run or options.verbose)
     if not plan.task.gives_pairs:
         per_prompt, batch = math.comb(plan.study.completions_per_prompt, 2), plan.study.optim.batch_size
         print(
@@ -79,9 +85,9 @@ def run_study(
         return 0
     for folder in (options.runs, out):
         check_writable(folder)
-    failed = {o.spec.key for o in run_all(options.runs, plan.targets, workers=workers, tracker=options.tracker)}
+    failed = {o.spec.key for o in run_all(options.runs, plan.targets, means)}
     left = plan.without(failed)
-    options = replace(options, workers=workers)
+    options = replace(options, workers=means.workers)
     with reading(options.runs, closure(left.targets)):
         for path in write_answers(left, options.runs, answers) if answers else ():
             print(path)

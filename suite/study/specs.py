@@ -96,8 +96,9 @@ class Specs:
         **where: Any,
     ) -> RunSpec:  # fmt: skip
         function, own = TABLE[stage]
-        code = code_hash((*own, *modules), (function, *HELPERS))
-        return RunSpec(stage, {**self.origin, **config}, inputs, code, {**self.where, **where}, title, work, function)
+        made_of = ((*own, *modules), (function, *HELPERS))
+        config, where = {**self.origin, **config}, {**self.where, **where}
+        return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)
 
     def _work(self, optim: OptimConfig | None = None, **sizes: Any) -> Workload:
         lengths = {"prompt": self.study.longest_prompt, "new": self.study.max_new_tokens}

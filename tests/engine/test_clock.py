@@ -5,6 +5,7 @@ import pytest
 from suite.engine import clock as clock_module
 from suite.engine import progress, speed
 from suite.engine.clock import Clock
+from suite.engine.engines import Means
 from suite.engine.store import RunSpec
 from suite.engine.sweep import print_plan, run_sweep
 from suite.engine.workload import Speed, Workload, assumed_speed
@@ -97,11 +98,11 @@ def test_without_a_terminal_a_line_a_minute(monkeypatch, capsys, tmp_path):
 
 def test_the_whole_plan_only_when_asked_for(tmp_path, capsys):
     plan = [spec("one", 1), spec("two", 2)]
-    print_plan(tmp_path, plan, workers=2, whole=False)
+    print_plan(tmp_path, plan, Means(2), whole=False)
     assert capsys.readouterr().out.splitlines() == [
         f"2 runs: 2 to run ({tmp_path})",
         "2 at a time fit into the memory that is free here",
     ]
-    print_plan(tmp_path, plan, workers=2, whole=True)
+    print_plan(tmp_path, plan, Means(2), whole=True)
     shown = capsys.readouterr().out
     assert [row.split()[1] for row in shown.splitlines()[2:4]] == ["one", "two"]

@@ -7,6 +7,7 @@ import pytest
 
 from suite.common.errors import UserError
 from suite.engine import memory
+from suite.engine.engines import Means
 from suite.engine.making import closure
 from suite.engine.memory import GIB, disk_of, host_memory_of, memory_of, shape_of, what_cannot_fit, what_disk_lacks
 from suite.engine.sweep import run_all
@@ -66,7 +67,7 @@ def test_what_cannot_fit_is_refused_with_advice(study, monkeypatch, tmp_path):
     advice = r"policy 'DPO .*needs about .* GiB .*micro-batch.*--lora-rank.*--workers 1"
     assert re.match(advice, what_cannot_fit([spec], workers=2))
     with pytest.raises(UserError, match="needs about"):
-        run_all(tmp_path, [spec], workers=2)
+        run_all(tmp_path, [spec], Means(2))
     assert not list(tmp_path.iterdir())
     assert "--lora-rank" not in what_cannot_fit([train_spec(replace(study, lora_rank=4))], workers=1)
     monkeypatch.setattr(memory, "available_memory", lambda device: 100 * GIB)
@@ -85,5 +86,5 @@ def test_a_disk_too_small_for_the_policies_is_known_before_they_are_trained(stud
     assert what_disk_lacks([spec], runs) is None
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda place: memory.shutil._ntuple_diskusage(1, 1, size))
     with pytest.raises(UserError, match="the policies that are kept need about"):
-        run_all(runs, [spec], workers=1)
+        run_all(runs, [spec], Means())
     assert not runs.exists()

@@ -1,0 +1,35 @@
+"""The engines, by name, and what else is to be said of how runs are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from suite.engine.engine import Engine
+from suite.engine.processes import Here, Processes
+from suite.engine.pull_workers import PullWorkers
+from suite.engine.store import RunSpec
+from suite.engine.tracking import Tracker
+
+EngineName = Literal["processes", "workers"]
+"""processes: this one, or worker processes of this machine; workers: whoever is started with the plan."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what runs are made; nothing here is part of a key."""
+
+    workers: int = 1  # so many at a time, where the engine makes them itself
+    tracker: Tracker = "none"  # where training metrics go beside `metrics.jsonl`
+    engine: EngineName = "processes"
+
+    @property
+    def here(self) -> bool:
+        """Whether this machine's memory is what the runs need."""
+        return self.engine == "processes"
+
+    def open(self, root: Path, targets: Sequence[RunSpec]) -> Engine:
+        """The engine, to make `targets` and all they need."""
+        if self.engine == "workers":
+            return PullWorkers(root, targets)
+        return Here(root, self.tracker) if self.workers == 1 else Processes(root, self.workers, self.tracker)
