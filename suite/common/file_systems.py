@@ -6,7 +6,7 @@ import psutil
 
 SHARED = frozenset({
     "nfs", "nfs3", "nfs4", "cifs", "smb2", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p",
-    "panfs", "pvfs2", "orangefs", "wekafs", "ocfs2", "gfs2", "webdav", "davfs",
+    "panfs", "pvfs2", "orangefs", "wekafs", "ocfs2", "gfs2", "webdav", "davfs", "virtiofs", "vboxsf", "prl_fs", "acfs",
 })  # fmt: skip
 """Types that several machines may have mounted at a time; all of FUSE is taken for one too."""
 

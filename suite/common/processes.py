@@ -40,6 +40,16 @@ def this_machine() -> str:
     return " ".join(filter(None, parts))
 
 
+def is_there(pid: int) -> bool:
+    """Whether any process of this machine has the number now and has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
 def lives(pid: int, started: float) -> bool:
     """Whether the process of this machine that began then, and not another of its number, is at work. One that has ended and of
     which its parent has taken no note is not; of one that may not be looked at it is believed.

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ from typing import Any
 
 from suite.common.errors import UserError
 from suite.common.files import remove
-from suite.common.processes import lives, this_machine, this_process
+from suite.common.processes import is_there, lives, this_machine, this_process
 
 BEAT_S = 10.0
 SILENCE_S = 120.0
 """A holder on another machine that was not heard of for so long is taken for dead."""
+AGAIN_S = 0.05
+"""Between two looks at a folder in which another process was faster."""
 NAME = re.compile(r"lease-(\d{1,9})\.json")
 
 
@@ -47,9 +50,17 @@ class Lease:
 
     def check(self) -> None:
         """Raise Held if another process has taken the folder over, since nothing was heard of this one for so long."""
-        last = _path(self.directory, _latest(self.directory))
-        if last != self.path or _read(last).get("token") != self.token:
-            raise Held(f"{self.directory}: taken over by {_holder(_read(last))}, since nothing was heard of this one")
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path)  # asks the server of a shared file system, which may have shown an old list of names before
+            if _latest(self.directory) == self.number and _read(self.path).get("token") == self.token:
+                return
+        holder = _holder(_read(_path(self.directory, _latest(self.directory))))
+        raise Held(f"{self.directory}: taken over by {holder}, since nothing was heard of this one")
+
+    def made_progress(self) -> None:
+        """Who died here before died of something else: nobody has died since."""
+        if self.deaths:
+            self._write({**_read(self.path), "deaths": 0})
 
     def beat(self) -> None:
         """Show that the holder lives, until the lease is given back."""
@@ -62,13 +73,17 @@ class Lease:
         self.ended.set()
         with contextlib.suppress(OSError):  # the folder is gone
             if self.path.exists():
-                self.path.write_text(json.dumps({"given_back": True}))
+                self._write({"given_back": True})
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        whole = self.path.with_name(f".{self.path.name}.{self.token}.tmp")
+        whole.write_text(json.dumps(facts))
+        os.replace(whole, self.path)
 
 
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[Lease]:
     """Hold a folder, made if it is not there, until the block or the process ends. Raises Held if another process has it."""
-    make_folder(directory)
     lease = _take(directory)
     heart = threading.Thread(target=lease.beat, daemon=True)
     heart.start()
@@ -95,23 +110,37 @@ def make_folder(directory: Path) -> None:
 
 def _take(directory: Path) -> Lease:
     while True:
-        last, deaths = _latest(directory), 0
-        if last:
-            path = _path(directory, last)
-            found = _read(path)
-            if not _is_free(path, found):
-                raise Held(f"{directory}: held by {_holder(found)}; wait for it, stop it, or use another --runs folder")
-            deaths = 0 if found.get("given_back") else int(found.get("deaths", 0)) + 1
-        lease = Lease(directory, last + 1, uuid.uuid4().hex, deaths)
+        make_folder(directory)
+        with contextlib.suppress(FileExistsError, FileNotFoundError):  # another process was faster; look again
+            if lease := _try(directory):
+                return lease
+        time.sleep(AGAIN_S)
+
+
+def _try(directory: Path) -> Lease | None:
+    """The lease, or None where another process was faster. Raises Held."""
+    last, deaths = _latest(directory), 0
+    if last:
+        path = _path(directory, last)
+        found = _read(path)
+        if not _is_free(path, found):
+            raise Held(f"{directory}: held by {_holder(found)}; wait for it, stop it, or use another --runs folder")
+        deaths = 0 if found.get("given_back") else found.get("deaths", 0) + 1
+    lease = Lease(directory, last + 1, uuid.uuid4().hex, deaths)
+    with lease.path.open("x") as file:
         try:
-            with lease.path.open("x") as file:
-                json.dump({"token": lease.token, "deaths": deaths, **this_process()._asdict()}, file)
-        except FileExistsError:  # another process was faster
-            continue
-        for number in _numbers(directory):
-            if number < lease.number:
-                remove(_path(directory, number))
-        return lease
+            json.dump({"token": lease.token, "deaths": deaths, **this_process()._asdict()}, file)
+            file.flush()
+        except OSError:  # the disk is full
+            remove(lease.path)
+            raise
+    if _latest(directory) != lease.number:  # what was found had been taken over, given back and taken again meanwhile
+        remove(lease.path)
+        return None
+    for number in _numbers(directory):
+        if number < lease.number:
+            remove(_path(directory, number))
+    return lease
 
 
 def _path(directory: Path, number: int) -> Path:
@@ -127,18 +156,27 @@ def _latest(directory: Path) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What a lease says; nothing if that is not what one says."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        if found.get("given_back") is True:
+            return {"given_back": True}
+        return {**found, "pid": int(found["pid"]), "started": float(found["started"]), "deaths": int(found["deaths"])}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_free(path: Path, found: dict[str, Any]) -> bool:
+    """Whether nobody holds a folder whose last lease is this. Raises FileNotFoundError if it is no longer."""
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
     if found.get("given_back") or not path.is_file():
         return True
     if found.get("machine") == this_machine():
-        return not lives(found["pid"], found["started"])
+        if not is_there(found["pid"]):
+            return True
+        if lives(found["pid"], found["started"]):
+            return False  # else another process has its number, or somebody has set the clock
     return _silent_for(path) > SILENCE_S
 
 
@@ -148,8 +186,6 @@ def _silent_for(path: Path) -> float:
     try:
         probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime
-    except FileNotFoundError:  # it was taken over just now
-        return 0.0
     finally:
         remove(probe)
 

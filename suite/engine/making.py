@@ -52,8 +52,12 @@ def run_one(root: Path, spec: RunSpec, tracker: Tracker = "none", most_deaths: i
             if most_deaths and run.lease and run.lease.deaths >= most_deaths:
                 words = f"{most_deaths} processes in a row died at it (a crash of native code, or memory)"
                 return Outcome(spec, "failed", words)
-            with reading(root, spec.inputs.values()):
-                pkgutil.resolve_name(spec.function)(run)
+            try:
+                with reading(root, spec.inputs.values()):
+                    pkgutil.resolve_name(spec.function)(run)
+            except Exception:
+                run.check_lease()  # what failed may be no fault: files that another process has taken over
+                raise
             run.finish()
         return Outcome(spec, "done")
     except (Held, Damaged) as error:

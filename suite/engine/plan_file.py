@@ -20,14 +20,14 @@ from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 
 FORMAT = 1
-PACKAGE = Path(suite.__file__ or "").parents[1]
+PACKAGE = Path(suite.__file__ or "").parent
 OF_PACKAGE = "package:"
 
 
 def write_plan(path: Path, root: Path, targets: Sequence[RunSpec]) -> None:
     """Write `targets` and all they need."""
     plan = {
-        "format": FORMAT, "folder": os.path.relpath(Path.cwd(), root), "targets": [spec.key for spec in targets],
+        "format": FORMAT, "folder": os.path.relpath(Path.cwd(), root.resolve()), "targets": [spec.key for spec in targets],
         "runs": [_as_json(spec) for spec in closure(targets)],
     }  # fmt: skip
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(plan) + "\n"))
@@ -35,7 +35,7 @@ def write_plan(path: Path, root: Path, targets: Sequence[RunSpec]) -> None:
 
 def folder_of(path: Path, root: Path) -> Path:
     """The folder that paths and modules of a plan are found from. Raises UserError as `read_plan` does."""
-    return (root / _read(path)["folder"]).resolve()
+    return (root.resolve() / _read(path)["folder"]).resolve()
 
 
 def read_plan(path: Path) -> list[RunSpec]:

@@ -22,6 +22,9 @@ from suite.engine.store import RunSpec
 from suite.engine.tracking import Tracker
 from suite.engine.workload import Speed
 
+SECONDS_TO_STOP = 10.0
+"""For a worker to give back what it holds."""
+
 
 class Here:
     """One run at a time, in this process, on all its threads."""
@@ -80,6 +83,7 @@ class Processes:
         return [answer for answer in found if not isinstance(answer, _Died)]
 
     def _give(self, spec: RunSpec, task: Callable[[], Any]) -> None:
+        self.workers = [worker for worker in self.workers if worker.spec or worker.process.is_alive()]
         idle = next((worker for worker in self.workers if worker.spec is None), None)
         if idle is None:
             taken = {worker.position for worker in self.workers}
@@ -118,6 +122,8 @@ class Processes:
                 worker.process.terminate()
             worker.line.close()  # which ends one that waits for more
         for worker in self.workers:
+            worker.process.join(timeout=SECONDS_TO_STOP if kind else None)
+            worker.process.kill()
             worker.process.join()
 
 
@@ -149,16 +155,16 @@ class _Worker:
 
 
 def _serve(line: connection.Connection, start: Callable[..., None], *arguments: int) -> None:
-    start(*arguments)
-    while True:
-        try:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the sweep, by SIGTERM
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):  # nothing more to do; told to stop, and what was held is given back
+        start(*arguments)
+        while True:
             task = line.recv()
-        except EOFError:
-            return
-        try:
-            line.send((None, task()))
-        except (UserError, OSError) as error:
-            line.send((error, None))
+            try:
+                line.send((None, task()))
+            except (UserError, OSError) as error:
+                line.send((error, None))
 
 
 def _start_worker(position: int, threads: int, parent: int) -> None:
@@ -166,7 +172,6 @@ def _start_worker(position: int, threads: int, parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent, so that its leases are free
         if os.getppid() != parent:
             os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the sweep
     import torch
 
     torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from suite.common.errors import UserError
 from suite.common.files import remove, write_atomically
@@ -29,6 +29,8 @@ PLANS = "plans"
 MOST_DEATHS = 5
 """Of processes in a row, at one run, wherever they were: a node may be taken away more than once."""
 LOOK_EVERY_S = 1.0
+BAD_INPUT = "bad input"
+"""In place of a run's key: what is the user's to mend ends all who work on the plan."""
 
 
 class PullWorkers:
@@ -94,11 +96,11 @@ class OneOfMany(Here):
             return known
         try:
             outcome = run_one(root, spec, tracker, MOST_DEATHS)
-        except (UserError, OSError) as error:
-            note(self.plan, spec, error=str(error), raised=True)
+        except UserError as error:  # an OSError is of this machine: its disk, its rights
+            note(self.plan, BAD_INPUT, f"{spec.stage} {spec.title!r}: {error}")
             raise
         if outcome.status == "failed":
-            note(self.plan, spec, error=outcome.error, raised=False)
+            note(self.plan, spec.key[:16], outcome.error)
         return outcome
 
 
@@ -107,17 +109,14 @@ def failures_of(plan: Path) -> Path:
     return plan.with_suffix(".failed")
 
 
-def note(plan: Path, spec: RunSpec, **facts: Any) -> None:
-    """Say to all who work on a plan that a run has failed."""
-    write_atomically(failures_of(plan) / f"{spec.key[:16]}.json", lambda path: path.write_text(json.dumps(facts) + "\n"))
+def note(plan: Path, name: str, error: str) -> None:
+    """Say to all who work on a plan that a run has failed, or that the input is bad."""
+    write_atomically(failures_of(plan) / f"{name}.json", lambda path: path.write_text(json.dumps({"error": error}) + "\n"))
 
 
 def failure(plan: Path, spec: RunSpec) -> Outcome | None:
-    """The outcome of a run that failed. Raises UserError where that is the user's to mend."""
+    """The outcome of a run that failed. Raises UserError where the input of any run was bad."""
+    if (bad := failures_of(plan) / f"{BAD_INPUT}.json").exists():
+        raise UserError(str(read_json(bad).get("error")))
     path = failures_of(plan) / f"{spec.key[:16]}.json"
-    if not path.exists():
-        return None
-    facts = read_json(path)
-    if facts.get("raised"):
-        raise UserError(f"{spec.stage} {spec.title!r}: {facts.get('error')}")
-    return Outcome(spec, "failed", str(facts.get("error")))
+    return Outcome(spec, "failed", str(read_json(path).get("error"))) if path.exists() else None

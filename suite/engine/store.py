@@ -31,7 +31,7 @@ from suite.common.errors import UserError
 from suite.common.files import naming, remove, write_atomically
 from suite.common.machine import instructions
 from suite.engine import checkpoint, manifest
-from suite.engine.lease import Lease, held, is_lease, make_folder
+from suite.engine.lease import BEAT_S, Lease, held, is_lease, make_folder
 from suite.engine.progress import bar
 from suite.engine.tracking import Tracker, open_tracker
 from suite.engine.workload import Workload
@@ -97,6 +97,7 @@ class Run:
         self._checkpoint_took = 0.0
         self.costs: dict[str, float] = {}
         self.lease: Lease | None = None
+        self._lease_seen = 0.0
 
     @property
     def done(self) -> bool:
@@ -107,6 +108,7 @@ class Run:
         return self.spec.inputs[name].directory(self.root)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.check_lease(every=BEAT_S)  # one that slept for long writes nothing into what is another's now
         spec = self.spec
         self.tracker = self.tracker or open_tracker(
             self.tracker_kind, self.root, stage=spec.stage, title=spec.title, key=spec.key, config=spec.config, step=step
@@ -118,6 +120,8 @@ class Run:
             file.write(json.dumps({"step": step, **{k: round(v, 8) for k, v in metrics.items()}}) + "\n")
 
     def snapshot(self, policy: Any, step: int) -> None:
+        self.check_lease()
+
         def save(folder: Path) -> None:
             policy.save(folder)
             (folder / POLICY_CLASS).write_text(f"{type(policy).__module__}:{type(policy).__qualname__}")
@@ -128,9 +132,11 @@ class Run:
         return time.monotonic() - self._last_checkpoint > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        self._check_lease()
+        self.check_lease()
         started = time.monotonic()
         checkpoint.save(self.directory, self.spec.key, {**state, "step": step, "seconds": started - self._began})
+        if self.lease:
+            self.lease.made_progress()
         self._last_checkpoint = time.monotonic()
         self._checkpoint_took = self._last_checkpoint - started  # writing takes at most a twentieth of the time
 
@@ -150,11 +156,12 @@ class Run:
 
     def write_table(self, name: str, frame: Any) -> None:
         """Store a pandas table as parquet."""
+        self.check_lease()
         write_atomically(self.directory / name, lambda path: frame.to_parquet(path, index=False))
 
     def finish(self) -> None:
         """Mark the run as done, with what it cost and what made it. Raises Held if another process has taken it over."""
-        self._check_lease()
+        self.check_lease()
         facts = {
             "seconds": round(time.monotonic() - self._began, 2),
             "worker_peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -166,9 +173,11 @@ class Run:
         manifest.write_done(self.directory, facts)
         remove(self.directory / checkpoint.FILE)
 
-    def _check_lease(self) -> None:
-        if self.lease:
+    def check_lease(self, *, every: float = 0.0) -> None:
+        """Raise Held if another process has taken the run over; looked at again after so many seconds at the earliest."""
+        if self.lease and time.monotonic() - self._lease_seen >= every:
             self.lease.check()
+            self._lease_seen = time.monotonic()
 
 
 def _step_of(line: str) -> float:
@@ -239,7 +248,7 @@ def _move_aside(root: Path, directory: Path, problem: str) -> None:
         return
     aside.mkdir()
     for path in directory.iterdir():
-        if not is_lease(path.name):  # this process holds it
+        if not is_lease(path.name) and not path.name.startswith("."):  # this process holds it; another one looks at it
             os.replace(path, aside / path.name)
 
 

@@ -41,7 +41,7 @@ def run_sweep(
     if not todo:
         return
     with engine or Means(workers, tracker).open(root, targets) as engine:
-        clock = Clock(todo, engine.at_once)
+        clock = Clock(todo, 1 if engine.shared else engine.at_once)
         with progress.Watch(clock) as watch:
             if (sample := clock.worth_measuring) and (speeds := engine.measure(sample)):
                 clock.measured(speeds)
@@ -80,12 +80,12 @@ class _Left:
         goes before, with nothing beside it.
         """
         ready = self._ready()
-        if self.engine.at_once > 1:
+        if self.engine.at_once > 1 or self.engine.shared:
             ready.sort(key=self.clock.chain, reverse=True)
         if self.engine.alone:
             if not self.deaths.keys().isdisjoint(self.running):
                 return []
-            if suspects := [spec for spec in ready if spec.key in self.deaths]:
+            if suspects := [spec for spec in ready if spec.key in self.deaths and spec.key not in self.asked]:
                 return suspects[:1] if not self.running else []
         return ready[: self.engine.at_once - len(self.running)]
 

@@ -76,8 +76,7 @@ class VerdictStore:
                 self._connection = _connect_to_read(path)
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._connection.execute(f"PRAGMA journal_mode={self._journal()}")
+            self._connection = _connect(path)
             self._connection.execute("PRAGMA synchronous=FULL")
             with self._transaction():
                 if self._columns(self._connection, "in_flight") not in ([], list(IN_FLIGHT)):
@@ -156,21 +155,6 @@ class VerdictStore:
             names.append(text_hash(row.prompt, policy, opponent)[:12])
         return table.assign(winner=winners, comparison=names)
 
-    def _journal(self) -> str:
-        """How SQLite keeps transactions whole: by a log beside the file (WAL), which needs memory that all readers share; where
-        several machines may read the file, or the file system gives no such memory, by a copy of what is overwritten.
-        """
-        if is_shared(self._path):
-            return "DELETE"
-        try:
-            (mode,) = self._connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError as error:
-            if not getattr(error, "sqlite_errorname", "").startswith(NO_WAL):
-                raise
-            return "DELETE"
-        return mode
-
     def _lives(self, key: str, host: str, pid: int, started: float, since: float) -> bool:
         now = time.time()
         first = self._seen.setdefault((key, since), now)  # the other clock may be ahead
@@ -217,8 +201,44 @@ class VerdictStore:
             yield
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    """The file, to be written. SQLite keeps transactions whole by a log beside it (WAL), which needs memory that all who have
+    it open share; where several machines may have it, or the file system gives none, by a copy of what is overwritten.
+    """
+
+    def opened() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=60, isolation_level=None)
+
+    connection = opened()
+    if not is_shared(path):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return connection
+        except sqlite3.OperationalError as error:
+            if not getattr(error, "sqlite_errorname", "").startswith(NO_WAL):
+                raise
+    if _has_log(path):
+        connection.close()
+        connection = opened()
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # a log that only one has open needs no shared memory
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.close()
+        connection = opened()
+    connection.execute("PRAGMA journal_mode=DELETE")
+    return connection
+
+
+def _has_log(path: Path) -> bool:
+    """Whether the file says of itself that there is a log beside it (bytes 18 and 19, "file format versions")."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
+
+
 def _connect_to_read(path: Path, *, leave_nothing: bool = False) -> sqlite3.Connection:
     """The file as it is. Readers make files beside it, unless there is no log to be read and they cannot or must not."""
-    log = path.with_name(f"{path.name}-wal")
-    alone = not (log.is_file() and log.stat().st_size) and (leave_nothing or not os.access(path.parent, os.W_OK))
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}", uri=True, timeout=60)
+    journal, log = (path.with_name(f"{path.name}-{name}") for name in ("journal", "wal"))
+    unfinished = [file for file in (journal, log) if file.is_file() and file.stat().st_size]
+    alone = not unfinished and (leave_nothing or not os.access(path.parent, os.W_OK))
+    mode = "rw" if journal in unfinished else "ro"  # what was half written by a killed process is taken back by who reads next
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if alone else ''}", uri=True, timeout=60)

@@ -1,5 +1,6 @@
 """One process at a time makes a run, on one machine or many that share a file system, whatever happens to it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -103,9 +104,14 @@ def test_of_another_machine_silence_decides(tmp_path, silent, free):
 
 def test_a_number_that_another_process_has_now_is_of_a_process_that_is_gone(tmp_path):
     mine = this_process()
-    elsewhere(tmp_path, machine=mine.machine, pid=mine.pid, started=mine.started - 100)
-    with held(tmp_path) as taken:
-        assert taken.deaths == 1
+    for silent, free in ((0.0, False), (lease.SILENCE_S + 30, True)):  # heard of just now: somebody has set the clock
+        elsewhere(tmp_path, machine=mine.machine, pid=mine.pid, started=mine.started - 100, silent=silent)
+        if free:
+            with held(tmp_path) as taken:
+                assert taken.deaths == 1
+        else:
+            with pytest.raises(Held), held(tmp_path):
+                pass
 
 
 def test_half_a_lease_is_waited_for(tmp_path):
@@ -141,6 +147,60 @@ def test_of_many_that_try_at_once_one_holds(tmp_path, before):
     assert (len(got), len(missed)) == (1, 15)
 
 
+def test_who_looked_at_a_lease_that_is_no_longer_the_last_does_not_hold(tmp_path, monkeypatch):
+    """Between its look and its own lease two others come: one takes the folder and gives it back, the next one holds it."""
+    with held(tmp_path):
+        pass
+    real, stack = lease._is_free, contextlib.ExitStack()
+
+    def slow(path, found):
+        monkeypatch.setattr(lease, "_is_free", real)
+        with held(tmp_path):
+            pass
+        stack.enter_context(held(tmp_path))
+        return real(path, found) if path.exists() else True  # as one who had read it before
+
+    monkeypatch.setattr(lease, "_is_free", slow)
+    with stack:
+        with pytest.raises(Held), held(tmp_path):
+            pass
+        assert names(tmp_path) == ["lease-3.json"]
+
+
+def test_a_lease_that_vanishes_while_it_is_looked_at_is_looked_for_again(tmp_path, monkeypatch):
+    elsewhere(tmp_path, silent=1e6)
+    real = lease._is_free
+
+    def vanishes(path, found):
+        monkeypatch.setattr(lease, "_is_free", real)
+        path.unlink()
+        elsewhere(tmp_path, 2, given_back=True)
+        return real(path, found)
+
+    monkeypatch.setattr(lease, "_is_free", vanishes)
+    with held(tmp_path) as mine:
+        assert (mine.number, mine.deaths) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "7", '{"machine": null}', '{"pid": "x", "started": 1, "deaths": 0}', '{"given_back": 1}']
+)
+def test_a_lease_that_says_something_else_is_of_somebody(tmp_path, text):
+    elsewhere(tmp_path).write_text(text)
+    with pytest.raises(Held, match="the live process unknown"), held(tmp_path):
+        pass
+
+
+def test_progress_is_no_death(tmp_path):
+    elsewhere(tmp_path, silent=1e6, deaths=3)
+    with held(tmp_path) as mine:
+        assert mine.deaths == 4
+        assert json.loads(mine.path.read_text())["deaths"] == 4
+        mine.made_progress()
+        mine.check()
+        assert json.loads(mine.path.read_text())["deaths"] == 0
+
+
 def test_the_holder_shows_that_it_lives(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT_S", 0.01)
     with held(tmp_path) as mine:
@@ -162,7 +222,40 @@ def taken_over_before_a_checkpoint(run):
     run.save_checkpoint(3, {})
 
 
-@pytest.mark.parametrize("function", [taken_over, taken_over_before_a_checkpoint])
+def taken_over_before_a_step(run):
+    run.log(1, {"loss": 1.0})
+    elsewhere(run.directory, run.lease.number + 1)
+    run.log(2, {"loss": 1.0})  # so soon after the first nobody looks
+    run._lease_seen -= lease.BEAT_S
+    run.log(3, {"loss": 1.0})
+
+
+def test_who_was_taken_over_logs_nothing_more(tmp_path):
+    spec = RunSpec("stage", {}, title="run", function=f"{__name__}:taken_over_before_a_step")
+    assert run_one(tmp_path, spec).status == "held"
+    rows = [json.loads(line)["step"] for line in (spec.directory(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [1, 2]
+
+
+def fails_because_it_was_taken_over(run):
+    elsewhere(run.directory, run.lease.number + 1)
+    raise FileNotFoundError("a temporary file that the other has tidied away")
+
+
+def taken_over_before_a_table(run):
+    elsewhere(run.directory, run.lease.number + 1)
+    run.write_table("table.parquet", None)
+
+
+def taken_over_before_a_snapshot(run):
+    elsewhere(run.directory, run.lease.number + 1)
+    run.snapshot(None, 3)
+
+
+@pytest.mark.parametrize("function", [
+    taken_over, taken_over_before_a_checkpoint, taken_over_before_a_snapshot, taken_over_before_a_table,
+    fails_because_it_was_taken_over,
+])  # fmt: skip
 def test_who_was_taken_over_writes_no_result(tmp_path, function):
     spec = RunSpec("stage", {}, title="run", function=f"{__name__}:{function.__name__}")
     outcome = run_one(tmp_path, spec)
@@ -171,6 +264,7 @@ def test_who_was_taken_over_writes_no_result(tmp_path, function):
     folder = spec.directory(tmp_path)
     assert not done(folder)
     assert not (folder / "checkpoint.pt").exists()
+    assert not (folder / "error.log").exists()
     assert json.loads((folder / "lease-2.json").read_text())["token"] == "theirs"
 
 

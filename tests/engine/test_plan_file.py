@@ -62,6 +62,23 @@ def test_no_path_in_it_is_of_one_machine_alone(specs, there):
     assert read_plan(RUNS / "plans" / "a.json")[-1].where["model"] == own.where["model"]
 
 
+def test_runs_behind_a_link_lead_back_to_the_folder_of_the_command(specs, there, tmp_path):
+    deep = tmp_path / "scratch" / "deep" / "runs"
+    deep.mkdir(parents=True)
+    RUNS.parent.mkdir()
+    RUNS.symlink_to(deep)
+    write_plan(RUNS / "plans" / "a.json", RUNS, specs)
+    assert folder_of(RUNS / "plans" / "a.json", RUNS) == there
+    assert folder_of(deep / "plans" / "a.json", deep) == there
+
+
+def test_a_file_beside_the_package_is_no_part_of_it(there):
+    beside = Path(suite.__file__).parents[1] / "pairs.jsonl"
+    write_plan(Path("a.json"), Path(), [RunSpec("stage", {}, where={"source": str(beside)})])
+    kept = json.loads(Path("a.json").read_text())["runs"][0]["where"]["source"]
+    assert kept == os.path.relpath(beside, there)
+
+
 def test_other_code_is_refused_by_name(specs, there, monkeypatch):
     write_plan(Path("a.json"), Path(), specs)
     real = plan_file.code_hash

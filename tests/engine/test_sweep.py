@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -132,6 +133,39 @@ def test_a_run_beside_which_a_worker_died_is_made_again_alone(tmp_path, capfd, m
     found = outcomes(tmp_path, of(dies_once), workers=2)
     assert {title: o.status for title, o in found.items()} == {"dies_once": "done"}
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def waits(run):
+    (run.root / "waits").write_text("")
+    while True:
+        time.sleep(0.02)
+
+
+def waits_for_it(run):
+    while not (run.root / "waits").exists():
+        time.sleep(0.02)
+
+
+def test_workers_that_are_stopped_give_back_what_they_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_start_worker", start_without_torch)
+    held, beside = of(waits), of(waits_for_it)
+    outcomes = run_sweep(tmp_path, [held, beside], workers=2)
+    assert next(outcomes).spec.title == "waits_for_it"
+    outcomes.close()
+    (lease,) = held.directory(tmp_path).glob("lease-*.json")
+    assert lease.read_text() == '{"given_back": true}'
+
+
+def test_a_worker_that_died_with_nothing_to_do_is_no_death_of_a_run(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(processes, "_start_worker", start_without_torch)
+    with processes.Processes(tmp_path, 2) as engine:
+        for spec in (of(fine), of(dies_once)):
+            if engine.workers:
+                engine.workers[0].process.kill()
+                engine.workers[0].process.join()
+            (tmp_path / "died").write_text("")
+            engine.submit(spec)
+            assert [outcome.status for outcome in engine.wait(240)] == ["done"]
 
 
 def test_a_run_that_another_process_holds_is_waited_for_when_all_else_is_done(tmp_path, capsys, monkeypatch):

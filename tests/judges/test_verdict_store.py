@@ -240,20 +240,48 @@ def test_where_machines_share_the_file_there_is_no_log_that_they_would_have_to_s
     assert {file.name for file in tmp_path.iterdir()} == {path.name}
 
 
-@pytest.mark.parametrize(
-    ("name", "falls_back"), [("SQLITE_PROTOCOL", True), ("SQLITE_IOERR_SHMMAP", True), ("SQLITE_FULL", False)]
-)
-def test_a_file_system_that_cannot_have_a_log_gets_none(tmp_path, name, falls_back):
-    class Refuses:
-        def execute(self, asked):
-            error = sqlite3.OperationalError("locking protocol")
-            error.sqlite_errorname = name
-            raise error
+NO_SHARED_MEMORY = """
+import resource, sys
+from pathlib import Path
+from suite.data.comparisons import Answer, Comparison, Question
+from suite.judges.verdict_store import VerdictStore
+resource.setrlimit(resource.RLIMIT_FSIZE, (31_000, 31_000))  # the log's memory would take 32 KiB
+for key in ("one", "two"):
+    store = VerdictStore(Path(sys.argv[1]))
+    store.put(key, "judge", {}, Question(Comparison("p", "How?", "So.", "Not so."), swapped=False), Answer("A", "A"))
+    print(sorted(store.verdicts(["one", "two"])))
+"""
 
-    store = VerdictStore(tmp_path / "verdicts.sqlite")
-    store._connection = Refuses()
-    if falls_back:
-        assert store._journal() == "DELETE"
-    else:
-        with pytest.raises(sqlite3.OperationalError):
-            store._journal()
+
+def test_a_file_system_that_cannot_have_a_log_gets_none(tmp_path):
+    path = tmp_path / "verdicts.sqlite"
+    done = subprocess.run([sys.executable, "-c", NO_SHARED_MEMORY, str(path)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["['one']", "['one', 'two']"], done.stderr
+    assert journal_of(path) == "delete"
+    assert set(VerdictStore(path).verdicts(["one", "two"])) == {"one", "two"}  # here there is such memory again
+    assert journal_of(path) == "wal"
+
+
+KILLED = """
+import sqlite3, sys, os
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+assert connection.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("PRAGMA cache_spill=1")
+connection.execute("BEGIN IMMEDIATE")
+for number in range(2000):
+    connection.execute("UPDATE verdicts SET reply = ? WHERE key = ?", ("x" * 400, f"k{number % 200}"))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_had_half_written_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "verdicts.sqlite"
+    filled(path)._connection.close()
+    subprocess.run([sys.executable, "-c", KILLED, str(path)])
+    assert (tmp_path / "verdicts.sqlite-journal").stat().st_size
+    monkeypatch.setattr(verdict_store, "is_shared", lambda place: True)
+    store = VerdictStore(path)
+    assert len(store.verdicts([f"k{number}" for number in range(200)])) == 200
+    replies = {reply for (reply,) in store._connection.execute("SELECT reply FROM verdicts")}
+    assert replies == {"long " * 100}
