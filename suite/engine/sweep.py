@@ -1,5 +1,6 @@
 """Run many specifications: each as soon as its inputs are done, by an engine."""
 
+import heapq
 import sys
 import time
 from collections import Counter
@@ -49,9 +50,8 @@ def run_sweep(
 
 
 def _make(engine: Engine, left: "_Left", watch: progress.Watch) -> Iterator[Outcome]:
-    while left.waiting or left.running:
+    while left.unfinished:
         for spec in left.next():
-            left.waiting.remove(spec)
             if skipped := left.skipped(spec):
                 yield from left.ended(skipped)
                 continue
@@ -60,7 +60,8 @@ def _make(engine: Engine, left: "_Left", watch: progress.Watch) -> Iterator[Outc
             engine.submit(spec)
         watch.show()
         if not left.running:
-            time.sleep(ASK_AGAIN_S / 4)
+            if not left.ready:
+                time.sleep(ASK_AGAIN_S / 4)
             continue
         for outcome in engine.wait(1.0):
             yield from left.ended(outcome)
@@ -70,33 +71,28 @@ class _Left:
     """What a sweep has yet to do. A run is ready when its inputs are made; one that another process holds is asked later."""
 
     def __init__(self, todo: Sequence[RunSpec], clock: Clock, engine: Engine) -> None:
-        self.waiting, self.running, self.clock, self.engine = list(todo), dict[str, RunSpec](), clock, engine
-        self.unfinished, self.failed = {spec.key for spec in todo}, set[str]()
-        self.asked: dict[str, float] = {}  # when, of runs that were held
-        self.deaths = Counter[str]()
+        self.clock, self.engine = clock, engine
+        self.unfinished = {spec.key: spec for spec in todo}
+        self.running, self.failed, self.deaths = dict[str, RunSpec](), set[str](), Counter[str]()
+        first = engine.at_once > 1 or engine.shared  # what most work waits for
+        self.order = {spec.key: (-clock.chain(spec) if first else 0.0, k) for k, spec in enumerate(todo)}
+        self.missing = {spec.key: {n.key for n in spec.inputs.values()} & self.unfinished.keys() for spec in todo}
+        self.ready = [self.order[key] for key, missing in self.missing.items() if not missing]
+        self.at = {place: spec for spec, place in zip(todo, self.order.values(), strict=True)}
+        heapq.heapify(self.ready)
+        self.held: list[tuple[float, RunSpec]] = []  # and when they are asked for again, in this order
+        self.asked, self.suspects = set[str](), list[RunSpec]()
 
     def next(self) -> list[RunSpec]:
-        """What is to be begun now: what most work waits for first. Where all share one memory, a run at which a process died
-        goes before, with nothing beside it.
-        """
-        ready = self._ready()
-        if self.engine.at_once > 1 or self.engine.shared:
-            ready.sort(key=self.clock.chain, reverse=True)
-        if self.engine.alone:
-            if not self.deaths.keys().isdisjoint(self.running):
-                return []
-            if suspects := [spec for spec in ready if spec.key in self.deaths and spec.key not in self.asked]:
-                return suspects[:1] if not self.running else []
-        return ready[: self.engine.at_once - len(self.running)]
-
-    def _ready(self) -> list[RunSpec]:
-        now = time.monotonic()
-        return [
-            spec
-            for spec in self.waiting
-            if self.unfinished.isdisjoint(needed.key for needed in spec.inputs.values())
-            and now - self.asked.get(spec.key, -ASK_AGAIN_S) >= ASK_AGAIN_S
-        ]
+        """What is to be begun now; where all share one memory, a run at which a process died first, with nothing beside it."""
+        while self.held and self.held[0][0] <= time.monotonic():
+            heapq.heappush(self.ready, self.order[self.held.pop(0)[1].key])
+        if self.suspects:
+            return [self.suspects.pop(0)] if not self.running else []
+        if self.engine.alone and not self.deaths.keys().isdisjoint(self.running):
+            return []
+        count = min(len(self.ready), self.engine.at_once - len(self.running))
+        return [self.at[heapq.heappop(self.ready)] for _ in range(count)]
 
     def skipped(self, spec: RunSpec) -> Outcome | None:
         """The outcome of a run that cannot be made."""
@@ -110,23 +106,30 @@ class _Left:
         if outcome.status == "held":
             if spec.key not in self.asked and not self.engine.shared:
                 _say(f"{outcome.error}; waiting for it when all else is done")
-            self.asked[spec.key] = time.monotonic()
-            self.waiting.append(spec)
+            self.asked.add(spec.key)
+            self.held.append((time.monotonic() + ASK_AGAIN_S, spec))
             return []
         if outcome.status == "lost":
             self.deaths[spec.key] += 1
             if self.deaths[spec.key] < self.engine.most_deaths:
                 how = "made again alone" if self.engine.alone else "made again"
                 _say(f"{spec.title}: the process that made it died ({outcome.error}); it is {how}")
-                self.waiting.insert(0, spec)
+                if self.engine.alone:
+                    self.suspects.append(spec)
+                else:
+                    heapq.heappush(self.ready, self.order[spec.key])
                 return []
             words = f"its process died {self.deaths[spec.key]} times ({outcome.error}): a crash of native code, or memory"
             outcome = Outcome(spec, "failed", words + ", the last time with nothing beside it" * self.engine.alone)
         self.deaths.pop(spec.key, None)
-        self.unfinished.remove(spec.key)
         self.clock.end(spec, outcome.status)
         if outcome.status in ("failed", "skipped"):
             self.failed.add(spec.key)
+        del self.unfinished[spec.key]
+        for after in self.clock.next.get(spec.key, ()):
+            self.missing[after.key].discard(spec.key)
+            if not self.missing[after.key]:
+                heapq.heappush(self.ready, self.order[after.key])
         return [outcome]
 
 
