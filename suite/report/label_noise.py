@@ -14,6 +14,8 @@ from suite.report.page import code, page, table
 from suite.report.tables import with_interval
 
 TABLE = "label_noise.csv"
+BESIDE = 0.012
+"""Settings stand side by side, this share of the axis apart."""
 
 
 def draw(folder: Path, out: Path) -> list[Path]:
@@ -23,25 +25,31 @@ def draw(folder: Path, out: Path) -> list[Path]:
     budgets = list(dict.fromkeys(rows["kl_budget"]))
     families = {name: name.split(" ")[0] for name in dict.fromkeys(rows["method"])}
     styles, shades = styles_of(list(dict.fromkeys(families.values()))), dict[str, int]()
-    with figure_file(out / "label_noise", (4.2 * len(budgets), 4.9), columns=len(budgets)) as (figure, axes, written):
+    levels, seeds = sorted(rows["noise"].unique()), int(rows["seeds"].max())
+    aside = (max(levels) - min(levels)) * BESIDE
+    with figure_file(out / "label_noise", (4.2 * len(budgets), 5.4), columns=len(budgets)) as (figure, axes, written):
         for ax, budget in zip(np.atleast_1d(axes), budgets, strict=True):
             shades.clear()
-            for name, family in families.items():
+            for place, (name, family) in enumerate(families.items()):
                 shade = shades[family] = shades.get(family, -1) + 1
                 line = rows[(rows["method"] == name) & (rows["kl_budget"] == budget)].sort_values("noise")
                 line = line[(line["nearest"] <= float(budget)) & (line["reach"] >= float(budget))]
                 colour, marker = styles[family]
                 errors = [line["reward"] - line["low"], line["high"] - line["reward"]]
-                ax.errorbar(line["noise"], line["reward"], errors, color=colour, marker=marker, ms=4, lw=1.2, capsize=2,
+                at = line["noise"] + aside * (place - (len(families) - 1) / 2)
+                ax.errorbar(at, line["reward"], errors, color=colour, marker=marker, ms=4, lw=1.2, capsize=2,
                             ls=LINES[shade % 4], label=name)  # fmt: skip
             ax.set_title(f"at {budget} nats", fontsize=9)
-            ax.set_xlabel("share of wrong labels")
+            ax.set(xlabel="share of wrong labels", xticks=levels, xlim=(min(levels) - 6 * aside, max(levels) + 6 * aside))
             ax.grid(alpha=0.25)
-        np.atleast_1d(axes)[0].set_ylabel("gold reward")
-        np.atleast_1d(axes)[0].legend(fontsize=6)
+        first = np.atleast_1d(axes)[0]
+        first.set_ylabel("gold reward")
         captioned(figure, "Reward at equal KL against label noise", [
-            "Bars: 95 % over training seeds and test prompts. A setting without policies on both sides of a KL is left out.",
+            f"Bars: 95 % over test prompts and {seeds} training seed{'s' * (seeds > 1)}, side by side at each share. A setting "
+            "without policies on both sides of a KL is left out.",
         ])  # fmt: skip
+        figure.subplots_adjust(wspace=0.2, bottom=0.25)
+        figure.legend(*first.get_legend_handles_labels(), fontsize=7, ncol=4, loc="lower left", bbox_to_anchor=(0.02, 0.05))
     return written
 
 

@@ -10,7 +10,15 @@ def rows():
     for noise in (0.0, 0.2):
         for method, reward, reach in (("DPO beta = 0.1", 0.7 - noise, 5.0), ("cDPO label_smoothing = 0.2", 0.7, 2.0)):
             for budget in ("1", "3", "shared"):
-                row = {"noise": noise, "method": method, "kl_budget": budget, "nearest": 0.5, "reach": reach, "verdict": ""}
+                row = {
+                    "noise": noise,
+                    "method": method,
+                    "kl_budget": budget,
+                    "nearest": 0.5,
+                    "reach": reach,
+                    "verdict": "",
+                    "seeds": 3,
+                }
                 known = budget != "shared"
                 row |= {"reward": reward, "low": reward - 0.02, "high": reward + 0.03} if known else {}
                 if known and method != "DPO beta = 0.1":
@@ -34,6 +42,7 @@ def test_the_figure_has_a_panel_for_each_kl(tmp_path):
     svg = written.read_text()
     assert "at 1 nats" in svg
     assert "at 3 nats" in svg
+    assert "test prompts and 3 training seeds" in svg
     without = rows()[lambda table: table["method"] == "DPO beta = 0.1"]
     without.to_csv(tmp_path / TABLE, index=False)
     alone = draw(tmp_path, tmp_path)[0].read_text()
