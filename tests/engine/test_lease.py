@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 
+import pandas as pd
 import pytest
 
 from suite.common.processes import lives, this_process
@@ -244,7 +245,7 @@ def fails_because_it_was_taken_over(run):
 
 def taken_over_before_a_table(run):
     elsewhere(run.directory, run.lease.number + 1)
-    run.write_table("table.parquet", None)
+    run.write_table("table.parquet", pd.DataFrame({"a": [1]}))
 
 
 def taken_over_before_a_snapshot(run):
@@ -265,6 +266,7 @@ def test_who_was_taken_over_writes_no_result(tmp_path, function):
     assert not done(folder)
     assert not (folder / "checkpoint.pt").exists()
     assert not (folder / "error.log").exists()
+    assert not (folder / "table.parquet").exists()
     assert json.loads((folder / "lease-2.json").read_text())["token"] == "theirs"
 
 

@@ -200,6 +200,30 @@ def test_a_run_that_another_process_holds_is_waited_for_when_all_else_is_done(tm
     assert f"{held.directory(tmp_path)}: held by the live process {holder.pid}" in err
 
 
+def test_a_run_that_lost_its_process_waits_for_the_others_and_they_for_it(tmp_path, capsys):
+    specs = [of(function) for function in (fine, dies, odd)]
+    left = sweep._Left(specs, Clock(specs, 2), processes.Processes(tmp_path, 2))
+
+    def begun():
+        found = left.next()
+        left.running.update({spec.key: spec for spec in found})
+        for spec in found:
+            left.clock.start(spec)
+        return found
+
+    one, other = begun()
+    assert left.ended(making.Outcome(one, "lost", "signal SIGKILL")) == []
+    assert begun() == []  # the other is at work
+    assert [o.status for o in left.ended(making.Outcome(other, "done"))] == ["done"]
+    assert begun() == [one]
+    assert begun() == []  # nothing beside it
+    (failed,) = left.ended(making.Outcome(one, "lost", "signal SIGKILL"))
+    assert failed.status == "failed"
+    assert failed.error.startswith("its process died 2 times (signal SIGKILL)")
+    assert len(begun()) == 1
+    assert capsys.readouterr().err == f"{one.title}: the process that made it died (signal SIGKILL); it is made again alone\n"
+
+
 def test_what_is_held_is_told_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "ASK_AGAIN_S", 0.0)
     spec = of(fine)
