@@ -79,9 +79,10 @@ class MachineOptions:
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     """Also send training metrics there; TensorBoard reads RUNS/tensorboard, W&B stays offline without WANDB_API_KEY."""
     workers: Workers = 0
-    """Processes that share the cores; 0: one per core up to 8, 1 on a GPU."""
+    """Processes that share the cores; 0: one per core up to 8, 1 on a GPU. With submitit: jobs."""
     engine: EngineName = "processes"
-    """What makes the runs: processes of this machine; or workers, started by anybody with suite work (docs/scaling.md)."""
+    """What makes the runs: processes of this machine; workers, started by anybody with suite work; submitit, which starts them
+    as jobs of SLURM; or ray, as tasks of a Ray cluster (docs/scaling.md)."""
     device: Name = "auto"
     """cpu, cuda or auto."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

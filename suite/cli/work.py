@@ -1,6 +1,5 @@
 """Work on a plan that others may work on too: the command that any scheduler starts, as often as there is room."""
 
-import os
 import signal
 from collections import Counter
 from typing import Annotated
@@ -11,11 +10,10 @@ from tabulate import tabulate
 from suite.cli.ranges import CountOrNone, File
 from suite.common.errors import UserError
 from suite.common.machine import available_cores, quiet_libraries, usable_device
-from suite.common.registry import search_current_folder
 from suite.engine.engines import Means
 from suite.engine.making import closure
 from suite.engine.manifest import done
-from suite.engine.plan_file import folder_of, read_plan
+from suite.engine.plan_file import enter_plan
 from suite.engine.pull_workers import OneOfMany
 from suite.engine.sweep import run_sweep, what_lacks
 from suite.engine.tracking import Tracker
@@ -41,10 +39,7 @@ def work(plan: Annotated[File, tyro.conf.Positional], threads: CountOrNone = 0, 
     import torch
 
     plan = plan.absolute()
-    root = plan.parents[1]
-    os.chdir(folder_of(plan, root))
-    search_current_folder()
-    targets = read_plan(plan)
+    root, targets = enter_plan(plan)
     todo = [spec for spec in closure(targets) if not done(spec.directory(root))]
     for device in {spec.where.get("device", "cpu") for spec in todo}:
         usable_device(device)

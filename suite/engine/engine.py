@@ -12,16 +12,19 @@ class Engine(Protocol):
     """A place where runs are made, opened and closed as a context; closed by an exception, it stops what it makes.
 
     Attributes:
-        at_once: So many runs are submitted at a time.
         most_deaths: A run at which so many processes died has failed.
         alone: Runs share the memory of one machine: one at which a process died is made again with nothing beside it.
         shared: Others make runs of the same plan, so that one that is held is no news.
     """
 
-    at_once: int
     most_deaths: int
     alone: bool
     shared: bool
+
+    @property
+    def at_once(self) -> int:
+        """So many runs are submitted at a time."""
+        ...
 
     def submit(self, spec: RunSpec) -> None:
         """Have a run made. Its inputs are done, and no more than `at_once` are submitted and without outcome."""

@@ -13,6 +13,9 @@ from suite.engine.lease import Held
 from suite.engine.store import Damaged, RunSpec, open_run, reading
 from suite.engine.tracking import Tracker
 
+MOST_DEATHS = 5
+"""Of processes in a row, at one run, on machines that may be taken away more than once."""
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -4,6 +4,7 @@ Paths are kept as seen from the place where they are read again: those of this p
 folder in which the command was given, and that folder from the folder of runs.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,40 +15,44 @@ from typing import Any
 import suite
 from suite.common.errors import UserError
 from suite.common.files import write_atomically
+from suite.common.registry import search_current_folder
 from suite.engine.code_hash import code_hash
 from suite.engine.making import closure
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 
+PLANS = "plans"
 FORMAT = 1
 PACKAGE = Path(suite.__file__ or "").parent
 OF_PACKAGE = "package:"
 
 
-def write_plan(path: Path, root: Path, targets: Sequence[RunSpec]) -> None:
-    """Write `targets` and all they need."""
+def write_plan(root: Path, targets: Sequence[RunSpec]) -> Path:
+    """Write `targets` and all they need into `<root>/plans`; the same targets are the same file."""
+    name = hashlib.sha256("".join(sorted(spec.key for spec in targets)).encode()).hexdigest()[:16]
+    path = root / PLANS / f"{name}.json"
     plan = {
         "format": FORMAT, "folder": os.path.relpath(Path.cwd(), root.resolve()), "targets": [spec.key for spec in targets],
         "runs": [_as_json(spec) for spec in closure(targets)],
     }  # fmt: skip
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(plan) + "\n"))
+    return path
 
 
-def folder_of(path: Path, root: Path) -> Path:
-    """The folder that paths and modules of a plan are found from. Raises UserError as `read_plan` does."""
-    return (root.resolve() / _read(path)["folder"]).resolve()
-
-
-def read_plan(path: Path) -> list[RunSpec]:
-    """The targets that `write_plan` wrote; their paths are seen from `folder_of` the plan.
+def enter_plan(path: Path) -> tuple[Path, list[RunSpec]]:
+    """The folder of runs and the targets that `write_plan` wrote. The folder from which their paths are seen, and in which
+    methods of the user's own are found, becomes the current one.
 
     Raises:
         UserError: There is no such plan, it is of another version, or the code here is not that which planned it.
     """
-    plan, specs = _read(path), dict[str, RunSpec]()
+    path = path.absolute()
+    root, plan, specs = path.parents[1], _read(path), dict[str, RunSpec]()
+    os.chdir((root.resolve() / plan["folder"]).resolve())
+    search_current_folder()
     for row in plan["runs"]:
         specs[row["key"]] = _from_json(row, specs, path)
-    return [specs[key] for key in plan["targets"]]
+    return root, [specs[key] for key in plan["targets"]]
 
 
 def _read(path: Path) -> dict[str, Any]:

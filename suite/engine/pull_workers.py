@@ -5,7 +5,6 @@ makes a run, and `DONE` that it is made. `<runs>/plans/<name>.json` is the plan,
 what failed, so that no other tries it.
 """
 
-import hashlib
 import json
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Self
 
 from suite.common.errors import UserError
 from suite.common.files import remove, write_atomically
-from suite.engine.making import Outcome, run_one
+from suite.engine.making import MOST_DEATHS, Outcome, run_one
 from suite.engine.manifest import done, read_json
 from suite.engine.plan_file import write_plan
 from suite.engine.processes import Here
@@ -25,9 +24,6 @@ from suite.engine.store import RunSpec
 from suite.engine.tracking import Tracker
 from suite.engine.workload import Speed
 
-PLANS = "plans"
-MOST_DEATHS = 5
-"""Of processes in a row, at one run, wherever they were: a node may be taken away more than once."""
 LOOK_EVERY_S = 1.0
 BAD_INPUT = "bad input"
 """In place of a run's key: what is the user's to mend ends all who work on the plan."""
@@ -39,11 +35,9 @@ class PullWorkers:
     at_once, most_deaths, alone, shared = 10**6, MOST_DEATHS, False, True
 
     def __init__(self, root: Path, targets: Sequence[RunSpec]) -> None:
-        name = hashlib.sha256("".join(sorted(spec.key for spec in targets)).encode()).hexdigest()[:16]
-        self.root, self.plan = root, root / PLANS / f"{name}.json"
+        self.root, self.plan = root, write_plan(root, targets)
         self.waited_for = dict[str, RunSpec]()
         remove(failures_of(self.plan))
-        write_plan(self.plan, root, targets)
 
     def submit(self, spec: RunSpec) -> None:
         """See `Engine`."""

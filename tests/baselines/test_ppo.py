@@ -65,7 +65,10 @@ def test_exact_world_fixed_beta_reaches_the_optimum(tmp_path, reference):
     assert objective >= 0.99 * log_partition.mean()
 
 
-@pytest.mark.parametrize(("target", "seeds"), [(0.1, 4), (0.3, 3), (1.0, 1)])
+SLOW_TARGETS = [*(pytest.param(target, seeds, marks=pytest.mark.slow) for target, seeds in ((0.1, 4), (0.3, 3))), (1.0, 1)]
+
+
+@pytest.mark.parametrize(("target", "seeds"), SLOW_TARGETS)
 def test_exact_world_the_controller_holds_its_target(tmp_path, reference, target, seeds):
     """Mean KL over the last quarter of the run within 10 % of the target, averaged over seeds.
 

@@ -16,7 +16,9 @@ from suite.policies.causal_lm import CausalLMPolicy
 from suite.study.stages.inputs import snapshots
 
 
-@pytest.mark.parametrize("name", sorted(targets("method")))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "trl_kto")) for n in sorted(targets("method"))]
+)
 def test_it_passes_every_check_on_the_exact_world(name):
     results = list(check_method(name))
     assert len(results) == 9

@@ -89,6 +89,7 @@ def test_the_same_policies_at_other_temperatures(finished):
     assert (cold["distinct_1"] < health[health["temperature"] == 1]["distinct_1"]).all()
 
 
+@pytest.mark.slow
 def test_a_study_grows_by_a_seed_from_its_records(finished, tmp_path):
     """Only what is not recorded is run, also where no run of the first seed is left; and the whole is what both seeds give."""
     folder, _ = finished
@@ -273,6 +274,7 @@ def children_of(pid):
     return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_killed_at_every_stage_it_ends_with_the_same_records(finished, tmp_path):
     """SIGKILL of one sweep three times, each while another stage is at work: its workers die too, and what a last start leaves

@@ -145,6 +145,7 @@ def test_if_everything_fails_it_says_so(folder):
     assert not (folder / "nothing" / "summary.md").exists()
 
 
+@pytest.mark.slow
 def test_summaries_as_a_frontier_by_options_alone(tmp_path):
     """TL;DR, whose study is one of win rates, measured by a reward against KL: the same task, another evaluator."""
     reward = ROOT / "suite" / "assets" / "imdb-sentiment"

@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom, and is committed executed."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,12 @@ def test_there_are_some():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def is_slow(path):
+    """It trains for minutes."""
+    return [pytest.mark.slow] * (path.stem == "add_your_method")
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, marks=is_slow(path), id=path.stem) for path in NOTEBOOKS])
 def test_it_runs(path, monkeypatch):
     from nbclient import NotebookClient
 
@@ -29,6 +35,15 @@ def test_it_runs(path, monkeypatch):
     for cell, committed in zip(notebook.cells, read(path).cells, strict=True):
         if cell.cell_type == "code" and "varies" not in cell.metadata.get("tags", []):  # samples differ between machines
             assert printed(cell) == printed(committed), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_it_imports_is_there(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            for line in ast.parse(cell.source).body:
+                if isinstance(line, (ast.Import, ast.ImportFrom)):
+                    exec(ast.unparse(line), {})
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

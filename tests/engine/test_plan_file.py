@@ -11,7 +11,7 @@ import suite
 from suite.common.errors import UserError
 from suite.engine import plan_file
 from suite.engine.making import closure
-from suite.engine.plan_file import folder_of, read_plan, write_plan
+from suite.engine.plan_file import enter_plan, write_plan
 from suite.engine.store import RunSpec
 from suite.study.profiles import sentiment_study
 from suite.study.specs import Specs
@@ -36,10 +36,10 @@ def there(tmp_path, monkeypatch):
 
 
 def test_every_run_is_read_as_it_was_planned_from_anywhere(specs, there, monkeypatch):
-    write_plan(RUNS / "plans" / "a.json", RUNS, specs)
+    plan = write_plan(RUNS, specs)
     monkeypatch.chdir("/")
-    found = read_plan(there / RUNS / "plans" / "a.json")
-    assert folder_of(there / RUNS / "plans" / "a.json", there / RUNS) == there
+    root, found = enter_plan(there / plan)
+    assert (root, Path.cwd()) == (there / RUNS, there)
     assert [spec.key for spec in found] == [spec.key for spec in specs]
     for ours, theirs in zip(closure(specs), closure(found), strict=True):
         for name in ("key", "stage", "title", "function", "work", "where"):
@@ -52,47 +52,49 @@ def test_no_path_in_it_is_of_one_machine_alone(specs, there):
         "source": f"{there}/a.jsonl,{there}/b, c.jsonl", "model": str(Path(suite.__file__).parent / "assets" / "imdb-gpt2"),
         "judge": "openai:gpt-4", "near": "./x",
     })  # fmt: skip
-    write_plan(RUNS / "plans" / "a.json", RUNS, [*specs, own])
-    text = (RUNS / "plans" / "a.json").read_text()
+    plan = write_plan(RUNS, [*specs, own])
+    text = plan.read_text()
     assert str(there) not in text
     assert str(Path(suite.__file__).parent) not in text
     kept = json.loads(text)["runs"][-1]["where"]
     assert kept["source"] == "a.jsonl,b, c.jsonl"
     assert (kept["judge"], kept["near"]) == ("openai:gpt-4", "./x")
-    assert read_plan(RUNS / "plans" / "a.json")[-1].where["model"] == own.where["model"]
+    assert enter_plan(plan)[1][-1].where["model"] == own.where["model"]
 
 
-def test_runs_behind_a_link_lead_back_to_the_folder_of_the_command(specs, there, tmp_path):
+def test_runs_behind_a_link_lead_back_to_the_folder_of_the_command(specs, there, tmp_path, monkeypatch):
     deep = tmp_path / "scratch" / "deep" / "runs"
     deep.mkdir(parents=True)
     RUNS.parent.mkdir()
     RUNS.symlink_to(deep)
-    write_plan(RUNS / "plans" / "a.json", RUNS, specs)
-    assert folder_of(RUNS / "plans" / "a.json", RUNS) == there
-    assert folder_of(deep / "plans" / "a.json", deep) == there
+    plan = write_plan(RUNS, specs)
+    for path in (there / plan, deep / plan.relative_to(RUNS)):
+        monkeypatch.chdir("/")
+        enter_plan(path)
+        assert Path.cwd() == there
 
 
 def test_a_file_beside_the_package_is_no_part_of_it(there):
     beside = Path(suite.__file__).parents[1] / "pairs.jsonl"
-    write_plan(Path("a.json"), Path(), [RunSpec("stage", {}, where={"source": str(beside)})])
-    kept = json.loads(Path("a.json").read_text())["runs"][0]["where"]["source"]
+    plan = write_plan(RUNS, [RunSpec("stage", {}, where={"source": str(beside)})])
+    kept = json.loads(plan.read_text())["runs"][0]["where"]["source"]
     assert kept == os.path.relpath(beside, there)
 
 
 def test_other_code_is_refused_by_name(specs, there, monkeypatch):
-    write_plan(Path("a.json"), Path(), specs)
+    plan = write_plan(RUNS, specs)
     real = plan_file.code_hash
     changed = "suite.methods.dpo"
     monkeypatch.setattr(plan_file, "code_hash", lambda m, f: "0" * 16 if changed in m else real(m, f))
-    with pytest.raises(UserError, match=r"a\.json: policy 'DPO.*': the code here is not that which planned it"):
-        read_plan(Path("a.json"))
+    with pytest.raises(UserError, match=r"plans/\w+\.json: policy 'DPO.*': the code here is not that which planned it"):
+        enter_plan(plan)
 
 
 def test_a_method_that_is_not_here_is_one_line(there):
     spec = RunSpec("policy", {}, code="c", title="mine", made_of=(("nowhere_at_all",), ("nowhere_at_all:train",)))
-    write_plan(Path("a.json"), Path(), [spec])
-    with pytest.raises(UserError, match=r"a\.json: policy 'mine'.*nowhere_at_all"):
-        read_plan(Path("a.json"))
+    plan = write_plan(RUNS, [spec])
+    with pytest.raises(UserError, match=r"plans/\w+\.json: policy 'mine'.*nowhere_at_all"):
+        enter_plan(plan)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_what_is_no_plan_is_one_line(there, text, words):
     if text is not None:
         Path("a.json").write_text(text)
     with pytest.raises(UserError, match=rf"a\.json: {words}"):
-        read_plan(Path("a.json"))
+        enter_plan(Path("a.json"))
 
 
 def test_a_key_does_not_depend_on_what_its_code_is_made_of(specs):

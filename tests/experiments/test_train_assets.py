@@ -60,6 +60,7 @@ def made(reviews, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_language_model_is_a_policy_with_a_card(made):
     policy = CausalLMPolicy.load(made / "lm")
     assert policy.model.config.n_positions == 32
@@ -69,6 +70,7 @@ def test_the_language_model_is_a_policy_with_a_card(made):
     assert not (made / "lm" / "progress.pt").exists()
 
 
+@pytest.mark.slow
 def test_its_prompts_lie_beside_it(made):
     for train in (9, 8):
         train_assets("prompts", "--language-model", made / "lm", "--train", train, "--validation", 2, "--test", 3)
@@ -80,6 +82,7 @@ def test_its_prompts_lie_beside_it(made):
     assert card.count("| prompts.json | 8 train, 2 validation, 3 test prefixes") == 1 == card.count("prompts.json")
 
 
+@pytest.mark.slow
 def test_the_classifier_is_a_reward_that_learned_something(made):
     reward = NgramReward.load(made / "clf")
     good, bad = reward(["film ", "film "], ["great lovely superb moving plot", "awful dull poor stupid plot"])
