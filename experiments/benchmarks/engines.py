@@ -6,8 +6,10 @@ process; beside it a sweep of which nothing is made at all, so that only its own
 examples:
   python experiments/benchmarks/engines.py
   python experiments/benchmarks/engines.py --counts 10,100 --workers 4
+  pip install ".[ray,submitit]" && python experiments/benchmarks/engines.py
 """
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from suite.cli.ranges import Count, Folder
 from suite.common.errors import UserError
 from suite.common.machine import available_cores
 from suite.engine.engine import Engine
+from suite.engine.engines import EngineName, Means
 from suite.engine.making import Outcome, run_one
 from suite.engine.processes import Here, Processes
 from suite.engine.pull_workers import PullWorkers
@@ -34,6 +37,9 @@ from suite.report.page import page, table
 WORDS = """*ms a run*: of all but the first, which processes have to start for; *beside the loop*: the same, as a share of the
 loop's; *CPU*: seconds of this process, where the sweep is."""
 
+EXTRAS = {"jobs of submitit": "submitit", "tasks of Ray": "ray"}
+"""Engines that are measured where they are installed."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -42,7 +48,7 @@ class Arguments:
     counts: str = "10,100,1000"
     """Comma-separated numbers of runs."""
     workers: Count = 2
-    """Worker processes, and pull workers."""
+    """Worker processes, pull workers and jobs; Ray takes the cores that there are."""
     out: Folder = RESULTS / "benchmarks"
     """Where engines.md goes."""
 
@@ -57,11 +63,12 @@ class Nobody(Here):
 
 def main(args: Arguments) -> int:
     rows: list[dict[str, Any]] = []
+    extras = [name for name, package in EXTRAS.items() if importlib.util.find_spec(package)]
     measured("a loop", [RunSpec("nothing", {"k": k}, function="builtins:repr") for k in range(2)], 1)  # what is imported once
     for count in parse_integers(args.counts, "--counts", example="10,100,1000", least=2):
         specs = [RunSpec("nothing", {"k": k}, title=f"nothing {k}", function="builtins:repr") for k in range(count)]
         peer = 0.0
-        for name in ("a loop", "a sweep, nothing made", "this process", "worker processes", "pull workers"):
+        for name in ("a loop", "a sweep, nothing made", "this process", "worker processes", "pull workers", *extras):
             each, first, cpu = measured(name, specs, args.workers)
             peer = peer or each
             rows.append({
@@ -89,6 +96,9 @@ def measured(name: str, specs: Sequence[RunSpec], workers: int) -> tuple[float, 
                 stack.enter_context(subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         elif name == "worker processes":
             engine = Processes(root, workers)
+        elif name in EXTRAS:
+            kind: EngineName = "ray" if name == "tasks of Ray" else "submitit"
+            engine = Means(workers, engine=kind).open(root, specs)
         else:
             engine = Here(root) if name == "this process" else Nobody(root)
         outcomes = (run_one(root, spec) for spec in specs) if name == "a loop" else run_sweep(root, specs, engine=engine)

@@ -54,7 +54,8 @@ class SubmittedWorkers(PullWorkers):
         )  # fmt: skip
         if self.executor.cluster != "slurm":
             self.job.threads = max(1, available_cores() // workers)
-        self.jobs: list[Any] = []
+        self.jobs: list[Any] = []  # that are to be at work
+        self.submitted: list[Any] = []  # and those that ended, which SLURM may have put into the queue again
         self.lost_in_a_row = 0
 
     def wait(self, seconds: float) -> list[Outcome]:
@@ -77,12 +78,11 @@ class SubmittedWorkers(PullWorkers):
         self._submit(len(ended))
 
     def _submit(self, count: int) -> None:
-        with _as_no_job():
-            if self.executor.cluster == "slurm":
-                with self.executor.batch():  # one array
-                    self.jobs += [self.executor.submit(self.job) for _ in range(count)]
-            else:
-                self.jobs += [self.executor.submit(self.job) for _ in range(count)]
+        array = self.executor.batch() if self.executor.cluster == "slurm" else contextlib.nullcontext()
+        with _as_no_job(), array:
+            jobs = [self.executor.submit(self.job) for _ in range(count)]
+        self.jobs += jobs
+        self.submitted += jobs
 
     def __enter__(self) -> Self:
         print(
@@ -94,7 +94,7 @@ class SubmittedWorkers(PullWorkers):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None or self.executor.cluster == "slurm":  # here they end by themselves; there one may still be queued
-            for job in self.jobs:
+            for job in self.submitted:
                 job.cancel(check=False)
         until = time.monotonic() + SECONDS_TO_STOP
         while self.executor.cluster == "local" and time.monotonic() < until and not all(job.done() for job in self.jobs):
