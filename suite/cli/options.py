@@ -32,6 +32,7 @@ from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
 from suite.data.readers import names_of
 from suite.engine.engines import EngineName, Means
+from suite.engine.rank_runs import lead_or_follow
 from suite.interfaces import Judge, Task
 from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
@@ -58,6 +59,7 @@ def run_script(main: Callable[[T], int], options: type[T], description: str | No
     """Start a script with the options of its command line, and end with its exit code; bad input gets one line."""
 
     def start() -> int:
+        lead_or_follow()
         check_words(sys.argv[1:])
         given = tyro.cli(options, description=description)
         check_options(type(given), vars(given))
@@ -83,6 +85,8 @@ class MachineOptions:
     engine: EngineName = "processes"
     """What makes the runs: processes of this machine; workers, started by anybody with suite work; submitit, which starts them
     as jobs of SLURM; or ray, as tasks of a Ray cluster (docs/scaling.md)."""
+    gpus: Count = 1
+    """GPUs of each run that trains a model: its weights and batches are split over them. It is no part of a run's key."""
     device: Name = "auto"
     """cpu, cuda or auto."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -99,7 +103,7 @@ class MachineOptions:
 
     def run_options(self) -> Options:
         """As plain values, with the command that was given."""
-        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine)
+        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine, self.gpus)
 
     def means(self, device: str) -> Means:
         """With what runs on a device are made."""

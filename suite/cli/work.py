@@ -7,9 +7,9 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from suite.cli.ranges import CountOrNone, File
+from suite.cli.ranges import Count, CountOrNone, File
 from suite.common.errors import UserError
-from suite.common.machine import available_cores, quiet_libraries, usable_device
+from suite.common.machine import available_cores, check_gpus, quiet_libraries, usable_device
 from suite.engine.engines import Means
 from suite.engine.making import closure
 from suite.engine.manifest import done
@@ -19,7 +19,9 @@ from suite.engine.sweep import run_sweep, what_lacks
 from suite.engine.tracking import Tracker
 
 
-def work(plan: Annotated[File, tyro.conf.Positional], threads: CountOrNone = 0, tracker: Tracker = "none") -> int:
+def work(
+    plan: Annotated[File, tyro.conf.Positional], threads: CountOrNone = 0, gpus: Count = 1, tracker: Tracker = "none"
+) -> int:
     """Make runs of a plan that nobody makes yet, one at a time, until nothing is left. Exit code 1 if any failed.
 
     The plan is a file that a command with --engine workers writes and names. Workers may be started, stopped and added at any
@@ -34,6 +36,7 @@ def work(plan: Annotated[File, tyro.conf.Positional], threads: CountOrNone = 0, 
     Args:
         plan: File in the folder plans of a folder of runs.
         threads: Of this process; 0: one for each core that it may use.
+        gpus: Of each run that trains; the plan's own number is not in it.
         tracker: Also send training metrics there.
     """
     import torch
@@ -43,12 +46,13 @@ def work(plan: Annotated[File, tyro.conf.Positional], threads: CountOrNone = 0, 
     todo = [spec for spec in closure(targets) if not done(spec.directory(root))]
     for device in {spec.where.get("device", "cpu") for spec in todo}:
         usable_device(device)
-    if problem := what_lacks(root, todo, Means()):
+        check_gpus(gpus, device)
+    if problem := what_lacks(root, todo, Means(gpus=gpus)):
         raise UserError(problem)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's word to stop: what is held is given back
     quiet_libraries()
     torch.set_num_threads(threads or available_cores())
-    outcomes = list(run_sweep(root, targets, tracker=tracker, engine=OneOfMany(root, plan, tracker)))
+    outcomes = list(run_sweep(root, targets, tracker=tracker, engine=OneOfMany(root, plan, tracker, gpus)))
     counts = Counter(outcome.status for outcome in outcomes)
     print(f"{plan.name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     failed = [(o.spec.title, o.status, o.error) for o in outcomes if o.status in ("failed", "skipped")]

@@ -32,6 +32,18 @@ def usable_device(name: str) -> str:
     return device
 
 
+def check_gpus(gpus: int, device: str) -> None:
+    """Raise a UserError if a run cannot have so many GPUs here; on a CPU, where that is a rehearsal, it can."""
+    if gpus == 1 or not device.startswith("cuda"):
+        return
+    import torch
+
+    if ":" in device:
+        raise UserError(f"--gpus {gpus} with --device {device}: give --device cuda; CUDA_VISIBLE_DEVICES says which")
+    if gpus > (there := torch.cuda.device_count()):
+        raise UserError(f"--gpus {gpus}: there are {there} here")
+
+
 def quiet_libraries() -> None:
     """No weight-loading bars and no advice from transformers in the middle of ours; errors still come through."""
     import transformers

@@ -25,6 +25,7 @@ class Means:
     workers: int = 1  # so many at a time, where the engine makes them itself, or starts who does
     tracker: Tracker = "none"  # where training metrics go beside `metrics.jsonl`
     engine: EngineName = "processes"
+    gpus: int = 1  # of each run that trains
 
     @property
     def here(self) -> bool:
@@ -36,15 +37,16 @@ class Means:
         if self.engine == "workers":
             return PullWorkers(root, targets)
         if self.engine == "processes":
-            return Here(root, self.tracker) if self.workers == 1 else Processes(root, self.workers, self.tracker)
+            one = self.workers == 1
+            return Here(root, self.tracker, self.gpus) if one else Processes(root, self.workers, self.tracker, self.gpus)
         try:
             if self.engine == "ray":
                 from suite.engine.ray_tasks import RayTasks
 
-                return RayTasks(root, targets, self.tracker)
+                return RayTasks(root, targets, self.tracker, self.gpus)
             from suite.engine.submitted_workers import SubmittedWorkers
 
-            return SubmittedWorkers(root, targets, self.workers, self.tracker)
+            return SubmittedWorkers(root, targets, self.workers, self.tracker, self.gpus)
         except ModuleNotFoundError as error:
             if error.name != self.engine:
                 raise

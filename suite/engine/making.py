@@ -10,6 +10,7 @@ from pathlib import Path
 from suite.common.errors import UserError
 from suite.common.files import of_the_disk, write_atomically
 from suite.engine.lease import Held
+from suite.engine.rank_runs import followed
 from suite.engine.store import Damaged, RunSpec, open_run, reading
 from suite.engine.tracking import Tracker
 
@@ -43,10 +44,12 @@ def closure(targets: Sequence[RunSpec]) -> list[RunSpec]:
     return list(ordered.values())
 
 
-def run_one(root: Path, spec: RunSpec, tracker: Tracker = "none", most_deaths: int | None = None) -> Outcome:
-    """Make one run if it is not done. A fault, whatever is raised, becomes an `Outcome` and leaves `error.log` beside the run;
-    so does it if `most_deaths` processes in a row have died at it. Raises UserError for bad input (a malformed row), and
-    OSError without permission or with a full disk.
+def run_one(
+    root: Path, spec: RunSpec, tracker: Tracker = "none", gpus: int = 1, most_deaths: int | None = None
+) -> Outcome:  # fmt: skip
+    """Make one run if it is not done, on so many GPUs if it trains. A fault, whatever is raised, becomes an `Outcome` and
+    leaves `error.log` beside the run; so does it if `most_deaths` processes in a row have died at it. Raises UserError for bad
+    input (a malformed row), and OSError without permission or with a full disk.
     """
     try:
         with open_run(root, spec, tracker) as run:
@@ -56,7 +59,7 @@ def run_one(root: Path, spec: RunSpec, tracker: Tracker = "none", most_deaths: i
                 words = f"{most_deaths} processes in a row died at it (a crash of native code, or memory)"
                 return Outcome(spec, "failed", words)
             try:
-                with reading(root, spec.inputs.values()):
+                with reading(root, spec.inputs.values()), followed(run, gpus):
                     pkgutil.resolve_name(spec.function)(run)
             except Exception:
                 run.check_lease()  # what failed may be no fault: files that another process has taken over

@@ -67,12 +67,13 @@ def shape_of(folder: str) -> Shape | None:
     )  # fmt: skip
 
 
-def memory_of(spec: RunSpec) -> float | None:
-    """Bytes that a run needs at its peak, on the device that holds the model; None where nothing is known or no model is used.
+def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
+    """Bytes that a run needs at its peak, on each device that holds the model; None where nothing is known or no model is used.
 
     Weights, gradients, the optimizer's state, and the larger of activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
     twice in float32; the attention scores on a CPU alone, a GPU does not keep them) with one array of logits of the completion,
-    and the cache of keys and values while sampling.
+    and the cache of keys and values while sampling. On several GPUs the policy that is trained is sharded, with its gradients
+    and the optimizer's state, but for its weights while it samples, and batches are split; the reference stands on each whole.
     """
     work = spec.work
     shape = shape_of(spec.where["model"]) if work.models else None
@@ -87,11 +88,14 @@ def memory_of(spec: RunSpec) -> float | None:
     if not work.trained:
         return PROCESS + fragments * (weights + cache + LOGITS)
     trained = work.adapters * shape.in_linear if work.adapters else shape.parameters
-    whole = weights + trained * (4 + work.state) + (4 * trained if work.adapters else 0)
+    own = trained * (4 + work.state) + (4 * trained if work.adapters else 0)
+    gathered = 4 * shape.parameters * (1 if work.drawn or gpus == 1 else 1 / gpus)
+    whole = weights - 4 * shape.parameters + gathered + own / gpus
     of_numbers = 1 if work.bfloat16 else 2
     scores = 5 * shape.heads * length / shape.hidden if on_cpu else 0.0
     per_layer = length * shape.hidden * (34 + scores) * of_numbers * SAVED
-    passes = work.batch * (per_layer * shape.layers + 4 * of_numbers * work.new * shape.vocabulary)
+    batch = -(-work.batch // gpus)
+    passes = batch * (per_layer * shape.layers + 4 * of_numbers * work.new * shape.vocabulary)
     return PROCESS + fragments * (whole + max(passes, cache))
 
 
@@ -128,6 +132,13 @@ def what_disk_lacks(specs: Sequence[RunSpec], root: Path) -> str | None:
     )
 
 
+def _needed(spec: RunSpec, kind: str, gpus: int) -> float | None:
+    """Bytes of each device, or of the host, which holds something of every rank."""
+    ranks, on_gpu = gpus if spec.work.trained else 1, spec.where.get("device", "cpu").startswith("cuda")
+    size = memory_of(spec, ranks) if kind == "device" else host_memory_of(spec)
+    return None if size is None else size * (ranks if kind == "host" or not on_gpu else 1)
+
+
 def available_memory(device: str) -> float:
     """Bytes that are free on the device."""
     if device.startswith("cuda"):
@@ -137,10 +148,10 @@ def available_memory(device: str) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def what_cannot_fit(specs: Sequence[RunSpec], *, workers: int) -> str | None:
-    """Which run will run out of memory, `workers` of them at a time, and what to do; None if all fit."""
-    for kind, size_of in (("device", memory_of), ("host", host_memory_of)):
-        sizes = [(size, spec) for spec in specs if (size := size_of(spec)) is not None]
+def what_cannot_fit(specs: Sequence[RunSpec], *, workers: int, gpus: int = 1) -> str | None:
+    """Which run will run out of memory, `workers` of them at a time, each on so many GPUs, and what to do; None if all fit."""
+    for kind in ("device", "host"):
+        sizes = [(size, spec) for spec in specs if (size := _needed(spec, kind, gpus)) is not None]
         if not sizes:
             continue
         size, spec = max(sizes, key=lambda pair: pair[0])

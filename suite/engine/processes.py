@@ -31,8 +31,8 @@ class Here:
 
     at_once, most_deaths, alone, shared = 1, 2, True, False
 
-    def __init__(self, root: Path, tracker: Tracker = "none") -> None:
-        self.one = partial(run_one, root, tracker=tracker)
+    def __init__(self, root: Path, tracker: Tracker = "none", gpus: int = 1) -> None:
+        self.one: Callable[[RunSpec], Outcome] = partial(run_one, root, tracker=tracker, gpus=gpus)
         self.submitted: list[RunSpec] = []
 
     def submit(self, spec: RunSpec) -> None:
@@ -60,13 +60,14 @@ class Processes:
 
     most_deaths, alone, shared = 2, True, False
 
-    def __init__(self, root: Path, workers: int, tracker: Tracker = "none") -> None:
-        self.root, self.at_once, self.tracker = root, workers, tracker
+    def __init__(self, root: Path, workers: int, tracker: Tracker = "none", gpus: int = 1) -> None:
+        self.root, self.at_once = root, workers
+        self.one = partial(run_one, root, tracker=tracker, gpus=gpus)
         self.workers: list[_Worker] = []
 
     def submit(self, spec: RunSpec) -> None:
         """See `Engine`."""
-        self._give(spec, partial(run_one, self.root, spec, self.tracker))
+        self._give(spec, partial(self.one, spec))
 
     def wait(self, seconds: float) -> list[Outcome]:
         """See `Engine`."""

@@ -80,16 +80,17 @@ class OneOfMany(Here):
 
     most_deaths, alone, shared = MOST_DEATHS, False, True
 
-    def __init__(self, root: Path, plan: Path, tracker: Tracker = "none") -> None:
-        super().__init__(root, tracker)
+    def __init__(self, root: Path, plan: Path, tracker: Tracker = "none", gpus: int = 1) -> None:
+        super().__init__(root)
         self.plan = plan
-        self.one = partial(self._one, root, tracker)
+        self.make = partial(run_one, root, tracker=tracker, gpus=gpus, most_deaths=MOST_DEATHS)
+        self.one = self._one
 
-    def _one(self, root: Path, tracker: Tracker, spec: RunSpec) -> Outcome:
+    def _one(self, spec: RunSpec) -> Outcome:
         if known := failure(self.plan, spec):
             return known
         try:
-            outcome = run_one(root, spec, tracker, MOST_DEATHS)
+            outcome = self.make(spec)
         except UserError as error:  # an OSError is of this machine: its disk, its rights
             note(self.plan, BAD_INPUT, f"{spec.stage} {spec.title!r}: {error}")
             raise

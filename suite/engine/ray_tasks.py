@@ -38,9 +38,9 @@ class RayTasks:
 
     most_deaths, alone, shared = MOST_DEATHS, False, False
 
-    def __init__(self, root: Path, targets: Sequence[RunSpec], tracker: Tracker = "none") -> None:
-        self.plan, self.tracker = write_plan(root, targets).absolute(), tracker
-        self.needs = {spec.key: needs_of(spec) for spec in closure(targets)}
+    def __init__(self, root: Path, targets: Sequence[RunSpec], tracker: Tracker = "none", gpus: int = 1) -> None:
+        self.plan, self.tracker, self.gpus = write_plan(root, targets).absolute(), tracker, gpus
+        self.needs = {spec.key: needs_of(spec, gpus) for spec in closure(targets)}
         self.tasks: dict[Any, RunSpec] = {}
 
     @property
@@ -53,7 +53,7 @@ class RayTasks:
     def submit(self, spec: RunSpec) -> None:
         """See `Engine`."""
         task = ray.remote(_make).options(name=spec.title, max_retries=0, **self.needs[spec.key])
-        self.tasks[task.remote(str(self.plan), spec.key, self.tracker)] = spec
+        self.tasks[task.remote(str(self.plan), spec.key, self.tracker, self.gpus)] = spec
 
     def wait(self, seconds: float) -> list[Outcome]:
         """See `Engine`."""
@@ -103,29 +103,31 @@ class RayTasks:
                 print(f"Ray: {words}", file=sys.stderr, flush=True)
 
 
-def needs_of(spec: RunSpec) -> dict[str, float]:
-    """What Ray is to keep free for a run: a core, memory in bytes, and a share of a GPU.
+def needs_of(spec: RunSpec, gpus: int = 1) -> dict[str, float]:
+    """What Ray is to keep free for a run: a core, memory in bytes, and a share of a GPU, or several whole ones.
     Raises UserError for a run that no GPU like the one here has memory for.
     """
     host = host_memory_of(spec)
-    needs: dict[str, float] = {"num_cpus": 1, "num_gpus": 0, **({"memory": host} if host else {})}
+    ranks = gpus if spec.work.trained else 1
+    needs: dict[str, float] = {"num_cpus": ranks, "num_gpus": 0, **({"memory": ranks * host} if host else {})}
     device = spec.where.get("device", "cpu")
     if device.startswith("cuda"):
         import torch
 
-        whole, needed = float(torch.cuda.get_device_properties(device).total_memory), memory_of(spec)
+        whole, needed = float(torch.cuda.get_device_properties(device).total_memory), memory_of(spec, ranks)
         if needed and needed > whole:
             words = f"needs about {needed / GIB:.1f} GiB and a GPU here has {whole / GIB:.1f}"
             raise UserError(f"{spec.stage} {spec.title!r} {words}; try a smaller micro-batch (--micro-batch-size)")
-        needs["num_gpus"] = max(SMALLEST_SHARE, needed / whole) if needed else 1
+        share = max(SMALLEST_SHARE, needed / whole) if needed else 1
+        needs["num_gpus"] = ranks if ranks > 1 else share
     return needs
 
 
-def _make(plan: str, key: str, tracker: Tracker) -> tuple[Exception | None, tuple[str, str]]:
+def _make(plan: str, key: str, tracker: Tracker, gpus: int) -> tuple[Exception | None, tuple[str, str]]:
     """In a process of the cluster."""
     try:
         root, specs = _opened(plan)
-        outcome = run_one(root, specs[key], tracker)
+        outcome = run_one(root, specs[key], tracker, gpus)
     except (UserError, OSError) as error:  # as they are, and not as Ray wraps them
         return error, ("", "")
     return None, (outcome.status, outcome.error)

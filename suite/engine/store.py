@@ -30,6 +30,7 @@ from typing import Any
 from suite.common.errors import UserError
 from suite.common.files import naming, remove, write_atomically
 from suite.common.machine import instructions
+from suite.common.ranks import agreed, full, in_step
 from suite.engine import checkpoint, manifest
 from suite.engine.lease import BEAT_S, Lease, held, is_lease, make_folder
 from suite.engine.progress import bar
@@ -127,14 +128,16 @@ class Run:
             (folder / POLICY_CLASS).write_text(f"{type(policy).__module__}:{type(policy).__qualname__}")
 
         write_atomically(self.directory / "snapshots" / f"step-{step:06d}", save)
+        in_step()
 
     def checkpoint_due(self) -> bool:
-        return time.monotonic() - self._last_checkpoint > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took)
+        passed = time.monotonic() - self._last_checkpoint
+        return agreed(passed > max(SECONDS_BETWEEN_CHECKPOINTS, 20 * self._checkpoint_took))
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         self.check_lease()
         started = time.monotonic()
-        checkpoint.save(self.directory, self.spec.key, {**state, "step": step, "seconds": started - self._began})
+        checkpoint.save(self.directory, self.spec.key, {**full(state), "step": step, "seconds": started - self._began})
         if self.lease:
             self.lease.made_progress()
         self._last_checkpoint = time.monotonic()
@@ -142,6 +145,7 @@ class Run:
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         state, metrics = checkpoint.load(self.directory, self.spec.key), self.directory / "metrics.jsonl"
+        agreed(state is not None)
         step = state["step"] if state else 0
         if metrics.exists():  # rows after the checkpoint will be made again; a torn last line is one of them
             lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

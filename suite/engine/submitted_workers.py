@@ -40,17 +40,18 @@ class SubmittedWorkers(PullWorkers):
     """So many jobs, each submitted again when it ends before the plan does."""
 
     def __init__(
-        self, root: Path, targets: Sequence[RunSpec], workers: int, tracker: Tracker = "none", cluster: str | None = None
-    ) -> None:
+        self, root: Path, targets: Sequence[RunSpec], workers: int, tracker: Tracker = "none", gpus: int = 1,
+        cluster: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(root, targets)
-        self.workers, self.job = workers, Worker(self.plan.absolute(), tracker)
+        self.workers, self.job = workers, Worker(self.plan.absolute(), tracker, gpus)
         self.executor = submitit.AutoExecutor(self.plan.with_suffix(".jobs"), cluster, slurm_max_num_timeout=REQUEUED)
         specs = closure(targets)
-        memory = max((size for spec in specs if (size := host_memory_of(spec))), default=None)
+        memory = max((size * gpus for spec in specs if (size := host_memory_of(spec))), default=None)
         on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
         self.executor.update_parameters(
-            name="suite", timeout_min=MINUTES, nodes=1, tasks_per_node=1, slurm_cpus_per_task=CORES,
-            gpus_per_node=1 if on_gpu else 0, **({"slurm_mem": f"{math.ceil(memory / GIB)}GB"} if memory else {}),
+            name="suite", timeout_min=MINUTES, nodes=1, tasks_per_node=1, slurm_cpus_per_task=CORES * gpus,
+            gpus_per_node=gpus if on_gpu else 0, **({"slurm_mem": f"{math.ceil(memory / GIB)}GB"} if memory else {}),
         )  # fmt: skip
         if self.executor.cluster != "slurm":
             self.job.threads = max(1, available_cores() // workers)
@@ -104,13 +105,14 @@ class SubmittedWorkers(PullWorkers):
 class Worker(submitit.helpers.Checkpointable):
     """What a job does; one that SLURM takes away, or whose time is over, is submitted again as it is."""
 
-    def __init__(self, plan: Path, tracker: Tracker, threads: int = 0) -> None:
-        self.plan, self.tracker, self.threads = plan, tracker, threads
+    def __init__(self, plan: Path, tracker: Tracker, gpus: int, threads: int = 0) -> None:
+        self.plan, self.tracker, self.gpus, self.threads = plan, tracker, gpus, threads
 
     def __call__(self) -> None:
         """Says last why it ended, if the worker itself cannot."""
         program = [sys.executable, "-m", "suite.cli.main", "work", str(self.plan)]
-        ended = subprocess.run([*program, "--threads", str(self.threads), "--tracker", self.tracker]).returncode
+        how = ["--threads", str(self.threads), "--gpus", str(self.gpus), "--tracker", self.tracker]
+        ended = subprocess.run([*program, *how]).returncode
         if ended < 0:
             print(f"the worker was ended by {signal.Signals(-ended).name}", file=sys.stderr)
 

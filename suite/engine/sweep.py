@@ -172,7 +172,7 @@ def what_lacks(root: Path, todo: Sequence[RunSpec], means: Means) -> str | None:
     """What is in the way of making all of it, memory of this machine if they are made here or disk, and what to do."""
     from suite.engine.memory import what_cannot_fit, what_disk_lacks
 
-    memory = what_cannot_fit(todo, workers=means.workers) if means.here else None
+    memory = what_cannot_fit(todo, workers=means.workers, gpus=means.gpus) if means.here else None
     return memory or what_disk_lacks(todo, root)
 
 

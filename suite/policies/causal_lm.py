@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.common.errors import UserError, first_line
+from suite.common.ranks import full_state, world_size
 from suite.data.batching import collate, different, length_batches
 from suite.data.chat_template import end_ids
 from suite.data.preference_data import Completion, Prompt
@@ -17,6 +18,7 @@ from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_pro
 from suite.policies.adapter_config import base_of
 from suite.policies.adapters import add_adapters, with_adapters
 from suite.policies.sampling import sample_completions
+from suite.policies.sharding import drawn_in_shares, in_shares, sharded
 from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, load_pretrained
 
 TOKENS_PER_BATCH = 4096
@@ -46,6 +48,7 @@ class CausalLMPolicy:
         self.end_ids = end_ids(tokenizer, getattr(model, "generation_config", None))  # the tokens that end a completion
         if not self.end_ids:
             raise UserError(f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token")
+        self.whole: Any = None  # of a model whose weights are sharded over several devices (`suite.policies.sharding`)
         self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
         self.tokens_sampled = self.tokens_scored = 0  # by methods that draw samples
 
@@ -55,11 +58,12 @@ class CausalLMPolicy:
     ) -> list[list[Completion]]:  # fmt: skip
         """Draw completions; see `suite.policies.sampling.sample_completions`."""
         lower = self.sampler_dtype is not None and self.sampler_dtype != self.dtype
+        draw = partial(
+            sample_completions, self.model, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
+            seed=seed, end_ids=self.end_ids, decode=self.decode, on_batch=on_batch,
+        )  # fmt: skip
         with torch.autocast(self.device.type, self.sampler_dtype, enabled=lower):
-            return sample_completions(
-                self.model, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
-                seed=seed, end_ids=self.end_ids, decode=self.decode, on_batch=on_batch,
-            )  # fmt: skip
+            return drawn_in_shares(self.whole, draw, prompts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, exactly as the tokens spell it."""
@@ -102,6 +106,9 @@ class CausalLMPolicy:
     @torch.inference_mode()
     def next_token_log_probs(self, completions: Sequence[Completion]) -> Tensor:
         """Log π(·|x, y_<t) for every completion token. Shape (len(completions), longest completion, vocabulary), float32."""
+        return in_shares(self.whole, self._next_token_log_probs, completions)[0]
+
+    def _next_token_log_probs(self, completions: Sequence[Completion]) -> tuple[Tensor]:
         batch = collate(completions).to(self.device)
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
         index, _ = _completion_positions(completions, batch.input_ids.shape[1], self.device)
@@ -110,16 +117,20 @@ class CausalLMPolicy:
             logits = self.model.get_output_embeddings()(_at(states, index))
         else:
             logits = _at(self.model(**inputs).logits, index)
-        return logits.float().log_softmax(-1)
+        return (logits.float().log_softmax(-1),)
 
     def _of_next(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log-probs of completion tokens at the positions that predict them, and the last hidden state at every position.
 
         No attention mask is needed, since padding on the right comes after all that is scored.
         """
-        batch = collate(completions).to(self.device)
         if torch.is_grad_enabled():
-            self.tokens_trained += int(batch.attention_mask.sum())
+            self.tokens_trained += sum(c.length for c in completions)
+        log_probs, states = in_shares(self.whole, self._scored, completions)
+        return log_probs, states
+
+    def _scored(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
+        batch = collate(completions).to(self.device)
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
         if type(self.model.get_output_embeddings()) is nn.Linear and self._head_is_linear:
             head, states = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
@@ -145,11 +156,15 @@ class CausalLMPolicy:
             model.set_attn_implementation("eager")  # short sequences train faster so than through sdpa's backward
         if self.lora_rank:
             add_adapters(model, self.lora_rank)
-        return type(self)(model, self.tokenizer, sampler_dtype=self.sampler_dtype, lora_rank=self.lora_rank)
+        copied = type(self)(model, self.tokenizer, sampler_dtype=self.sampler_dtype, lora_rank=self.lora_rank)
+        if world_size() > 1:
+            copied._head_is_linear = self._head_is_linear  # which is tried where the weights are whole
+            copied.whole = sharded(model)
+        return copied
 
     def save(self, directory: Path) -> None:
         """A `save_pretrained` folder; of a copy with adapters the adapters alone, which name the folder of their base."""
-        self.model.save_pretrained(directory)
+        self.model.save_pretrained(directory, state_dict=full_state(self.model))
         self.tokenizer.save_pretrained(directory)
 
     @classmethod

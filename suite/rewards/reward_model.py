@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from suite.common.errors import UserError
+from suite.common.ranks import full_state, world_size
 from suite.data.batching import different, length_batches
 from suite.data.preference_data import PreferencePair
 from suite.policies.model_config import context_of
+from suite.policies.sharding import in_shares, sharded
 from suite.policies.surgery import disable_dropout, fuse_gelu, load_pretrained
 
 TOKENS_PER_BATCH = 8192
@@ -43,6 +45,7 @@ class RewardModel:
     def __init__(self, model: Any, tokenizer: Any, scale: RewardScale | None = None) -> None:
         self.model: Any = fuse_gelu(disable_dropout(model)).eval()
         self.tokenizer, self.scale = tokenizer, scale or RewardScale()
+        self.whole: Any = None  # of a model whose weights are sharded over several devices (`suite.policies.sharding`)
         self.tokens_trained = 0
 
     @classmethod
@@ -55,7 +58,10 @@ class RewardModel:
         model = AutoModelForSequenceClassification.from_config(config)
         model.base_model.load_state_dict(policy.model.base_model.state_dict())
         torch.nn.init.zeros_(model.score.weight)
-        return cls(model.to(policy.device, policy.dtype), policy.tokenizer)
+        made = cls(model.to(policy.device, policy.dtype), policy.tokenizer)
+        if world_size() > 1:
+            made.whole = sharded(made.model)
+        return made
 
     @property
     def device(self) -> torch.device:
@@ -72,15 +78,18 @@ class RewardModel:
         limit = context_of(self.model.config)
         encoded = self.tokenizer(texts, add_special_tokens=False, truncation=limit is not None, max_length=limit)["input_ids"]
         rows = [torch.tensor(ids or [self.tokenizer.eos_token_id or 0]) for ids in encoded]
-        lengths = torch.tensor([len(row) for row in rows], device=self.device)
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
         if torch.is_grad_enabled():
-            self.tokens_trained += int(lengths.sum())
+            self.tokens_trained += sum(map(len, rows))
+        (rewards,) = in_shares(self.whole, self._of_tokens, rows)
+        return rewards[which].to(torch.promote_types(rewards.dtype, torch.float32))
+
+    def _of_tokens(self, rows: Sequence[Tensor]) -> tuple[Tensor]:
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True).to(self.device)
         # padding on the right comes after all that is read: no attention mask is needed
         states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         last = states[torch.arange(len(rows), device=self.device), lengths - 1]
-        rewards = self.model.score(last).squeeze(-1)[which]
-        return rewards.to(torch.promote_types(rewards.dtype, torch.float32))
+        return (self.model.score(last).squeeze(-1),)
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """Rewards in standard deviations from the mean of the pairs' completions (`RewardScale`)."""
@@ -99,7 +108,7 @@ class RewardModel:
 
     def save(self, directory: Path) -> None:
         """Write a `save_pretrained` folder and the scale."""
-        self.model.save_pretrained(directory)
+        self.model.save_pretrained(directory, state_dict=full_state(self.model))
         self.tokenizer.save_pretrained(directory)
         (Path(directory) / SCALE_FILE).write_text(json.dumps(asdict(self.scale)))
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from suite.common.files import check_writable, write_atomically
-from suite.common.machine import workers_for
+from suite.common.machine import check_gpus, workers_for
 from suite.engine.engines import EngineName, Means
 from suite.engine.making import closure
+from suite.engine.rank_runs import launched
 from suite.engine.store import reading
 from suite.engine.sweep import print_plan, run_all
 from suite.engine.tracking import Tracker
@@ -35,10 +36,16 @@ class Options:
     command: str = ""  # that was given, for pages
     verbose: bool = False  # print every run of the plan before it is carried out
     engine: EngineName = "processes"  # what makes the runs
+    gpus: int = 1  # of each run that trains
 
     def means(self, device: str) -> Means:
         """With what runs on a device are made."""
-        return Means(workers_for(self.workers, device), self.tracker, self.engine)
+        if launched() > 1:  # by torchrun, to make one run at a time together
+            return Means(1, self.tracker, "processes", launched())
+        if self.engine == "processes":
+            check_gpus(self.gpus, device)
+        workers = workers_for(self.workers, device) if self.workers or self.gpus == 1 else 1
+        return Means(workers, self.tracker, self.engine, self.gpus)
 
 
 @dataclass(frozen=True)

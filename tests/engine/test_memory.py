@@ -49,6 +49,17 @@ def test_what_saves_memory_is_known_to(study):
         assert memory_of(spec) is None or 0.3 * GIB < memory_of(spec) < 4 * GIB
 
 
+def test_several_gpus_share_what_is_trained_and_not_the_reference(study):
+    spec = train_spec(replace(study, device="cuda", optim=replace(study.optim, micro_batch_size=64, batch_size=64)))
+    one, four, many = (memory_of(spec, gpus) for gpus in (1, 4, 1000))
+    assert one > four > many > 4 * shape_of(MODEL).parameters
+    drawing = replace(spec, work=replace(spec.work, drawn=64))
+    assert memory_of(drawing, 4) >= four + 3 * shape_of(MODEL).parameters  # its weights are whole while it samples
+    here = train_spec(study)  # a rehearsal: all ranks in one memory
+    assert what_cannot_fit([here], workers=1, gpus=10**6)
+    assert what_cannot_fit([here], workers=1) is None
+
+
 def test_with_a_gpu_the_host_has_a_limit_of_its_own(study, monkeypatch):
     spec = train_spec(study)
     assert host_memory_of(spec) == memory_of(spec)

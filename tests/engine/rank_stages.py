@@ -1,0 +1,58 @@
+"""Stages that train on the exact world, for runs on several ranks."""
+
+import json
+from dataclasses import replace
+
+import torch
+
+from suite.check.trial import Trial
+from suite.common.ranks import world_size
+from suite.common.registry import load
+from suite.training.reward_modeling import fit_reward_model
+from suite.training.settings import OptimConfig, RewardModelConfig
+
+STEPS = 12
+OPTIM = OptimConfig(lr=1e-4, batch_size=34, micro_batch_size=16, num_epochs=1, warmup_steps=3, num_snapshots=2)
+
+
+def train(run):
+    """A method, or the reward model, by name; if it is to die, then once, after a step, on the leader alone."""
+    config = run.spec.config
+    torch.manual_seed(world_size())  # nothing may depend on it
+    trial = Trial(load("dpo" if config["trains"] == "reward_model" else config["trains"], "method"), run.directory)
+    trial.reference.lora_rank = config.get("lora_rank", 0)
+    if config.get("dies_at") and not (run.root / "died").exists():
+        run.log = _dying(run, config["dies_at"])
+    if config["trains"] == "reward_model":
+        fit_reward_model(trial.data(400).pairs, trial.reference, RewardModelConfig(optim=OPTIM), run)
+        return
+    settings = {"optim": OPTIM, "num_steps": STEPS, "samples_per_step": 30, "minibatch_size": 7}
+    known = {name: value for name, value in settings.items() if name in trial.method.Config.__dataclass_fields__}
+    policy = trial.method().train(trial.data(400), trial.reference, replace(trial.config(), **known), run)
+    if config["trains"] == "dpo":  # a batch of fewer rows than ranks
+        rows = trial.world.completions[0][:1]
+        (policy.completion_log_probs(rows) ** 2).sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+        found = [policy.log_prob(rows).item(), float(norm), policy.next_token_log_probs(rows).exp().sum().item()]
+        (run.directory / "one.json").write_text(json.dumps(found))
+
+
+def _dying(run, step):
+    log = run.log
+
+    def log_or_die(at, metrics):
+        log(at, metrics)
+        if at == step and type(run).__name__ == "Run":
+            (run.root / "died").write_text("")
+            raise RuntimeError("by design")
+
+    return log_or_die
+
+
+def fail_on_one(run):
+    """Something is wrong with one rank while the others work together."""
+    import torch.distributed as dist
+
+    if dist.get_rank() == 1:
+        raise ValueError("seven")
+    dist.barrier()
