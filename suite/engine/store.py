@@ -19,7 +19,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -291,17 +291,27 @@ def status(root: Path, spec: RunSpec) -> str:
     """How the plan shows a run: `cached`, `damaged` (it will be made again), `resumes`, `code changed` (done before by other
     code) or `to run`.
     """
-    directory = spec.directory(root)
-    if manifest.done(directory):
-        return "cached"
-    if manifest.flaw(directory):
-        return "damaged"
-    if os.path.lexists(directory / checkpoint.FILE):
-        return "resumes"
-    for other in directory.parent.glob("*/spec.json"):
-        if manifest.read_json(other).get("intent") == spec.intent and manifest.done(other.parent):
-            return "code changed"
-    return "to run"
+    return statuses(root, [spec])[spec]
+
+
+def statuses(root: Path, specs: Sequence[RunSpec]) -> dict[RunSpec, str]:
+    """The `status` of every run of a plan; each folder is looked into once."""
+    done_intents: dict[str, set[str]] = {}  # by stage, whatever the code
+
+    def of(spec: RunSpec) -> str:
+        directory = spec.directory(root)
+        if manifest.done(directory):
+            return "cached"
+        if manifest.flaw(directory):
+            return "damaged"
+        if os.path.lexists(directory / checkpoint.FILE):
+            return "resumes"
+        if spec.stage not in done_intents:
+            others = (path for path in directory.parent.glob("*/spec.json") if manifest.done(path.parent))
+            done_intents[spec.stage] = {str(manifest.read_json(path).get("intent")) for path in others}
+        return "code changed" if spec.intent in done_intents[spec.stage] else "to run"
+
+    return {spec: of(spec) for spec in specs}
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from suite.engine.engine import Engine
 from suite.engine.engines import Means
 from suite.engine.making import Outcome, closure
 from suite.engine.manifest import done
-from suite.engine.store import RunSpec, status
+from suite.engine.store import RunSpec, statuses
 from suite.engine.tracking import Tracker, check_tracker
 
 ASK_AGAIN_S = 2.0
@@ -147,7 +147,7 @@ def print_plan(root: Path, targets: Sequence[RunSpec], means: Means, *, whole: b
         return "–" if memory is None else f"{memory / GIB:.1f}"
 
     specs = closure(targets)
-    states = {spec: status(root, spec) for spec in specs}
+    states = statuses(root, specs)
     if whole:
         on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
         sizes = {"GPU, GiB": memory_of, "host, GiB": host_memory_of} if on_gpu else {"GiB": memory_of}
@@ -183,7 +183,7 @@ def run_all(root: Path, targets: Sequence[RunSpec], means: Means) -> list[Outcom
     """
     quiet_libraries()
     check_tracker(means.tracker)
-    todo = [spec for spec in closure(targets) if status(root, spec) != "cached"]
+    todo = [spec for spec in closure(targets) if not done(spec.directory(root))]
     if problem := what_lacks(root, todo, means):
         raise UserError(problem)
     outcomes = run_sweep(root, targets, engine=means.open(root, targets) if todo else None)
