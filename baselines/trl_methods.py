@@ -84,6 +84,7 @@ class TRLMethod:
     promise: ClassVar[Promise] = "improves_reward"
     evaluated_from_pool: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
+    one_process: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("trl",)
     trainer: ClassVar[str]  # TRL's name of it, without "Trainer"
 

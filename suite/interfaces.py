@@ -170,6 +170,8 @@ class Method(Protocol):
         grid: Optional; settings to sweep, a sequence of mappings from fields of `Config` to values (`suite compare`).
         packages: Optional; names of packages whose version decides the result beside its code (TRL), part of a run's key.
         resumable: Optional; False for a method that starts again after a kill (TRL's trainers).
+        one_process: Optional; True for one whose model must not be sharded over several GPUs, since it does not ask the policy
+            for its numbers but the model itself (TRL's trainers).
     """
 
     name: ClassVar[str]

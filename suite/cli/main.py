@@ -23,7 +23,7 @@ from suite.data.doctor import examine, lines_of
 from suite.data.preference_data import Prompt
 from suite.data.tokenizers import load_tokenizer
 from suite.data.trl_formats import to_trl
-from suite.engine.rank_runs import lead_or_follow
+from suite.engine.rank_runs import lead_or_wait
 from suite.policies.model_config import check_language_model, context_of, load_config
 from suite.report.choice import policy_card
 from suite.study.profiles import EMBEDDED
@@ -212,7 +212,7 @@ def help_of(command: Command) -> str:
 
 @one_line_errors
 def main() -> int:
-    lead_or_follow()
+    lead_or_wait()
     check_words(sys.argv[1:])
     return run(COMMANDS, "suite", str(__doc__), sys.argv[1:])
 

@@ -32,7 +32,7 @@ from suite.common.files import write_atomically
 from suite.common.sources import resolve_model
 from suite.data.readers import names_of
 from suite.engine.engines import EngineName, Means
-from suite.engine.rank_runs import lead_or_follow
+from suite.engine.rank_runs import lead_or_wait
 from suite.interfaces import Judge, Task
 from suite.judges.bill import Limits
 from suite.judges.judging import LEARNED, OWN_JUDGE
@@ -59,7 +59,7 @@ def run_script(main: Callable[[T], int], options: type[T], description: str | No
     """Start a script with the options of its command line, and end with its exit code; bad input gets one line."""
 
     def start() -> int:
-        lead_or_follow()
+        lead_or_wait()
         check_words(sys.argv[1:])
         given = tyro.cli(options, description=description)
         check_options(type(given), vars(given))

@@ -15,6 +15,7 @@ from suite.engine.making import closure
 from suite.engine.manifest import done
 from suite.engine.plan_file import enter_plan
 from suite.engine.pull_workers import OneOfMany
+from suite.engine.rank_runs import launched
 from suite.engine.sweep import run_sweep, what_lacks
 from suite.engine.tracking import Tracker
 
@@ -41,12 +42,12 @@ def work(
     """
     import torch
 
-    plan = plan.absolute()
+    plan, gpus = plan.absolute(), gpus if gpus > 1 else launched()
     root, targets = enter_plan(plan)
     todo = [spec for spec in closure(targets) if not done(spec.directory(root))]
     for device in {spec.where.get("device", "cpu") for spec in todo}:
         usable_device(device)
-        check_gpus(gpus, device)
+        check_gpus(gpus, 1, device)
     if problem := what_lacks(root, todo, Means(gpus=gpus)):
         raise UserError(problem)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's word to stop: what is held is given back

@@ -32,7 +32,7 @@ def usable_device(name: str) -> str:
     return device
 
 
-def check_gpus(gpus: int, device: str) -> None:
+def check_gpus(gpus: int, workers: int, device: str) -> None:
     """Raise a UserError if a run cannot have so many GPUs here; on a CPU, where that is a rehearsal, it can."""
     if gpus == 1 or not device.startswith("cuda"):
         return
@@ -42,6 +42,11 @@ def check_gpus(gpus: int, device: str) -> None:
         raise UserError(f"--gpus {gpus} with --device {device}: give --device cuda; CUDA_VISIBLE_DEVICES says which")
     if gpus > (there := torch.cuda.device_count()):
         raise UserError(f"--gpus {gpus}: there are {there} here")
+    if workers > 1:
+        raise UserError(
+            f"--gpus {gpus} with --workers {workers}: the workers of one command would share the same {gpus}; give --engine "
+            "workers, and each suite work its own CUDA_VISIBLE_DEVICES"
+        )
 
 
 def quiet_libraries() -> None:

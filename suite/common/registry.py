@@ -106,6 +106,7 @@ class MethodInfo:
     evaluated_from_pool: bool
     trained: bool  # has weights that change; False for prompting and for what is evaluated from the pool
     resumable: bool
+    one_process: bool
     grid: tuple[Any, ...]  # settings to sweep; one empty setting where the method names none
     packages: tuple[str, ...]
 
@@ -134,6 +135,7 @@ def describe(name: str) -> MethodInfo:
     return MethodInfo(
         method, resolve(name), method.name, method.needs, method.evaluated_from_pool,
         trained=getattr(method, "trained", True) and not method.evaluated_from_pool,
-        resumable=getattr(method, "resumable", True), grid=tuple(getattr(method, "grid", ())) or ({},),
+        resumable=getattr(method, "resumable", True), one_process=getattr(method, "one_process", False),
+        grid=tuple(getattr(method, "grid", ())) or ({},),
         packages=tuple(getattr(method, "packages", ())),
     )  # fmt: skip

@@ -32,7 +32,7 @@ def load(directory: Path, key: str) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     try:
-        return _read(path, key)
+        return read(directory, key)
     except Exception as error:  # whatever is in it
         words = str(error).partition("\n")[0] or type(error).__name__
         print(f"{path}: cannot be resumed from ({words}); set aside, the run starts over", file=sys.stderr, flush=True)
@@ -43,13 +43,15 @@ def load(directory: Path, key: str) -> dict[str, Any] | None:
     return None
 
 
-def _read(path: Path, key: str) -> dict[str, Any]:
+def read(directory: Path, key: str) -> dict[str, Any]:
+    """What was saved last, its tensors on the CPU. Raises whatever reading raises, and ValueError if it cannot be believed."""
     import torch
 
+    path = directory / FILE
     with zipfile.ZipFile(path) as archive:  # torch itself reads changed bytes without a word
         if broken := archive.testzip():
             raise ValueError(f"{broken} was changed")
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     if not isinstance(state, dict) or state.get("run") != key:
         raise ValueError("it is of another run")
     if any(_snapshots(path.parent).get(name) != size for name, size in state["snapshots"].items()):

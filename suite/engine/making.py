@@ -10,7 +10,7 @@ from pathlib import Path
 from suite.common.errors import UserError
 from suite.common.files import of_the_disk, write_atomically
 from suite.engine.lease import Held
-from suite.engine.rank_runs import followed
+from suite.engine.rank_runs import RankLost, followed
 from suite.engine.store import Damaged, RunSpec, open_run, reading
 from suite.engine.tracking import Tracker
 
@@ -70,6 +70,8 @@ def run_one(
         return Outcome(spec, "held" if isinstance(error, Held) else "failed", str(error))
     except UserError as error:  # the user's to mend: stop the sweep and say so, in a class that every process knows
         raise UserError(str(error)) from error
+    except RankLost as error:
+        return Outcome(spec, "lost", str(error))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: other runs go on

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from suite.common.errors import UserError
+from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec
 from suite.policies.model_config import load_config
 from suite.policies.sampling import ROWS_PER_BATCH, TOKENS_PER_BATCH
@@ -91,6 +92,8 @@ def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
     own = trained * (4 + work.state) + (4 * trained if work.adapters else 0)
     gathered = 4 * shape.parameters * (1 if work.drawn or gpus == 1 else 1 / gpus)
     whole = weights - 4 * shape.parameters + gathered + own / gpus
+    if gpus > 1:
+        whole = max(whole, 8 * shape.parameters)  # the reference and its copy, before that is sharded
     of_numbers = 1 if work.bfloat16 else 2
     scores = 5 * shape.heads * length / shape.hidden if on_cpu else 0.0
     per_layer = length * shape.hidden * (34 + scores) * of_numbers * SAVED
@@ -133,9 +136,9 @@ def what_disk_lacks(specs: Sequence[RunSpec], root: Path) -> str | None:
 
 
 def _needed(spec: RunSpec, kind: str, gpus: int) -> float | None:
-    """Bytes of each device, or of the host, which holds something of every rank."""
-    ranks, on_gpu = gpus if spec.work.trained else 1, spec.where.get("device", "cpu").startswith("cuda")
-    size = memory_of(spec, ranks) if kind == "device" else host_memory_of(spec)
+    """Bytes of each device, or of the host, which holds something of every rank; a CPU is both, and holds all ranks."""
+    ranks, on_gpu = ranks_of(spec, gpus), spec.where.get("device", "cpu").startswith("cuda")
+    size = memory_of(spec, ranks) if kind == "device" or not on_gpu else host_memory_of(spec)
     return None if size is None else size * (ranks if kind == "host" or not on_gpu else 1)
 
 

@@ -60,9 +60,11 @@ def _read(path: Path) -> dict[str, Any]:
         plan = json.loads(path.read_text())
         version = plan["format"]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a plan that --engine workers has written") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a plan that a command with --engine has written"
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: is no plan; give one that --engine workers has written") from error
+        raise UserError(f"{path}: is no plan; give one that a command with --engine has written") from error
     if version != FORMAT:
         raise UserError(f"{path}: is a plan of another version of the suite; install the one that wrote it")
     return plan

@@ -1,36 +1,48 @@
 """One run on several devices: the process that holds it leads, and others follow it through the same program.
 
-Followers write nothing that is kept. They are processes that the leader starts (`--gpus`), or those that torchrun or
-`accelerate launch` has started beside it. How weights and batches are split is
-`suite.policies.sharding`.
+The leader starts its followers for each run anew; they write nothing that is kept, and end with it. How weights and batches are
+split is `suite.policies.sharding`.
 """
 
 import atexit
 import contextlib
 import ctypes
+import json
 import multiprocessing
 import os
 import pkgutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from suite.common.errors import UserError
+from suite.common.files import remove, write_atomically
 from suite.common.machine import quiet_libraries
-from suite.common.ranks import agreed, full, full_state, in_step, together
+from suite.common.ranks import agreed, full, in_step, together
 from suite.engine import checkpoint
 from suite.engine.store import Run, RunSpec
 
 BACKENDS = "cpu:gloo,cuda:nccl"
 SECONDS_TO_END = 60.0
-"""For followers, when the run is made; and for one that failed to say why."""
+"""For followers, when the run is made."""
+SECONDS_TO_SPEAK = 5.0
+"""For followers, when it has failed, to say what they know of it."""
+FOREVER = timedelta(days=365)
+OVER = "suite/over"
+_launched = 1
+
+
+class RankLost(Exception):
+    """A process that followed a run was ended by a signal."""
 
 
 class FollowerRun(Run):
@@ -39,39 +51,46 @@ class FollowerRun(Run):
     def __init__(self, root: Path, spec: RunSpec, scratch: Path) -> None:
         super().__init__(root, spec)
         self.led, self.directory = self.directory.absolute(), scratch
+        scratch.mkdir()
         (scratch / "snapshots").symlink_to(self.led / "snapshots")
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         pass
 
     def snapshot(self, policy: Any, step: int) -> None:
-        full_state(policy.model)  # its share of what the leader writes
+        policy.save(self.directory / "not kept")  # the leader saves, and needs this one's share of it
+        remove(self.directory / "not kept")
         in_step()
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         full(state)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        return checkpoint.load(self.led, self.spec.key) if agreed(None) else None
+        return checkpoint.read(self.led, self.spec.key) if agreed(None) else None
 
     def progress(self, total: int, unit: str, done: int = 0) -> Any:
         return tqdm(disable=True)
 
 
+def ranks_of(spec: RunSpec, gpus: int) -> int:
+    """Processes that make a run where each may have so many GPUs: one where nothing is trained that can be sharded."""
+    return gpus if spec.work.trained and not spec.work.one_process else 1
+
+
 @contextlib.contextmanager
 def followed(run: Run, gpus: int) -> Iterator[None]:
-    """While the block makes `run`, so many processes make it, this one and followers, if it is one that trains."""
-    if gpus == 1 or not run.spec.work.trained:
+    """While the block makes `run`, so many processes make it, this one and followers, if it is one that trains.
+
+    Raises:
+        RankLost: A follower was ended by a signal.
+    """
+    if (world := ranks_of(run.spec, gpus)) == 1:
         yield
-    elif launched() > 1:
-        with together():
-            agreed((run.root.absolute(), run.spec))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = Path(folder)
+        with _started(run, world, meeting), joined(0, world, meeting, run.spec):
             yield
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            meeting = Path(folder)
-            with _started(run, gpus, meeting), joined(0, gpus, meeting, run.spec):
-                yield
 
 
 @contextlib.contextmanager
@@ -120,26 +139,23 @@ def _tensors_that_mix() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _started(run: Run, gpus: int, scratch: Path) -> Iterator[None]:
-    """Followers, each a process that ends with this one. If the block fails since one of them did, its error is raised."""
+def _started(run: Run, world: int, meeting: Path) -> Iterator[None]:
+    """Followers, each a process that ends with this one. A block that fails since one of them did raises what that one says."""
     import torch
 
     context = multiprocessing.get_context("spawn")
-    same = (gpus, scratch, run.root.absolute(), run.spec, torch.get_num_threads(), os.getpid())
-    followers = [context.Process(target=_follow_from, args=(rank, *same)) for rank in range(1, gpus)]
+    same = (world, meeting, run.root.absolute(), run.spec, torch.get_num_threads(), os.getpid())
+    followers = [context.Process(target=_follow_from, args=(rank, *same)) for rank in range(1, world)]
     for follower in followers:
         follower.start()
     try:
+        _wait_for_all(followers, meeting)
         yield
         for follower in followers:
             follower.join(SECONDS_TO_END)
     except Exception as error:
-        if isinstance(error, (UserError, OSError)):
-            raise
-        for follower in followers:
-            follower.join(1.0)
-        for path in sorted(scratch.glob("rank-*.error")):
-            raise RuntimeError(f"{path.stem}: {path.read_text(encoding='utf-8')}") from error
+        if _is_of_the_connection(error):
+            _raise_what_followers_say(followers, meeting, error)
         raise
     finally:
         for follower in followers:
@@ -147,7 +163,42 @@ def _started(run: Run, gpus: int, scratch: Path) -> Iterator[None]:
             follower.join()
 
 
-def _follow_from(rank: int, world: int, scratch: Path, root: Path, spec: RunSpec, threads: int, leader: int) -> None:
+def _wait_for_all(followers: Sequence[Any], meeting: Path) -> None:
+    """Until every follower is there. Raises ConnectionError if one has ended before."""
+    waited_for = dict(enumerate(followers, 1))
+    while waited_for:
+        for rank, follower in list(waited_for.items()):
+            if (meeting / f"rank-{rank}.here").exists():
+                del waited_for[rank]
+            elif follower.exitcode is not None:
+                raise ConnectionError(f"rank-{rank} ended with exit code {follower.exitcode} before it began")
+        time.sleep(0.02)
+
+
+def _is_of_the_connection(error: Exception) -> bool:
+    """Whether an error says only that another rank does not answer."""
+    import torch.distributed as dist
+
+    of_torch = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("gloo", "nccl", "c10d"))
+    return isinstance(error, (ConnectionError, dist.DistError)) or of_torch
+
+
+def _raise_what_followers_say(followers: Sequence[Any], meeting: Path, error: Exception) -> None:
+    for follower in followers:
+        follower.join(SECONDS_TO_SPEAK)
+    for rank, follower in enumerate(followers, 1):
+        if (follower.exitcode or 0) < 0:
+            raise RankLost(f"rank-{rank}: signal {signal.Signals(-follower.exitcode).name}") from error
+    for path in sorted(meeting.glob("rank-*.error")):
+        said = json.loads(path.read_text(encoding="utf-8"))
+        if said["of_the_connection"]:
+            continue
+        if said["line"] is not None:
+            raise UserError(said["line"]) from error
+        raise RuntimeError(f"{path.stem}: {said['trace']}") from error
+
+
+def _follow_from(rank: int, world: int, meeting: Path, root: Path, spec: RunSpec, threads: int, leader: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader stops it
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the leader
@@ -156,52 +207,43 @@ def _follow_from(rank: int, world: int, scratch: Path, root: Path, spec: RunSpec
     import torch
 
     torch.set_num_threads(threads)
+    quiet_libraries()
     try:
-        with joined(rank, world, scratch, spec):
-            _follow(root, spec)
-    except Exception:
-        (scratch / f"rank-{rank}.error").write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
+        (meeting / f"rank-{rank}.here").touch()
+        with joined(rank, world, meeting, spec):
+            pkgutil.resolve_name(spec.function)(FollowerRun(root, spec, meeting / f"rank-{rank}"))
+    except Exception as error:
+        line = str(error) if isinstance(error, UserError) else None
+        said = {"line": line, "trace": traceback.format_exc(), "of_the_connection": _is_of_the_connection(error)}
+        write_atomically(meeting / f"rank-{rank}.error", lambda path: path.write_text(json.dumps(said), encoding="utf-8"))
         sys.exit(1)
 
 
-def _follow(root: Path, spec: RunSpec) -> None:
-    quiet_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        pkgutil.resolve_name(spec.function)(FollowerRun(root, spec, Path(folder)))
-
-
 def launched() -> int:
-    """Processes that torchrun or `accelerate launch` has started together; 1 without them."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ and "MASTER_ADDR" in os.environ else 1
+    """Processes that torchrun or `accelerate launch` has started on this machine; 1 without them."""
+    return _launched
 
 
-def lead_or_follow() -> None:
-    """Begin a program that torchrun may have started several times: the first goes on, the others follow it and end."""
-    if launched() == 1:
+def lead_or_wait() -> None:
+    """Begin a program that torchrun may have started several times: the first goes on and has as many GPUs for each run as
+    there are processes, for which it starts followers of its own; the others wait until it ends, and end.
+    """
+    global _launched
+    if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return
-    import torch
-    import torch.distributed as dist
+    from torch.distributed import TCPStore
 
-    rank, on_gpu = int(os.environ["RANK"]), torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group(BACKENDS if on_gpu else "gloo")
-    mixing = contextlib.ExitStack()
-    mixing.enter_context(_tensors_that_mix())
-    if rank == 0:
-        atexit.register(_dismiss)
-        return
-    with together():
-        while task := agreed(None):
-            with contextlib.suppress(Exception):  # the leader, which runs the same program, tells of it
-                _follow(*task)
-    dist.destroy_process_group()
-    sys.exit(0)
-
-
-def _dismiss() -> None:
-    import torch.distributed as dist
-
-    with together():
-        agreed(())
-    dist.destroy_process_group()
+    first = os.environ["RANK"] == "0"
+    hosts = first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) != int(os.environ["WORLD_SIZE"]):
+        raise UserError("torchrun: a run is made on the GPUs of one machine; start it with --nnodes 1")
+    store = TCPStore(*place, is_master=hosts, timeout=FOREVER, wait_for_workers=False)
+    if not first:
+        with contextlib.suppress(Exception):  # the first is gone
+            store.wait([OVER], FOREVER)
+        sys.exit(0)
+    atexit.register(lambda: store.set(OVER, "1"))
+    _launched = int(os.environ["WORLD_SIZE"])
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)  # nobody else here is to think that there are others

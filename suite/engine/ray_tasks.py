@@ -6,6 +6,7 @@ code is installed on it. A task whose node, process or memory is gone is a lost 
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,6 +21,7 @@ from suite.common.machine import quiet_libraries
 from suite.engine.making import MOST_DEATHS, Outcome, closure, run_one
 from suite.engine.memory import GIB, host_memory_of, memory_of
 from suite.engine.plan_file import enter_plan, write_plan
+from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec
 from suite.engine.tracking import Tracker
 from suite.engine.workload import Speed
@@ -48,7 +50,7 @@ class RayTasks:
         """As many as the cluster has room for, and one that waits, which is what makes a cluster grow that can."""
         there = ray.cluster_resources()
         shares = [need["num_gpus"] for need in self.needs.values() if need["num_gpus"]]
-        return 1 + int(there.get("GPU", 0) / min(shares) if shares else there.get("CPU", 0))
+        return 1 + int(max(there.get("CPU", 0), there.get("GPU", 0) / min(shares) if shares else 0))
 
     def submit(self, spec: RunSpec) -> None:
         """See `Engine`."""
@@ -108,7 +110,7 @@ def needs_of(spec: RunSpec, gpus: int = 1) -> dict[str, float]:
     Raises UserError for a run that no GPU like the one here has memory for.
     """
     host = host_memory_of(spec)
-    ranks = gpus if spec.work.trained else 1
+    ranks = ranks_of(spec, gpus)
     needs: dict[str, float] = {"num_cpus": ranks, "num_gpus": 0, **({"memory": ranks * host} if host else {})}
     device = spec.where.get("device", "cpu")
     if device.startswith("cuda"):
@@ -124,12 +126,15 @@ def needs_of(spec: RunSpec, gpus: int = 1) -> dict[str, float]:
 
 
 def _make(plan: str, key: str, tracker: Tracker, gpus: int) -> tuple[Exception | None, tuple[str, str]]:
-    """In a process of the cluster."""
+    """In a process of the cluster, which is told by SIGTERM that its node goes."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         root, specs = _opened(plan)
         outcome = run_one(root, specs[key], tracker, gpus)
     except (UserError, OSError) as error:  # as they are, and not as Ray wraps them
         return error, ("", "")
+    except KeyboardInterrupt:
+        return None, ("lost", "told to stop")
     return None, (outcome.status, outcome.error)
 
 

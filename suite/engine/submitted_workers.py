@@ -23,6 +23,7 @@ from suite.common.machine import available_cores
 from suite.engine.making import MOST_DEATHS, Outcome, closure
 from suite.engine.memory import GIB, host_memory_of
 from suite.engine.pull_workers import PullWorkers
+from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec
 from suite.engine.tracking import Tracker
 
@@ -47,7 +48,7 @@ class SubmittedWorkers(PullWorkers):
         self.workers, self.job = workers, Worker(self.plan.absolute(), tracker, gpus)
         self.executor = submitit.AutoExecutor(self.plan.with_suffix(".jobs"), cluster, slurm_max_num_timeout=REQUEUED)
         specs = closure(targets)
-        memory = max((size * gpus for spec in specs if (size := host_memory_of(spec))), default=None)
+        memory = max((size * ranks_of(spec, gpus) for spec in specs if (size := host_memory_of(spec))), default=None)
         on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
         self.executor.update_parameters(
             name="suite", timeout_min=MINUTES, nodes=1, tasks_per_node=1, slurm_cpus_per_task=CORES * gpus,
@@ -112,7 +113,15 @@ class Worker(submitit.helpers.Checkpointable):
         """Says last why it ended, if the worker itself cannot."""
         program = [sys.executable, "-m", "suite.cli.main", "work", str(self.plan)]
         how = ["--threads", str(self.threads), "--gpus", str(self.gpus), "--tracker", self.tracker]
-        ended = subprocess.run([*program, *how]).returncode
+        with subprocess.Popen([*program, *how]) as worker:
+            try:
+                ended = worker.wait()
+            except BaseException:  # SLURM takes the job away: what the worker holds is to be given back
+                worker.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.wait(SECONDS_TO_STOP)
+                worker.kill()
+                raise
         if ended < 0:
             print(f"the worker was ended by {signal.Signals(-ended).name}", file=sys.stderr)
 

@@ -17,6 +17,7 @@ from suite.engine.engine import Engine
 from suite.engine.engines import Means
 from suite.engine.making import Outcome, closure
 from suite.engine.manifest import done
+from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec, statuses
 from suite.engine.tracking import Tracker, check_tracker
 
@@ -150,7 +151,11 @@ def print_plan(root: Path, targets: Sequence[RunSpec], means: Means, *, whole: b
     states = statuses(root, specs)
     if whole:
         on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
-        sizes = {"GPU, GiB": memory_of, "host, GiB": host_memory_of} if on_gpu else {"GiB": memory_of}
+
+        def of_each(spec: RunSpec) -> float | None:
+            return memory_of(spec, ranks_of(spec, means.gpus))
+
+        sizes = {"GPU, GiB": of_each, "host, GiB": host_memory_of} if on_gpu else {"GiB": of_each}
         rows = [
             (spec.stage, spec.title, state, f"{spec.cost:,.0f}", *(gib(of(spec)) for of in sizes.values()), spec.key[:16])
             for spec, state in states.items()

@@ -22,6 +22,7 @@ class Workload:
     adapters: int = 0  # rank of low-rank adapters; 0: all weights are trained
     state: int = 4  # bytes of optimizer state per trained weight
     bfloat16: bool = False  # arithmetic of the forward pass with gradient
+    one_process: bool = False  # what is trained cannot be sharded over several
 
     @property
     def length(self) -> int:

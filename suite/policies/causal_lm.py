@@ -83,7 +83,7 @@ class CausalLMPolicy:
         A completion that is given several times passes through the model once, here and in the two below.
         """
         some, rows = _different(completions)
-        return self._of_next(some)[0].sum(-1)[rows]
+        return self._of_next(some, states=False)[0].sum(-1)[rows]
 
     def completion_token_log_probs(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
         """Log π(y_t|x, y_<t) of every completion token, with gradient, and the mask that tells which entries are real.
@@ -99,7 +99,7 @@ class CausalLMPolicy:
         A value head reads these states; their shape is (len(completions), longest completion, hidden size).
         """
         some, rows = _different(completions)
-        of_next, states = self._of_next(some)
+        of_next, states = self._of_next(some, states=True)
         index, mask = _completion_positions(some, of_next.shape[1], self.device)
         return (of_next.gather(1, index) * mask)[rows], _at(states, index)[rows], mask[rows]
 
@@ -119,17 +119,16 @@ class CausalLMPolicy:
             logits = _at(self.model(**inputs).logits, index)
         return (logits.float().log_softmax(-1),)
 
-    def _of_next(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
-        """Log-probs of completion tokens at the positions that predict them, and the last hidden state at every position.
-
-        No attention mask is needed, since padding on the right comes after all that is scored.
+    def _of_next(self, completions: Sequence[Completion], *, states: bool) -> tuple[Tensor, ...]:
+        """Log-probs of completion tokens at the positions that predict them, and the last hidden state at every position if it
+        is asked for.
         """
         if torch.is_grad_enabled():
             self.tokens_trained += sum(c.length for c in completions)
-        log_probs, states = in_shares(self.whole, self._scored, completions)
-        return log_probs, states
+        return in_shares(self.whole, lambda some: self._scored(some)[: 2 if states else 1], completions)
 
     def _scored(self, completions: Sequence[Completion]) -> tuple[Tensor, Tensor]:
+        """No attention mask is needed, since padding on the right comes after all that is scored."""
         batch = collate(completions).to(self.device)
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
         if type(self.model.get_output_embeddings()) is nn.Linear and self._head_is_linear:

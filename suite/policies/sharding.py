@@ -33,7 +33,8 @@ def sharded(model: Any) -> Whole:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(next(model.parameters()).device.type, (world_size(),))
-    layers = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers]
+    config = model.config.get_text_config()
+    layers = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers]
     for layer in layers[0] if layers else ():
         fully_shard(layer, mesh=mesh)
     whole = Whole(model)

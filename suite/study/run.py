@@ -40,12 +40,11 @@ class Options:
 
     def means(self, device: str) -> Means:
         """With what runs on a device are made."""
-        if launched() > 1:  # by torchrun, to make one run at a time together
-            return Means(1, self.tracker, "processes", launched())
+        gpus = self.gpus if self.gpus > 1 else launched()
+        workers = workers_for(self.workers, device) if self.workers or gpus == 1 else 1
         if self.engine == "processes":
-            check_gpus(self.gpus, device)
-        workers = workers_for(self.workers, device) if self.workers or self.gpus == 1 else 1
-        return Means(workers, self.tracker, self.engine, self.gpus)
+            check_gpus(gpus, workers, device)
+        return Means(workers, self.tracker, self.engine, gpus)
 
 
 @dataclass(frozen=True)

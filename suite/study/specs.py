@@ -297,7 +297,7 @@ class Specs:
         if "gold_reward" in info.needs:
             whole |= self.gold
         rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
-        sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2}
+        sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2, "one_process": info.one_process}
         if "samples_per_step" in config:
             readers = len(source.fitted) if "reward" in info.needs else 0
             sizes |= _on_own_samples(config, readers)

@@ -1,13 +1,17 @@
 """Stages that train on the exact world, for runs on several ranks."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import torch
 
 from suite.check.trial import Trial
+from suite.common.errors import UserError
 from suite.common.ranks import world_size
 from suite.common.registry import load
+from suite.training.loop import NonFiniteLoss
 from suite.training.reward_modeling import fit_reward_model
 from suite.training.settings import OptimConfig, RewardModelConfig
 
@@ -50,9 +54,14 @@ def _dying(run, step):
 
 
 def fail_on_one(run):
-    """Something is wrong with one rank while the others work together."""
+    """Something is wrong with one rank, or all, while they work together."""
     import torch.distributed as dist
 
-    if dist.get_rank() == 1:
-        raise ValueError("seven")
+    rank, how = dist.get_rank(), run.spec.config["how"]
+    if how == "everywhere":
+        raise NonFiniteLoss("step 3")
+    if rank == 1 and how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == 1:
+        raise UserError("row 7: no prompt") if how == "input" else ValueError("seven")
     dist.barrier()

@@ -1,8 +1,11 @@
 """A run on two processes over gloo is the run of one: gradients, weights, snapshots, and what it goes on from."""
 
+import contextlib
 import json
 import subprocess
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +14,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from suite.engine import store
+from suite.common.errors import UserError
+from suite.common.machine import check_gpus
+from suite.common.registry import describe
+from suite.engine import checkpoint, rank_runs, store
 from suite.engine.making import run_one
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
@@ -86,7 +92,7 @@ def test_processes_that_torchrun_starts_make_runs_together(tmp_path):
 
     def grid(folder, *how):
         where = ["--runs", str(tmp_path / folder / "runs"), "--out", str(tmp_path / folder / "out")]
-        return [*how, str(script), "--profile", "smoke", "--methods", "dpo,best_of_n", *where]
+        return [*how, str(script), "--profile", "smoke", "--methods", "dpo,ppo", *where]
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for words in (grid("torchrun", *torchrun), [*grid("gpus", sys.executable), "--gpus", "2"]):
@@ -114,12 +120,71 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch, b
     check_equal(tmp_path / "whole", tmp_path / "cut", spec)
 
 
+def fails(how):
+    return RunSpec("policy", {"how": how}, title=how, work=Workload(trained=1), function="rank_stages:fail_on_one")
+
+
 def test_what_goes_wrong_on_a_follower_is_said(tmp_path):
-    spec = RunSpec("policy", {}, title="seven", work=Workload(trained=1), function="rank_stages:fail_on_one")
-    outcome = run_one(tmp_path, spec, gpus=2)
+    outcome = run_one(tmp_path, fails("alone"), gpus=2)
     assert outcome.status == "failed"
     assert "rank-1" in outcome.error
-    assert "ValueError: seven" in (spec.directory(tmp_path) / "error.log").read_text()
+    assert "ValueError: seven" in (fails("alone").directory(tmp_path) / "error.log").read_text()
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_is_told_as_what_it_is(tmp_path):
+    """On all ranks as on one; bad input as one line; and a follower that is killed is a lost run, which is made again."""
+    everywhere = run_one(tmp_path, fails("everywhere"), gpus=2)
+    assert everywhere.status == "failed"
+    assert everywhere.error.startswith("NonFiniteLoss: step 3 (log")
+    with pytest.raises(UserError, match=r"^row 7: no prompt$"):
+        run_one(tmp_path, fails("input"), gpus=2)
+    killed = run_one(tmp_path, fails("killed"), gpus=2)
+    assert (killed.status, killed.error) == ("lost", "rank-1: signal SIGKILL")
+
+
+def test_a_follower_that_never_begins_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_runs, "_follow_from", never_begins)
+    outcome = run_one(tmp_path, fails("alone"), gpus=2)
+    assert outcome.status == "failed"
+    assert "rank-1 ended with exit code 3 before it began" in outcome.error
+
+
+def never_begins(*_):
+    sys.exit(3)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_sharded_is_trained_by_one_process(tmp_path):
+    spec = of("trl_dpo")
+    assert run_one(tmp_path / "1", spec, gpus=2).status == "failed"  # as it would be
+    assert describe("trl_dpo").one_process
+    assert run_one(tmp_path / "2", replace(spec, work=Workload(trained=1, one_process=True)), gpus=2).status == "done"
+
+
+def test_a_checkpoint_that_a_follower_cannot_read_stays(tmp_path):
+    spec = of("dpo")
+    spec.directory(tmp_path).mkdir(parents=True)
+    checkpoint.save(spec.directory(tmp_path), spec.key, {"step": 3})
+    follower = rank_runs.FollowerRun(tmp_path, spec, tmp_path / "scratch")
+    assert checkpoint.read(follower.led, spec.key)["step"] == 3
+    (spec.directory(tmp_path) / "checkpoint.pt").write_bytes(b"no")
+    with pytest.raises(zipfile.BadZipFile):
+        checkpoint.read(follower.led, spec.key)
+    assert (spec.directory(tmp_path) / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "device", "words"),
+    [
+        (2, 1, "cuda:1", "give --device cuda"), (3, 1, "cuda", "there are 2 here"), (2, 4, "cuda", "share the same 2"),
+        (2, 1, "cuda", ""), (8, 4, "cpu", ""), (1, 4, "cuda:1", ""),
+    ],
+)  # fmt: skip
+def test_gpus_that_are_not_there_are_one_line(monkeypatch, gpus, workers, device, words):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=words) if words else contextlib.nullcontext():
+        check_gpus(gpus, workers, device)
 
 
 def test_what_trains_nothing_has_no_followers(tmp_path):
