@@ -17,7 +17,7 @@ from suite.study.stages.inputs import snapshots
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "trl_kto")) for n in sorted(targets("method"))]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("trl_dpo", "trl_kto"))) for n in sorted(targets("method"))]
 )
 def test_it_passes_every_check_on_the_exact_world(name):
     results = list(check_method(name))
