@@ -19,9 +19,9 @@ def test_a_run_takes_its_share_of_a_gpu_and_of_memory(monkeypatch):
     monkeypatch.setattr(ray_tasks, "host_memory_of", lambda spec: 3 * 2**30)
     on_gpu = RunSpec("policy", {}, title="big", where={"device": "cuda"})
     for needed, share in ((2**30, 1 / 16), (40 * 2**30, 0.5), (None, 1)):
-        monkeypatch.setattr(ray_tasks, "memory_of", lambda spec, needed=needed: needed)
+        monkeypatch.setattr(ray_tasks, "memory_of", lambda spec, gpus, needed=needed: needed)
         assert ray_tasks.needs_of(on_gpu) == {"num_cpus": 1, "num_gpus": share, "memory": 3 * 2**30}
-    monkeypatch.setattr(ray_tasks, "memory_of", lambda spec: 81 * 2**30)
+    monkeypatch.setattr(ray_tasks, "memory_of", lambda spec, gpus: 81 * 2**30)
     with pytest.raises(UserError, match=r"policy 'big' needs about 81.0 GiB and a GPU here has 80.0; try a smaller"):
         ray_tasks.needs_of(on_gpu)
     assert ray_tasks.needs_of(RunSpec("pairs", {}))["num_gpus"] == 0
