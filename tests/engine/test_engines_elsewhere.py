@@ -96,6 +96,20 @@ def test_a_job_that_is_killed_is_submitted_again(place, submitit, capfd):
     assert "1 of 2 jobs ended too early and start again: the worker was ended by SIGKILL" in capfd.readouterr().err
 
 
+def test_a_job_that_is_taken_away_gives_back_what_it_holds(place, submitit):
+    root, targets = place / "runs", [of("waits", waits=True)]
+    engine = Means(workers=1, engine="submitit").open(root, targets)
+    found, thread = made_in_a_thread(root, targets, engine)
+    wait_for(lambda: len(log(root)) == 1)
+    psutil.Process(int(log(root)[0][2])).parent().send_signal(signal.SIGUSR2)  # as SLURM does before it preempts
+    wait_for(lambda: len(log(root)) == 2)
+    (lease,) = targets[0].directory(root).glob("lease-*.json")
+    assert json.loads(lease.read_text())["deaths"] == 0
+    (root / "go").write_text("")
+    thread.join(timeout=240)
+    assert [o.status for o in found] == ["done"]
+
+
 def test_jobs_that_only_end_are_one_line(place, submitit, monkeypatch):
     root, targets = place / "runs", [of("one")]
     engine = Means(workers=1, engine="submitit").open(root, targets)
