@@ -39,6 +39,9 @@ def train(run):
         norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         found = [policy.log_prob(rows).item(), float(norm), policy.next_token_log_probs(rows).exp().sum().item()]
         (run.directory / "one.json").write_text(json.dumps(found))
+        prompts = [replace(trial.world.prompts[k % 2], id=f"prompt {k}") for k in range(5)]  # more than ranks, and no multiple
+        drawn = policy.sample(prompts, num_samples=2, max_new_tokens=3, seed=4)
+        (run.directory / "drawn.json").write_text(json.dumps([[c.prompt.id, *c.ids] for some in drawn for c in some]))
 
 
 def _dying(run, step):

@@ -54,6 +54,9 @@ def test_several_gpus_share_what_is_trained_and_not_the_reference(study):
     one, four, many = (memory_of(spec, gpus) for gpus in (1, 4, 1000))
     assert one > four > many > 8 * shape_of(MODEL).parameters  # of which its copy is made, before that is sharded
     assert memory_of(replace(spec, work=replace(spec.work, drawn=64)), 4) > four  # its weights are whole while it samples
+    large = replace(spec, work=replace(spec.work, batch=1, state=400))  # nothing but the optimizer's state counts
+    saved = (memory_of(large, 1) - memory_of(large, 4)) / (400 * shape_of(MODEL).parameters * memory.FRAGMENTS["cuda"])
+    assert 0.75 <= saved < 0.8
     here = train_spec(study)  # a rehearsal: all ranks in one memory
     assert what_cannot_fit([here], workers=1, gpus=10**6)
     assert what_cannot_fit([here], workers=1) is None

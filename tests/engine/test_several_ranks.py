@@ -78,6 +78,9 @@ def test_two_processes_are_one(tmp_path, trains, more):
     if trains == "dpo":
         ours, theirs = (json.loads((spec.directory(tmp_path / gpus) / "one.json").read_text()) for gpus in "12")
         assert ours == pytest.approx(theirs, rel=1e-5)
+        ours, theirs = (json.loads((spec.directory(tmp_path / gpus) / "drawn.json").read_text()) for gpus in "12")
+        assert ours == theirs
+        assert [row[0] for row in ours] == [f"prompt {k}" for k in range(5) for _ in range(2)]
     facts = [store.facts(tmp_path / gpus, spec) for gpus in "12"]
     assert facts[0]["title"] == facts[1]["title"]
     assert {path.name for path in spec.directory(tmp_path / "2").iterdir()} == {
