@@ -7,13 +7,19 @@ Examples:
   python experiments/reproduce_paper.py --profile local --hh hh.jsonl         film reviews, and dialogues by SmolLM2-135M
   python experiments/reproduce_paper.py --profile paper --judge openai:gpt-4o --max-cost 20   the paper's models; GPU, network
   python experiments/reproduce_paper.py --profile paper --dry-run             every plan
+  python experiments/reproduce_paper.py --profile paper --rehearse            all of it first with tiny models and no network;
+                                                                              and what the real ones will take
 """
 
+import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Literal
 
 from tabulate import tabulate
@@ -21,10 +27,11 @@ from tabulate import tabulate
 from suite.cli.options import RESULTS, JudgeOptions, run_script
 from suite.cli.ranges import Count, CountOrNone, Dollars, Folder, Name, Rank
 from suite.common.errors import UserError
-from suite.common.files import check_writable
+from suite.common.files import check_writable, write_atomically
 from suite.common.machine import usable_device
 from suite.common.registry import load
 from suite.judges.judging import LEARNED, OWN_JUDGE
+from suite.study.profiles import REHEARSAL
 
 HERE = Path(__file__).parent
 
@@ -33,8 +40,9 @@ HERE = Path(__file__).parent
 class Arguments:
     """Command line of the whole reproduction."""
 
-    profile: Literal["smoke", "local", "paper"] = "smoke"
-    """smoke: made-up texts; local: embedded models on film reviews, SmolLM2-135M on the texts that are given; paper."""
+    profile: Literal["smoke", "local", "rehearsal", "paper"] = "smoke"
+    """smoke: made-up texts; local: embedded models on film reviews, SmolLM2-135M on the texts that are given; paper; rehearsal:
+    paper with a few texts and steps."""
     out: Folder | None = None
     """A folder per experiment is made there. Default: results/paper_PROFILE."""
     judge: Name = OWN_JUDGE
@@ -65,6 +73,9 @@ class Arguments:
     """Where runs and verdicts are kept."""
     dry_run: bool = False
     """Print every plan and stop."""
+    rehearse: bool = False
+    """Of profile paper: run everything once in small, with the settings of the real models and data and with their names and
+    formats, made up and served on this machine; then print what the real ones will take on GPUs of 80 GB."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +91,62 @@ class Job:
 
 
 def main(arguments: Arguments) -> int:
-    out = arguments.out or RESULTS / f"paper_{arguments.profile}"
     usable_device(arguments.device)
     judge = JudgeOptions(
         judge=arguments.judge, max_cost=arguments.max_cost, price=arguments.price, parameters=arguments.parameters
     )
     judge.check(load("hh_dialogue", "task"), dry_run=arguments.dry_run)
+    if arguments.rehearse:
+        return rehearse(arguments)
+    out = arguments.out or RESULTS / f"paper_{arguments.profile}"
     if not arguments.dry_run:
         check_writable(out)
+    return carry_out(arguments, out)
+
+
+def rehearse(arguments: Arguments) -> int:
+    """All experiments in small on a Hub of this machine. What it makes stays in one folder, with runs of its own."""
+    if arguments.profile != "paper":
+        raise UserError(f"--rehearse is for --profile paper, not for {arguments.profile}")
+    from suite.check.paper_on_the_hub import publish
+    from suite.check.stand_in_hub import stand_in_hub, to_reach
+
+    out = arguments.out or RESULTS / "paper_rehearsal"
+    if not (out / "hub").exists():
+        write_atomically(out / "hub", lambda folder: publish(folder, "tiny"))
+    small = replace(arguments, profile="rehearsal", runs=out / "runs")
+    with stand_in_hub(out / "hub") as address:
+        failed = carry_out(small, out, to_reach(address, out / "fetched"))
+    if arguments.dry_run:
+        return failed
+    with TemporaryDirectory() as folder:
+        words = what_it_takes(arguments, Path(folder))
+    write_atomically(out / "forecast.txt", lambda path: path.write_text(words + "\n"))
+    print(f"\nThe paper's models and data on GPUs of 80 GB ({out / 'forecast.txt'}):\n\n{words}")
+    return failed
+
+
+def what_it_takes(arguments: Arguments, folder: Path) -> str:
+    """Memory and hours of everything with the real models, of which the configurations are enough."""
+    from suite.check.paper_on_the_hub import publish
+    from suite.check.stand_in_hub import stand_in_hub, to_reach
+    from suite.cli.forecast import targets_of
+    from suite.engine.forecast import told
+
+    publish(folder / "hub", "real")
+    plans = ["--dry-run", "--engine", "workers", "--device", "cpu", "--runs", str(folder / "runs")]
+    with stand_in_hub(folder / "hub") as address:
+        environment = {**os.environ, **to_reach(address, folder / "fetched")}
+        for job in jobs(arguments, folder)[0]:
+            command = [sys.executable, str(HERE / job.script), *job.options, *plans]
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True) if job.has_plan else None
+            if ended and ended.returncode:
+                raise UserError(f"{job.script}: cannot be planned: {ended.stderr.strip().splitlines()[-1]}")
+    return told(targets_of(tuple(sorted((folder / "runs" / "plans").glob("*.json")))))
+
+
+def carry_out(arguments: Arguments, out: Path, environment: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Every experiment as a process of its own, with `environment` beside its own; 1 if one failed."""
     ended = []
     planned, left_out = jobs(arguments, out)
     for job in planned:
@@ -99,7 +158,7 @@ def main(arguments: Arguments) -> int:
             continue
         print(f"\n=== {job.shows}: {job.script} {' '.join(job.options)}\n", flush=True)
         began = time.monotonic()
-        code = subprocess.run(command).returncode
+        code = subprocess.run(command, env={**os.environ, **environment}).returncode
         if code < 0 or code == 130:
             raise UserError(f"{job.script} was stopped; the same command goes on from there")
         ended.append((job.shows, job.script, "done" if code == 0 else f"failed ({code})", f"{time.monotonic() - began:.0f}"))
@@ -115,7 +174,7 @@ def jobs(arguments: Arguments, out: Path) -> tuple[list[Job], list[tuple[str, st
     profile = arguments.profile
     machine = ("--device", arguments.device, *_given("--micro-batch-size", arguments.micro_batch_size))
     films = ("--profile", "embedded" if profile == "local" else profile)
-    grid = ("--grid", "paper") if profile == "paper" else ()
+    grid = ("--grid", "paper") if profile in ("paper", REHEARSAL) else ()
     common = ("--profile", profile, *machine, *_given("--lora-rank", arguments.lora_rank))
     asked = (
         *common, *_given("--max-cost", arguments.max_cost), *_given("--parameters", arguments.parameters or None),

@@ -32,14 +32,14 @@ TEXTS_ONLY = ("pairs", "answers", "model", "lora_rank", "temperature", *(field.n
 """Options that mean nothing on film reviews."""
 MOST_SAMPLES = 1024
 """Of a prompt."""
-SIZES = {"smoke": "1,2,4,8", "local": "1,2,4,8,16", "paper": "1,4,16,64,128"}
+SIZES = {"smoke": "1,2,4,8", "local": "1,2,4,8,16", "rehearsal": "1,4,8", "paper": "1,4,16,64,128"}
 
 
 @dataclass(frozen=True)
 class Arguments(TextOptions):
     """Command line of the Best-of-N experiment."""
 
-    profile: Literal["smoke", "embedded", "local", "paper"] = "smoke"  # type: ignore[assignment]
+    profile: Literal["smoke", "embedded", "local", "rehearsal", "paper"] = "smoke"  # type: ignore[assignment]
     """As in the other experiments; embedded is for film reviews."""
     task: Literal["hh_dialogue", "tldr_summarization", "imdb_sentiment"] = "hh_dialogue"
     """Where."""

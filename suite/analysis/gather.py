@@ -251,7 +251,7 @@ def about_of(finished: Finished) -> dict[str, Any]:
         "device": study.device, "data": data, "trained_runs": len(plan.trained),
         "worker_minutes": sum(facts(root, spec)["seconds"] for spec in runs) / 60,
         "sampler_kl": max((facts(root, spec).get("sampler_kl", 0.0) for spec in runs), default=0.0),
-        "sampler_dtype": study.sampler_dtype,
+        "sampler_dtype": study.sampler_dtype + ("" if study.sampler == "own" else f" by {study.sampler}"),
         "unsearched": sorted({c.method for c, spec in plan.trained.items() if not was_searched(study, spec.config["method"])}),
         "targets": [
             [contender.method, contender.setting, spec.config["config"]["target_kl"]]

@@ -92,7 +92,7 @@ class GattOptions(MachineOptions):
         return GhostAttention(
             model=self.model, source=self.source, instructions=read_instructions(self.instructions), optim=optim,
             seeds=tuple(parse_seeds(self.seeds)), attention_dialogues=self.attention_dialogues, sampler_dtype=precision,
-            device=device, **{name: getattr(self, name) for name in names},
+            sampler=self.sampler, device=device, **{name: getattr(self, name) for name in names},
         )  # fmt: skip
 
 

@@ -91,18 +91,24 @@ class MachineOptions:
     """cpu, cuda or auto."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training and of the sampler; auto: bfloat16 where the hardware does it. It is part of every run's key."""
+    sampler: Literal["own", "vllm"] = "own"
+    """Who draws completions: the suite, with random numbers that policies share on a prompt, or vLLM, for large models on a GPU
+    (docs/scaling.md). It is part of the keys of runs that draw."""
     dry_run: bool = False
-    """Print the plan, every run of it with what it takes, and stop."""
+    """Print the plan, every run of it with what it takes, and stop; with --engine workers also write it."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Print every run of the plan before it is carried out."""
 
     @property
     def machine(self) -> dict[str, Any]:
         """What profiles are told of it."""
-        return {"device": self.device, "precision": self.precision, "micro_batch_size": self.micro_batch_size}
+        return {"device": self.device, "precision": self.precision, "micro_batch_size": self.micro_batch_size,
+                "sampler": self.sampler}  # fmt: skip
 
     def run_options(self) -> Options:
-        """As plain values, with the command that was given."""
+        """As plain values, with the command that was given. Raises UserError for what does not go together."""
+        if self.sampler == "vllm" and self.gpus > 1:
+            raise UserError("--sampler vllm goes with one GPU for each run; leave out --gpus, or draw with the suite's sampler")
         return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine, self.gpus)
 
     def means(self, device: str) -> Means:

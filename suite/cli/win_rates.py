@@ -23,9 +23,9 @@ from suite.study.study import Study
 class TextOptions(MachineOptions, JudgeOptions):
     """Options of every experiment on texts with human preferences."""
 
-    profile: Literal["smoke", "local", "paper"] = "smoke"
+    profile: Literal["smoke", "local", "rehearsal", "paper"] = "smoke"
     """smoke: made-up texts and the embedded model, to try the pipeline; local: SmolLM2-135M-Instruct on a CPU; paper: the
-    paper's models, GPU and network."""
+    paper's models, GPU and network; rehearsal: that with a few texts and steps, to see whether it runs."""
     pairs: Name | None = None
     """Preference data: Hub name, local folder or file. Default: the profile's."""
     answers: Name | None = None

@@ -57,10 +57,18 @@ def full(value: Any) -> Any:
     """`value` with every sharded tensor in it put together, on the CPU. All ranks must ask."""
     if world_size() == 1:
         return value
-    from torch.distributed.tensor import DTensor
-
     if isinstance(value, dict):
         return {name: full(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(full(part) for part in value)
-    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+    whole = whole_tensor(value)
+    return value if whole is value else whole.cpu()
+
+
+def whole_tensor(value: Any) -> Any:
+    """A sharded tensor put together, where it is; anything else as it is. All ranks must ask."""
+    if world_size() == 1:
+        return value
+    from torch.distributed.tensor import DTensor
+
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from suite.common.errors import UserError
 
 WEIGHTS = ("*.safetensors", "*.bin")
+"""Of a repository that has both the first alone is fetched."""
 MODEL_FILES = (*WEIGHTS, "*.json", "*.txt", "*.model", "*.jinja")
 
 
@@ -23,13 +25,17 @@ def resolve_model(name: str, *, weights: bool = True) -> tuple[str, str]:
         raise UserError(f"model folder {name!r} does not exist")
     from huggingface_hub import snapshot_download
 
-    patterns = [pattern for pattern in MODEL_FILES if weights or pattern not in WEIGHTS]
-    for offline in (True, False):
+    others, path, reason = [pattern for pattern in MODEL_FILES if pattern not in WEIGHTS], "", ""
+    for offline, kind in product((True, False), WEIGHTS if weights else ("",)):
         try:
-            path = snapshot_download(name, allow_patterns=patterns, local_files_only=offline)
-            return path, f"{name}@{Path(path).name}"
+            path = snapshot_download(name, allow_patterns=[*others, kind], local_files_only=offline)
         except Exception as error:  # the client raises many kinds: no network, unknown repository, bad name
             reason = type(error).__name__
+            continue
+        if not weights or any(Path(path).glob(kind)):
+            break
+    if path:
+        return path, f"{name}@{Path(path).name}"
     raise UserError(
         f"model {name!r} is neither a folder here nor could it be fetched from the Hub ({reason}). Offline? Where there is "
         f"a network, run: hf download {name} --local-dir {name.rpartition('/')[2]}; copy the folder here and pass its path"

@@ -12,8 +12,8 @@ import psutil
 from suite.common.errors import UserError
 from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec
-from suite.policies.model_config import load_config
-from suite.policies.sampling import ROWS_PER_BATCH, TOKENS_PER_BATCH
+from suite.policies.model_config import cached_numbers, load_config
+from suite.policies.sampling import rows_per_batch
 
 GIB = 2**30
 LOGITS = 0.7 * GIB
@@ -38,7 +38,7 @@ class Shape:
     layers: int
     hidden: int
     heads: int
-    key_values: int  # width of keys and values together, of one layer
+    cached: int  # numbers that a token leaves in the cache, all layers together
     vocabulary: int
 
 
@@ -57,14 +57,12 @@ def shape_of(folder: str) -> Shape | None:
         return None
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
-    heads = getattr(config, "num_attention_heads", None)
-    if not heads or not getattr(config, "hidden_size", None):
+    if (cached := cached_numbers(config)) is None:
         return None
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()), in_linear=sum(sum(m.weight.shape) for m in linear),
-        layers=config.num_hidden_layers, hidden=config.hidden_size, heads=heads,
-        key_values=2 * (getattr(config, "num_key_value_heads", None) or heads) * width, vocabulary=config.vocab_size,
+        layers=config.num_hidden_layers, hidden=config.hidden_size, heads=config.num_attention_heads, cached=cached,
+        vocabulary=config.vocab_size,
     )  # fmt: skip
 
 
@@ -73,8 +71,8 @@ def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
 
     Weights, gradients, the optimizer's state, and the larger of activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
     twice in float32; the attention scores on a CPU alone, a GPU does not keep them) with one array of logits of the completion,
-    and the cache of keys and values while sampling. On several GPUs the policy that is trained is sharded, with its gradients
-    and the optimizer's state, but for its weights while it samples, and batches are split; the reference stands on each whole.
+    and the cache of keys and values while sampling. On several GPUs all models are sharded, with gradients and the optimizer's
+    state, but for the weights of the policy while it samples, or is copied before it is sharded; batches are split.
     """
     work = spec.work
     shape = shape_of(spec.where["model"]) if work.models else None
@@ -84,16 +82,15 @@ def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
     fragments = FRAGMENTS["cpu" if on_cpu else "cuda"]
     length = work.prompt + work.new
     weights = 4 * shape.parameters * work.models
-    most = min(ROWS_PER_BATCH, TOKENS_PER_BATCH * (1 if on_cpu else 4) // length + 1)
-    cache = min(most, work.drawn) * (4 * shape.layers * shape.key_values * length + 8 * shape.vocabulary)
+    most = rows_per_batch(shape.cached, max(1, length), on_gpu=not on_cpu)
+    cache = min(most, work.drawn) * (4 * shape.cached * length + 8 * shape.vocabulary)
     if not work.trained:
         return PROCESS + fragments * (weights + cache + LOGITS)
     trained = work.adapters * shape.in_linear if work.adapters else shape.parameters
     own = trained * (4 + work.state) + (4 * trained if work.adapters else 0)
-    gathered = 4 * shape.parameters * (1 if work.drawn or gpus == 1 else 1 / gpus)
-    whole = weights - 4 * shape.parameters + gathered + own / gpus
+    whole = (weights + own) / gpus
     if gpus > 1:
-        whole = max(whole, 8 * shape.parameters)  # the reference and its copy, before that is sharded
+        whole = max(whole + (4 * shape.parameters if work.drawn else 0), weights / gpus + 4 * shape.parameters)
     of_numbers = 1 if work.bfloat16 else 2
     scores = 5 * shape.heads * length / shape.hidden if on_cpu else 0.0
     per_layer = length * shape.hidden * (34 + scores) * of_numbers * SAVED

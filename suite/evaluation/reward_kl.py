@@ -12,11 +12,10 @@ from suite.data.batching import length_batches
 from suite.data.parquet import completions_table
 from suite.data.preference_data import Completion, Prompt
 from suite.interfaces import Policy, RewardFunction
-from suite.maths.kl import KLOf, check_kl_of, kl_terms, sequence_kl, tempered_log_probs
+from suite.maths.kl import MAX_SAMPLER_KL, KLOf, check_kl_of, kl_terms, sequence_kl, tempered_log_probs
 
 LOGITS_PER_BATCH, ON_GPU, TOKENS_PER_BATCH = 2**22, 2**25, 256
 """Next-token log-probs at a time: few enough to stay in a processor's cache, and at least of so many tokens."""
-MAX_SAMPLER_KL = 0.01
 
 
 def evaluate_reward_kl(

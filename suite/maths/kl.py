@@ -8,6 +8,8 @@ from torch import Tensor
 
 Estimator = Literal["k1", "k2", "k3", "exact"]
 KLOf = Literal["policy", "sampler"]
+MAX_SAMPLER_KL = 0.01
+"""Nats per completion by which completions may be from the policy that is scored."""
 
 
 def kl_terms(

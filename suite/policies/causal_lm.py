@@ -1,10 +1,10 @@
 """The policy everyone trains: a Hugging Face causal language model with its tokenizer."""
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,16 @@ from suite.common.ranks import full_state, world_size
 from suite.data.batching import collate, different, length_batches
 from suite.data.chat_template import end_ids
 from suite.data.preference_data import Completion, Prompt
+from suite.maths.kl import MAX_SAMPLER_KL, kl_terms
 from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
 from suite.policies.adapter_config import base_of
 from suite.policies.adapters import add_adapters, with_adapters
 from suite.policies.sampling import sample_completions
-from suite.policies.sharding import drawn_in_shares, in_shares, sharded
+from suite.policies.sharding import drawn_in_shares, in_shares, sharded, whole_copy
 from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, load_pretrained
 
-TOKENS_PER_BATCH = 4096
+Sampler = Literal["own", "vllm"]
+TOKENS_PER_BATCH, CHECKED = 4096, 64
 SAMPLER_GAP = 0.05
 """Nats by which three tokens may differ between sampler and scorer: far above rounding, also of weights in bf16."""
 
@@ -34,6 +36,8 @@ class CausalLMPolicy:
         tokenizer: Its tokenizer; only what ends a turn and decoding are used, never re-tokenisation.
         sampler_dtype: Arithmetic (autocast) in which completions are drawn; None = the model's own. Scoring is always in the
             model's.
+        sampler: Who draws: "own" (`suite.policies.sampling`), or "vllm" (`suite.policies.vllm_sampler`), with weights in
+            `sampler_dtype`.
         lora_rank: Copies are trained through low-rank adapters of this rank on every linear layer (Hu et al. 2022,
             arXiv:2106.09685), with α = 2·rank, and saved as adapters; 0 trains all weights.
     """
@@ -41,29 +45,55 @@ class CausalLMPolicy:
     has_log_prob = True
     has_next_token_log_probs = True
 
-    def __init__(self, model: Any, tokenizer: Any, *, sampler_dtype: torch.dtype | None = None, lora_rank: int = 0) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, sampler_dtype: torch.dtype | None = None, sampler: Sampler = "own",
+        lora_rank: int = 0,
+    ) -> None:  # fmt: skip
         self.model: Any = fuse_gelu(disable_dropout(model)).eval()
         self.tokenizer = tokenizer
-        self.sampler_dtype, self.lora_rank = sampler_dtype, lora_rank
+        self.sampler_dtype, self.sampler, self.lora_rank = sampler_dtype, sampler, lora_rank
         self.end_ids = end_ids(tokenizer, getattr(model, "generation_config", None))  # the tokens that end a completion
         if not self.end_ids:
             raise UserError(f"tokenizer of {tokenizer.name_or_path!r} has no EOS token; set eos_token")
         self.whole: Any = None  # of a model whose weights are sharded over several devices (`suite.policies.sharding`)
         self.tokens_trained = 0  # tokens, prompts included, that went through a forward pass with gradient
         self.tokens_sampled = self.tokens_scored = 0  # by methods that draw samples
+        self.sampler_kl = 0.0  # of an engine's completions, the largest so far
 
     def sample(
         self, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float = 1.0, seed: int,
         on_batch: Callable[[int], Any] | None = None,
     ) -> list[list[Completion]]:  # fmt: skip
         """Draw completions; see `suite.policies.sampling.sample_completions`."""
-        lower = self.sampler_dtype is not None and self.sampler_dtype != self.dtype
+        lower, function = self.samples_lower, sample_completions
+        if self.sampler == "vllm":  # by its name, so that it is part of the keys of its own runs alone
+            engine = import_module("suite.policies.vllm_sampler")
+            function, lower = partial(engine.sample_completions, dtype=self.sampler_dtype or self.dtype), False
         draw = partial(
-            sample_completions, self.model, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
+            function, self.model, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
             seed=seed, end_ids=self.end_ids, decode=self.decode, on_batch=on_batch,
         )  # fmt: skip
         with torch.autocast(self.device.type, self.sampler_dtype, enabled=lower):
-            return drawn_in_shares(self.whole, draw, prompts)
+            drawn = drawn_in_shares(self.whole, draw, prompts)
+        if self.sampler == "vllm" and temperature == 1:
+            self._check_engine([completion for some in drawn for completion in some][:CHECKED])
+        return drawn
+
+    def _check_engine(self, completions: Sequence[Completion]) -> None:
+        """Measure KL(sampler‖scorer), after the engine was given weights; in float32 a UserError if it is large."""
+        drawn = torch.tensor([c.sampler_log_prob for c in completions])
+        found = float(kl_terms(drawn, self.log_prob(completions), estimator="k3").mean())
+        self.sampler_kl = max(self.sampler_kl, found)
+        if not (found <= MAX_SAMPLER_KL or self.samples_lower):
+            raise UserError(
+                f"vLLM draws from another policy than it was given: KL(sampler‖scorer) = {found:.4f} nats per completion, "
+                f"more than {MAX_SAMPLER_KL}; leave --sampler out for models of this kind ({self.model.config.model_type})"
+            )
+
+    @property
+    def samples_lower(self) -> bool:
+        """Whether completions are drawn in another arithmetic than they are scored in."""
+        return self.sampler_dtype not in (None, self.dtype)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, exactly as the tokens spell it."""
@@ -150,16 +180,23 @@ class CausalLMPolicy:
         return next(self.model.parameters()).dtype
 
     def copy(self) -> Self:
-        model = copy.deepcopy(self.model)
+        model = whole_copy(self.model)
         if self.device.type == "cpu":
             model.set_attn_implementation("eager")  # short sequences train faster so than through sdpa's backward
         if self.lora_rank:
             add_adapters(model, self.lora_rank)
-        copied = type(self)(model, self.tokenizer, sampler_dtype=self.sampler_dtype, lora_rank=self.lora_rank)
+        own: dict[str, Any] = {"sampler_dtype": self.sampler_dtype, "sampler": self.sampler, "lora_rank": self.lora_rank}
+        copied = type(self)(model, self.tokenizer, **own)
         if world_size() > 1:
-            copied._head_is_linear = self._head_is_linear  # which is tried where the weights are whole
-            copied.whole = sharded(model)
-        return copied
+            copied._head_is_linear = self._head_is_linear
+        return copied.shared()
+
+    def shared(self) -> Self:
+        """The policy itself, of which each rank keeps a share of the weights where several make a run."""
+        if world_size() > 1:
+            _ = self._head_is_linear  # which is tried while the weights are whole
+            self.whole = sharded(self.model)
+        return self
 
     def save(self, directory: Path) -> None:
         """A `save_pretrained` folder; of a copy with adapters the adapters alone, which name the folder of their base."""
@@ -169,7 +206,7 @@ class CausalLMPolicy:
     @classmethod
     def load(
         cls, directory: Path | str, *, dtype: torch.dtype = torch.float32, sampler_dtype: torch.dtype | None = None,
-        device: str = "cpu", lora_rank: int = 0,
+        device: str = "cpu", sampler: Sampler = "own", lora_rank: int = 0,
     ) -> Self:  # fmt: skip
         """Read a `save_pretrained` folder; adapters are merged into the weights of their base.
 
@@ -184,9 +221,9 @@ class CausalLMPolicy:
         what = "a causal language model"
         model, tokenizer = load_pretrained(AutoModelForCausalLM, weights, what, dtype=dtype, tokenizer=directory)
         model = with_adapters(model, directory) if adapters else model
-        policy = cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, lora_rank=lora_rank)
+        policy = cls(model.to(device), tokenizer, sampler_dtype=sampler_dtype, sampler=sampler, lora_rank=lora_rank)
         _check_sampler(policy, str(directory))
-        return policy
+        return policy.shared()
 
 
 @torch.inference_mode()

@@ -43,6 +43,18 @@ def context_of(config: Any) -> int | None:
     return positions - (config.pad_token_id or 0) - 1 if kind in POSITIONS_AFTER_PADDING else positions
 
 
+def cached_numbers(config: Any) -> int | None:
+    """Numbers that one token leaves in the cache of keys and values, all layers together; None where the configuration does
+    not say.
+    """
+    text = config.get_text_config()
+    layers, hidden, heads = (getattr(text, name, None) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    if not layers or not hidden or not heads:
+        return None
+    width = getattr(text, "head_dim", None) or hidden // heads
+    return 2 * layers * (getattr(text, "num_key_value_heads", None) or heads) * width
+
+
 def check_vocabulary(config: Any, tokenizer: Any, name: str) -> None:
     """Raise a UserError if the tokenizer has tokens for which the model has no weights."""
     rows = getattr(config.get_text_config(), "vocab_size", None)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from transformers.cache_utils import DynamicLayer
 
 from suite.data.batching import different, length_batches
 from suite.data.preference_data import Completion, Prompt
-from suite.policies.model_config import context_of
+from suite.policies.model_config import cached_numbers, context_of
 from suite.policies.surgery import packed
 
 ROWS_PER_BATCH = 512
 TOKENS_PER_BATCH = 20_480
-"""Of prompt and completion together: long prompts are drawn in smaller batches, with less padding."""
+"""Of prompt and completion together: long prompts are drawn in smaller batches, with less padding. On a GPU four times that."""
+CACHE_PER_BATCH = 16 * 2**30
+"""Bytes of keys and values, in float32: large models draw in smaller batches."""
 KEPT_SHARE = 0.75
 """Finished rows leave the batch when no more than this share of it goes on: to select rows copies the cache."""
 BLOCK = 64
@@ -60,10 +63,10 @@ def sample_completions(
     rows = [(i, k) for i in range(len(prompts)) for k in range(num_samples)]
     noise = [uniforms(p, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed) for p in prompts]
     completions: list[list[Completion]] = [[None] * num_samples for _ in prompts]  # type: ignore[list-item]
-    tokens = TOKENS_PER_BATCH * (4 if model.get_input_embeddings().weight.is_cuda else 1)
+    most = partial(rows_per_batch, cached_numbers(model.config), on_gpu=model.get_input_embeddings().weight.is_cuda)
     lengths = [len(prompts[i].ids) + max_new_tokens for i, _ in rows]
     with packed(model):
-        for index in length_batches(lengths, lambda longest: min(ROWS_PER_BATCH, tokens // longest)):
+        for index in length_batches(lengths, most):
             batch = [rows[place] for place in index]
             batch_noise = torch.from_numpy(np.stack([noise[i][k] for i, k in batch]))
             drawn, log_probs = _decode_batch(model, [prompts[i].ids for i, _ in batch], batch_noise, temperature, end_ids)
@@ -75,6 +78,16 @@ def sample_completions(
             if on_batch:
                 on_batch(len(batch))
     return completions
+
+
+def rows_per_batch(cached: int | None, longest: int, *, on_gpu: bool) -> int:
+    """How many completions are drawn at a time, the longest of so many tokens, by a model of which a token leaves `cached`
+    numbers in its cache.
+    """
+    tokens = TOKENS_PER_BATCH * (4 if on_gpu else 1)
+    if cached:
+        tokens = min(tokens, CACHE_PER_BATCH // (4 * cached))
+    return max(1, min(ROWS_PER_BATCH, tokens // longest))
 
 
 def _check_lengths(model, prompts: Sequence[Prompt], num_samples: int, max_new_tokens: int, temperature: float) -> None:

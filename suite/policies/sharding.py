@@ -5,6 +5,7 @@ All ranks run the same program on the same data. What asks a model for numbers g
 gradient, so that losses, metrics and decisions are the same everywhere, and a method need not know that it runs on several.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from suite.common.ranks import world_size
+from suite.common.ranks import whole_tensor, world_size
 
 
 class Whole(nn.Module):
@@ -40,6 +41,25 @@ def sharded(model: Any) -> Whole:
     whole = Whole(model)
     fully_shard(whole, mesh=mesh)
     return whole
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Write the weights of a model, sharded or not, into one of the same layers that is not. All ranks must ask."""
+    given = source.state_dict()
+    for name, value in target.state_dict().items():
+        value.copy_(whole_tensor(given[name]))
+
+
+def whole_copy(model: Any) -> Any:
+    """A copy of a Hugging Face model, sharded or not, with all its weights. All ranks must ask."""
+    if world_size() == 1:
+        return copy.deepcopy(model)
+    some = next(model.parameters())
+    with torch.random.fork_rng(), some.device:
+        made = type(model)(copy.deepcopy(model.config)).to(some.dtype)
+    copy_weights(model, made)
+    return made.train(model.training)
 
 
 def in_shares(whole: Any, forward: Callable[[Sequence[Any]], tuple[Tensor, ...]], items: Sequence[Any]) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from suite.common.ranks import full_state, world_size
 from suite.data.batching import different, length_batches
 from suite.data.preference_data import PreferencePair
 from suite.policies.model_config import context_of
-from suite.policies.sharding import in_shares, sharded
+from suite.policies.sharding import copy_weights, in_shares, sharded
 from suite.policies.surgery import disable_dropout, fuse_gelu, load_pretrained
 
 TOKENS_PER_BATCH = 8192
@@ -56,12 +56,15 @@ class RewardModel:
         config = copy.deepcopy(policy.model.config)
         config.num_labels, config.pad_token_id = 1, policy.tokenizer.eos_token_id
         model = AutoModelForSequenceClassification.from_config(config)
-        model.base_model.load_state_dict(policy.model.base_model.state_dict())
+        copy_weights(policy.model.base_model, model.base_model)
         torch.nn.init.zeros_(model.score.weight)
-        made = cls(model.to(policy.device, policy.dtype), policy.tokenizer)
+        return cls(model.to(policy.device, policy.dtype), policy.tokenizer).shared()
+
+    def shared(self) -> Self:
+        """The model itself, of which each rank keeps a share of the weights where several make a run."""
         if world_size() > 1:
-            made.whole = sharded(made.model)
-        return made
+            self.whole = sharded(self.model)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +123,7 @@ class RewardModel:
         model, tokenizer = load_pretrained(AutoModelForSequenceClassification, directory, "a reward model", needs_eos=False)
         if model.config.num_labels != 1 or not hasattr(model, "score"):
             raise UserError(f"{directory}: expected a model with one label and a head called score")
-        return cls(model.to(device), tokenizer, scale_in(Path(directory)))
+        return cls(model.to(device), tokenizer, scale_in(Path(directory))).shared()
 
 
 def scale_in(folder: Path) -> RewardScale:

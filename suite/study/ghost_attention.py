@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from suite.common.errors import UserError
 from suite.common.sources import data_digest, resolve_model
@@ -13,7 +13,7 @@ from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.policies.model_config import check_language_model, context_of, load_config
-from suite.study.specs import HELPERS, STAGES, TABLE
+from suite.study.specs import ENGINE, HELPERS, STAGES, TABLE, drawn_by
 from suite.study.study import Precision, Study
 from suite.training.settings import OptimConfig
 
@@ -44,6 +44,7 @@ class GhostAttention:
     lora_rank: int = 0  # adapters of this rank are trained; 0: all weights
     attention_dialogues: int = 16  # so many test dialogues show where attention falls
     sampler_dtype: Precision = "float32"
+    sampler: Literal["own", "vllm"] = "own"
     device: str = "cpu"
 
 
@@ -59,7 +60,8 @@ def ghost_attention_of(profile: str, study: Study, seeds: Sequence[int]) -> Ghos
     optim = replace(study.optim, lr=2e-5, batch_size=8, micro_batch_size=1, num_epochs=2, num_snapshots=1)
     return GhostAttention(
         model=study.model, source=str(study.source), instructions=read_instructions(None), optim=optim, seeds=tuple(seeds),
-        lora_rank=study.lora_rank, sampler_dtype=study.sampler_dtype, device=study.device, **SIZES[profile],
+        lora_rank=study.lora_rank, sampler_dtype=study.sampler_dtype, sampler=study.sampler, device=study.device,
+        **SIZES[profile],
     )  # fmt: skip
 
 
@@ -95,6 +97,7 @@ def plan_ghost_attention(settings: GhostAttention) -> GhostAttentionPlan:
         stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, lengths: bool = True, **sizes: Any
     ) -> RunSpec:
         function, modules = TABLE[stage]
+        modules += (ENGINE,) if "sampler" in config else ()
         work = Workload(prompt=longest, new=settings.max_new_tokens, **sizes) if lengths else Workload()
         made_of = (modules, (function, *HELPERS, *OWN_HELPERS))
         return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)
@@ -111,8 +114,8 @@ def plan_ghost_attention(settings: GhostAttention) -> GhostAttentionPlan:
     for seed in settings.seeds:
         shared = {"model": digest, "seed": seed, "sampler_dtype": settings.sampler_dtype}
         drawing = {
-            **shared, "max_prompt_tokens": longest, "max_new_tokens": settings.max_new_tokens,
-            "temperature": settings.temperature,
+            **shared, **drawn_by(settings.sampler, settings.device), "max_prompt_tokens": longest,
+            "max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature,
         }  # fmt: skip
         said = {"user_turns": user_turns}
         dialogues[seed] = spec("dialogues", drawing, said, f"dialogues, seed {seed}", drawn=2 * answers, models=1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from suite.common.errors import UserError, did_you_mean
 from suite.common.files import write_atomically
@@ -43,6 +43,9 @@ METHODS: dict[str, dict[str, Grid]] = tomllib.loads(files("suite.study").joinpat
 """Task → profile or --grid → the settings of each method."""
 GRIDS, SUMMARY_METHODS = METHODS["imdb_sentiment"], METHODS["tldr_summarization"]
 """Of the controlled sentiment experiment; of summaries of forum posts, and of news by the same policies."""
+REHEARSAL = "rehearsal"
+for by_profile in (SUMMARY_METHODS, METHODS["hh_dialogue"]):
+    by_profile[REHEARSAL] = {**by_profile["paper"], "best_of_n": [{"n": 8}]}
 
 
 def chosen_grid(grid: Grid, methods: str, *others: Grid) -> Grid:
@@ -102,11 +105,32 @@ def sentiment_study(
             "ppo": 3e-6, "ppo_gt": 3e-6, "ppo_gt_trl": 1.41e-5, "rejection_sampling": 1e-6, "rejection_sampling_ppo": 3e-6,
         },
     )  # fmt: skip
-    known = {study.profile: study for study in (embedded, smoke, paper)}
+    known = {study.profile: study for study in (embedded, smoke, paper, rehearsed(paper))}
     if profile not in known:
         raise UserError(f"unknown profile {profile!r}; {did_you_mean(profile, known)}")
     given = {name: value for name, value in changes.items() if value is not None}
     return with_micro_batch(replace(known[profile], device=device, **given), micro_batch_size)
+
+
+def rehearsed(paper: Study) -> Study:
+    """A study with its models, data, lengths and settings, and with as few texts, steps, samples and snapshots as will go
+    through every stage: does it run? Results on it mean nothing.
+    """
+
+    def brief(optim: OptimConfig) -> OptimConfig:
+        return replace(optim, num_snapshots=min(2, optim.num_snapshots))
+
+    two_minibatches = {  # of every method that draws so many samples in a step
+        name: {**given, "samples_per_step": 2 * given.get("minibatch_size", 128)} if "samples_per_step" in given else given
+        for name, given in paper.settings.items()
+    }
+    sft = paper.sft and replace(paper.sft, optim=brief(paper.sft.optim), texts=paper.sft.texts and 32)
+    return replace(
+        paper, profile=REHEARSAL, train_size=32, judge_pairs=min(32, paper.judge_pairs), test_prompts=8,
+        validation_prompts=min(8, paper.validation_prompts), ideal_prompts=2, ideal_samples=paper.pool_size,
+        on_policy_samples=1, settings=two_minibatches, sft=sft, optim=brief(paper.optim),
+        reward_model=brief(paper.reward_model),
+    )  # fmt: skip
 
 
 # Fields of methods' Configs. The learning rates of `local` were tried, not searched; the paper's of PPO is trlx's for TL;DR.
@@ -127,9 +151,9 @@ TEXT_RATES: dict[str, dict[str, float]] = {
 def text_study(
     task: str, profile: str, *, pairs: str | None = None, answers: str | None = None, model: str | None = None,
     own_judge: bool = True, lora_rank: int | None = None, micro_batch_size: int | None = None, device: str = "cpu",
-    precision: str = "auto", runs: Path = Path("results/runs"),
+    precision: str = "auto", sampler: Literal["own", "vllm"] = "own", runs: Path = Path("results/runs"),
 ) -> Study:  # fmt: skip
-    """A study on texts with human preferences: smoke, embedded, local or paper, with what is given in place of the profile's.
+    """A study on texts with human preferences: smoke, embedded, local, rehearsal or paper, with what is given in its place.
 
     Args:
         task, profile: A text task, and which sizes.
@@ -138,11 +162,17 @@ def text_study(
         own_judge: A reward model is fitted to a half of the pairs as judge; without it methods have that half too.
         lora_rank, micro_batch_size: Of adapters (0 trains all weights); completions per forward pass of training.
         device, precision: Where, and in which arithmetic: float32, bfloat16, or auto for what the device does itself.
+        sampler: Who draws completions.
         runs: Beside which runs the model of the profile local is put.
 
     Raises:
         UserError: The profile needs what is not installed, the device is not there, or a number is out of range.
     """
+    if profile == REHEARSAL:
+        return rehearsed(text_study(
+            task, "paper", pairs=pairs, answers=answers, model=model, own_judge=own_judge, lora_rank=lora_rank,
+            micro_batch_size=micro_batch_size, device=device, precision=precision, sampler=sampler, runs=runs,
+        ))  # fmt: skip
     quiet_libraries()
     if lora_rank is not None and lora_rank < 0:
         raise UserError(f"--lora-rank {lora_rank}: expected 0 or more")
@@ -152,6 +182,7 @@ def text_study(
     settings |= {name: {**settings.get(name, {}), "stop": known.form.stop} for name in ("zero_shot", "few_shot")}
     shared: dict[str, Any] = {
         "profile": profile, "task": task, "learning_rates": TEXT_RATES[profile], "settings": settings, "device": device,
+        "sampler": sampler,
         "source": pairs or (MADE_UP if profile == "smoke" else known.pairs),
         "answers": answers or (None if pairs or profile == "smoke" else known.answers or None),
         "lora_rank": lora_rank if lora_rank is not None else 16 if profile == "local" else 0,

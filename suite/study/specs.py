@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ POLICIES = ("suite.data.parquet", "suite.policies.causal_lm", "suite.training.lo
 REWARDS = tuple(f"suite.rewards.{name}" for name in (
     "open_reward", "ngram_reward", "reward_model", "text_rewards", "combined_reward",
 ))  # fmt: skip
+ENGINE = "suite.policies.vllm_sampler"
 HELPERS = (f"{STAGES}.data:reading_of", *(f"{STAGES}.inputs:{name}" for name in (
     "reference_policy", "load_policy", "snapshots", "gold_reward", "learned_reward", "prompts_of", "pairs_of",
 )))  # fmt: skip
@@ -96,6 +97,8 @@ class Specs:
         **where: Any,
     ) -> RunSpec:  # fmt: skip
         function, own = TABLE[stage]
+        if "sampler" in config:
+            modules, work = (*modules, ENGINE), replace(work, models=work.models + 1)
         made_of = ((*own, *modules), (function, *HELPERS))
         config, where = {**self.origin, **config}, {**self.where, **where}
         return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)
@@ -172,6 +175,7 @@ class Specs:
             "temperature": point.temperature if point else 1.0, "snapshot": point.snapshot if point and policy else None,
             "reference_log_probs": log_probs, "sampler_dtype": dtype, "seed": study.seed if seed is None else seed,
         }  # fmt: skip
+        config |= drawn_by(study.sampler, study.device)
         count = num_samples * (span[1] - span[0] if span else sum(spec.config["size"] for spec in prompts.values()))
         work = self._work(drawn=count, scored=count if log_probs else 0, models=2 if policy else 1)
         modules = [policy.config["method"].partition(":")[0]] if policy else []
@@ -299,6 +303,7 @@ class Specs:
         rewards = REWARDS if info.needs & {"reward", "gold_reward"} else ()
         sizes: dict[str, Any] = {"adapters": study.lora_rank, "models": 3 if rewards else 2, "one_process": info.one_process}
         if "samples_per_step" in config:
+            whole |= {} if info.one_process else drawn_by(study.sampler, study.device)
             readers = len(source.fitted) if "reward" in info.needs else 0
             sizes |= _on_own_samples(config, readers)
         else:
@@ -335,6 +340,15 @@ WHOLE = 1.1
 PROMPTS_PER_SHARD = 256
 """Training prompts of one run."""
 POOL_SAMPLES_PER_SHARD = 4096
+
+
+def drawn_by(sampler: str, device: str) -> dict[str, str]:
+    """What a key holds of an engine that draws completions: nothing where the suite does. Raises UserError without vLLM."""
+    if sampler == "own":
+        return {}
+    from suite.policies.vllm_sampler import version
+
+    return {"sampler": f"{sampler} {version()} on {device.partition(':')[0]}"}
 
 
 def _on_own_samples(config: Mapping[str, Any], readers: int) -> dict[str, Any]:

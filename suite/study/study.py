@@ -83,6 +83,7 @@ class Study:
     lora_rank: int = 0  # methods train adapters of this rank; 0: all weights
     sampler_dtype: Precision = "float32"
     """Arithmetic in which preference completions, pool and judged answers are drawn; the frontier is measured in float32."""
+    sampler: Literal["own", "vllm"] = "own"  # who draws completions; vllm: an engine with weights in `sampler_dtype`
     seed: int = 0  # of prompts, completions and evaluation; training seeds are the sweep's
     device: str = "cpu"
 

@@ -269,7 +269,7 @@ def test_the_page_is_made_from_tables_alone(again, shared, tmp_path):
     assert [path.name for path in curves.draw(results, tmp_path)] == ["curves.svg"]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "local", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "local", "rehearsal", "paper"])
 def test_the_reproduction_names_scripts_and_options_that_exist(profile, tmp_path):
     sources = ("--hh", "a", "--tldr-pairs", "b", "--tldr-answers", "c", "--news", "d", "--max-cost", "3", "--lora-rank", "0")
     command = ("reproduce_paper.py", "--profile", profile, "--out", tmp_path, *sources)

@@ -11,6 +11,7 @@ from suite.check.trial import Trial
 from suite.common.errors import UserError
 from suite.common.ranks import world_size
 from suite.common.registry import load
+from suite.rewards.reward_model import RewardModel
 from suite.training.loop import NonFiniteLoss
 from suite.training.reward_modeling import fit_reward_model
 from suite.training.settings import OptimConfig, RewardModelConfig
@@ -25,6 +26,7 @@ def train(run):
     torch.manual_seed(world_size())  # nothing may depend on it
     trial = Trial(load("dpo" if config["trains"] == "reward_model" else config["trains"], "method"), run.directory)
     trial.reference.lora_rank = config.get("lora_rank", 0)
+    trial.reference.shared()
     if config.get("dies_at") and not (run.root / "died").exists():
         run.log = _dying(run, config["dies_at"])
     if config["trains"] == "reward_model":
@@ -32,7 +34,10 @@ def train(run):
         return
     settings = {"optim": OPTIM, "num_steps": STEPS, "samples_per_step": 30, "minibatch_size": 7}
     known = {name: value for name, value in settings.items() if name in trial.method.Config.__dataclass_fields__}
-    policy = trial.method().train(trial.data(400), trial.reference, replace(trial.config(), **known), run)
+    data = trial.data(400)
+    if config["trains"] == "ppo":  # by a model, which is sharded too
+        data = replace(data, reward=RewardModel.load(run.root.parent / "reward"))
+    policy = trial.method().train(data, trial.reference, replace(trial.config(), **known), run)
     if config["trains"] == "dpo":  # a batch of fewer rows than ranks
         rows = trial.world.completions[0][:1]
         (policy.completion_log_probs(rows) ** 2).sum().backward()
@@ -42,6 +47,14 @@ def train(run):
         prompts = [replace(trial.world.prompts[k % 2], id=f"prompt {k}") for k in range(5)]  # more than ranks, and no multiple
         drawn = policy.sample(prompts, num_samples=2, max_new_tokens=3, seed=4)
         (run.directory / "drawn.json").write_text(json.dumps([[c.prompt.id, *c.ids] for some in drawn for c in some]))
+
+
+def leave_reward_model(folder):
+    """For PPO; its head is not 0, as that of a new one."""
+    model = RewardModel.from_policy(Trial(load("ppo", "method"), folder).reference)
+    torch.manual_seed(5)
+    torch.nn.init.normal_(model.model.score.weight)
+    model.save(folder / "reward")
 
 
 def _dying(run, step):

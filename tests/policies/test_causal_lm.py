@@ -5,13 +5,14 @@ import pytest
 import torch
 from conftest import EOS, WORDS, completion, tiny_model
 from torch import nn
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, GPTNeoXConfig, LlamaConfig
 from transformers.activations import NewGELUActivation
 
 from suite.common.errors import UserError
 from suite.data.preference_data import Prompt
 from suite.policies import sampling
 from suite.policies.causal_lm import CausalLMPolicy
+from suite.policies.model_config import cached_numbers
 from suite.policies.sampling import uniforms
 from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, packed
 
@@ -130,6 +131,23 @@ def test_a_prompt_read_once_for_all_its_samples_gives_the_same_ones(policy, prom
     for a, b in zip(chain(*together), chain(*alone), strict=True):
         assert a.sampler_log_prob == pytest.approx(b.sampler_log_prob, abs=1e-4)
     assert len({c.ids for c in together[1]}) > 1
+
+
+def test_a_large_model_draws_in_smaller_batches(policy, prompts, monkeypatch):
+    """As many rows as their keys and values have room for; a small one as many as ever."""
+    pythia, embedded = 2 * 32 * 2560, 2 * 4 * 256  # layers · width of keys and of values
+    assert cached_numbers(GPTNeoXConfig(hidden_size=2560, num_hidden_layers=32, num_attention_heads=32)) == pythia
+    assert cached_numbers(LlamaConfig(hidden_size=64, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2)) == 96
+    assert sampling.rows_per_batch(pythia, 512, on_gpu=True) == 2**34 // (4 * pythia) // 512 == 51
+    assert sampling.rows_per_batch(embedded, 512, on_gpu=True) == sampling.rows_per_batch(None, 512, on_gpu=True) == 160
+    assert sampling.rows_per_batch(pythia, 512, on_gpu=False) == 40  # of tokens
+    assert sampling.rows_per_batch(10**9, 512, on_gpu=True) == 1
+    batches = []
+    together = policy.sample(prompts, num_samples=5, max_new_tokens=6, seed=3)
+    monkeypatch.setattr(sampling, "CACHE_PER_BATCH", 4 * 2 * 2 * 16 * 9 * 3)  # of three rows of 9 tokens
+    apart = policy.sample(prompts, num_samples=5, max_new_tokens=6, seed=3, on_batch=batches.append)
+    assert max(batches) <= 4
+    assert [[c.ids for c in some] for some in together] == [[c.ids for c in some] for some in apart]
 
 
 def test_rows_that_end_early_leave_the_batch_and_nothing_changes(policy, prompts, monkeypatch):

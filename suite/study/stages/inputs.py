@@ -29,7 +29,8 @@ def load_policy(run: Run, directory: Path) -> Any:
         return cls.load(directory)
     dtype = getattr(torch, config.get("sampler_dtype", "float32"))
     rank, device = config.get("lora_rank", 0), run.spec.where.get("device", "cpu")
-    return CausalLMPolicy.load(directory, sampler_dtype=dtype, device=device, lora_rank=rank)
+    sampler = config.get("sampler", "own").partition(" ")[0]  # its version follows
+    return CausalLMPolicy.load(directory, sampler_dtype=dtype, sampler=sampler, device=device, lora_rank=rank)
 
 
 def snapshots(directory: Path) -> list[Path]:

@@ -5,7 +5,8 @@ import pandas as pd
 from suite.data.parquet import completions_from_table, completions_table
 from suite.data.preference_data import Completion
 from suite.engine.store import Run
-from suite.evaluation.reward_kl import MAX_SAMPLER_KL, check_sampler, sampler_kl, score
+from suite.evaluation.reward_kl import check_sampler, sampler_kl, score
+from suite.maths.kl import MAX_SAMPLER_KL
 from suite.study.stages.inputs import gold_reward, learned_reward, load_policy, prompts_of, reference_policy, snapshots
 from suite.training.loop import autocast
 
@@ -22,7 +23,7 @@ def draw_samples(run: Run) -> None:
         policy, step = load_policy(run, snapshot), int(snapshot.name.removeprefix("step-"))
         if hasattr(policy, "base"):  # prompting: drawn where and as the others are
             policy.base.model.to(reference.device)
-            policy.base.sampler_dtype = reference.sampler_dtype
+            policy.base.sampler_dtype, policy.base.sampler = reference.sampler_dtype, reference.sampler
     splits = {name: prompts_of(run, name) for name in ("train", "validation", "test") if name in run.spec.inputs}
     first, last = config["prompts"] or (0, None)
     parts, completions = [], list[Completion]()
@@ -32,11 +33,13 @@ def draw_samples(run: Run) -> None:
             drawn = policy.sample(prompts[first:last], **keywords, on_batch=bar.update)
             if policy.has_log_prob and config["temperature"] == 1:
                 found = sampler_kl(policy, [some[0] for some in drawn[:CHECKED]])
-                if not found <= MAX_SAMPLER_KL and policy.sampler_dtype is not None:  # again in the scorer's precision
-                    policy.sampler_dtype = None
+                engine = getattr(policy, "sampler", "own") != "own" and policy.samples_lower  # rounded weights: only told
+                if not found <= MAX_SAMPLER_KL and policy.sampler_dtype is not None and not engine:
+                    policy.sampler_dtype = None  # again in the scorer's precision
                     drawn = policy.sample(prompts[first:last], **keywords)
                     found = sampler_kl(policy, [some[0] for some in drawn[:CHECKED]])
-                check_sampler(found)
+                if not engine:
+                    check_sampler(found)
                 run.costs["sampler_kl"] = max(found, run.costs.get("sampler_kl", 0.0))
             parts.append(completions_table(drawn).assign(split=split, step=step))
             completions += [c for some in drawn for c in some]

@@ -72,3 +72,5 @@ def train_policy(run: Run) -> None:
         )
     for name in ("tokens_trained", "tokens_sampled", "tokens_scored"):
         run.costs[name] = getattr(policy, name, 0)
+    if found := getattr(policy, "sampler_kl", 0.0):
+        run.costs["sampler_kl"] = found

