@@ -30,7 +30,10 @@ from suite.common.errors import UserError
 from suite.common.files import check_writable, write_atomically
 from suite.common.machine import usable_device
 from suite.common.registry import load
+from suite.engine.code_hash import code_hash
+from suite.engine.engines import EngineName
 from suite.judges.judging import LEARNED, OWN_JUDGE
+from suite.policies.causal_lm import Sampler
 from suite.study.profiles import REHEARSAL
 
 HERE = Path(__file__).parent
@@ -69,6 +72,12 @@ class Arguments:
     """Of the methods' adapters in dialogues and summaries; 0 trains all weights."""
     device: Name = "auto"
     """cpu, cuda or auto."""
+    gpus: Count = 1
+    """GPUs of each run that trains, in every experiment."""
+    engine: EngineName = "processes"
+    """What makes the runs, in every experiment; see docs/scaling.md."""
+    sampler: Sampler = "own"
+    """Who draws completions, in every experiment: own or vllm."""
     runs: Folder = RESULTS / "runs"
     """Where runs and verdicts are kept."""
     dry_run: bool = False
@@ -108,14 +117,17 @@ def rehearse(arguments: Arguments) -> int:
     """All experiments in small on a Hub of this machine. What it makes stays in one folder, with runs of its own."""
     if arguments.profile != "paper":
         raise UserError(f"--rehearse is for --profile paper, not for {arguments.profile}")
+    if arguments.judge not in (OWN_JUDGE, LEARNED) or arguments.runs != RESULTS / "runs":
+        raise UserError("--rehearse has runs of its own, in --out, and a reward model as judge: leave out --runs and --judge")
     from suite.check.paper_on_the_hub import publish
     from suite.check.stand_in_hub import stand_in_hub, to_reach
 
     out = arguments.out or RESULTS / "paper_rehearsal"
-    if not (out / "hub").exists():
-        write_atomically(out / "hub", lambda folder: publish(folder, "tiny"))
+    hub = out / f"hub-{code_hash(['suite.check.paper_on_the_hub'])}"
+    if not hub.exists():
+        write_atomically(hub, lambda folder: publish(folder, "tiny"))
     small = replace(arguments, profile="rehearsal", runs=out / "runs")
-    with stand_in_hub(out / "hub") as address:
+    with stand_in_hub(hub) as address:
         failed = carry_out(small, out, to_reach(address, out / "fetched"))
     if arguments.dry_run:
         return failed
@@ -134,7 +146,7 @@ def what_it_takes(arguments: Arguments, folder: Path) -> str:
     from suite.engine.forecast import told
 
     publish(folder / "hub", "real")
-    plans = ["--dry-run", "--engine", "workers", "--device", "cpu", "--runs", str(folder / "runs")]
+    plans = ["--dry-run", "--engine", "workers", "--device", "cpu", "--gpus", "1", "--runs", str(folder / "runs")]
     with stand_in_hub(folder / "hub") as address:
         environment = {**os.environ, **to_reach(address, folder / "fetched")}
         for job in jobs(arguments, folder)[0]:
@@ -172,7 +184,12 @@ def carry_out(arguments: Arguments, out: Path, environment: Mapping[str, str] = 
 def jobs(arguments: Arguments, out: Path) -> tuple[list[Job], list[tuple[str, str, str]]]:
     """What is run, in order; and what is left out, with the reason."""
     profile = arguments.profile
-    machine = ("--device", arguments.device, *_given("--micro-batch-size", arguments.micro_batch_size))
+    machine = (
+        "--device", arguments.device, *_given("--micro-batch-size", arguments.micro_batch_size),
+        *(("--gpus", str(arguments.gpus)) if arguments.gpus > 1 else ()),
+        *(("--engine", arguments.engine) if arguments.engine != "processes" else ()),
+        *(("--sampler", arguments.sampler) if arguments.sampler != "own" else ()),
+    )  # fmt: skip
     films = ("--profile", "embedded" if profile == "local" else profile)
     grid = ("--grid", "paper") if profile in ("paper", REHEARSAL) else ()
     common = ("--profile", profile, *machine, *_given("--lora-rank", arguments.lora_rank))

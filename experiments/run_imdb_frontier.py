@@ -48,7 +48,7 @@ class Arguments(MachineOptions):
     """Command line of the frontier experiment."""
 
     profile: str = "embedded"
-    """Models, data and sizes: smoke, embedded or paper."""
+    """Models, data and sizes: smoke, embedded, rehearsal or paper."""
     grid: Literal["default", "core", "paper", "variants", "noise", "trl", "llama2"] = "default"
     """default: a few settings of every method; core: more of them, on more prompts; paper: all of the paper's; variants: the
     DPO family; noise: what is made for wrong labels; trl: TRL's trainers beside ours; llama2: rejection sampling, with PPO on

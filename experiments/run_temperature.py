@@ -28,7 +28,7 @@ class Arguments(MachineOptions):
     """Command line of the temperature sweep."""
 
     profile: str = "embedded"
-    """smoke, embedded or paper."""
+    """smoke, embedded, rehearsal or paper."""
     methods: Names = ""
     """Comma-separated methods of the default grid; all that are trained if empty."""
     temperatures: str = "0,0.25,0.5,0.75,1"

@@ -173,6 +173,16 @@ def _longer(rows: Iterable[Mapping[str, str]], column: str) -> Iterator[dict[str
         yield {**row, column: row[column] + f" {' '.join(MORE * 15)}" * (number % 10 == 0)}
 
 
+def _asked_again(rows: Iterable[Mapping[str, str]], *columns: str) -> Iterator[dict[str, str]]:
+    """Each row three times, as the first, the second and the third of its kind."""
+    for number, row in product(("first", "second", "third"), rows):
+        words = ("\n\nHuman: ", f"\n\nHuman: My {number} question. "), ("POST: ", f"POST: My {number} post. ")
+        changed = dict(row)
+        for column, (old, new) in product(columns, words):
+            changed[column] = changed[column].replace(old, new, 1)
+        yield changed
+
+
 def _parts(rows: Iterable[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
     """Split → rows, four fifths for training and the rest for testing."""
     every = list(rows)
@@ -184,8 +194,9 @@ def _summaries() -> Iterator[dict[str, str]]:
         yield {"prompt": f"{row['prompt']}\nTL;DR:", "label": row["chosen"].removeprefix("TL;DR:")}
 
 
-DIALOGUES = _parts(made_up.dialogues())
-COMPARISONS, SUMMARIES = _parts(_longer(made_up.comparisons(), "prompt")), _parts(_summaries())
+DIALOGUES = _parts(_asked_again(list(made_up.dialogues()), "chosen", "rejected"))
+COMPARISONS = _parts(_longer(_asked_again(list(made_up.comparisons()), "prompt"), "prompt"))
+SUMMARIES = _parts(_asked_again(list(_summaries()), "prompt"))
 NEWS = _parts({**row, "id": f"{k:040x}"} for k, row in enumerate(_longer(made_up.news(), "article")))
 DATA: dict[str, dict[str, Iterable[Mapping[str, Any]]]] = {
     "stanfordnlp/imdb": {

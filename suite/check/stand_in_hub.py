@@ -18,6 +18,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 MOVED = {"gpt2-large": "openai-community/gpt2-large"}
 """Names of old, which the Hub answers with a redirection."""
+CACHES = (
+    "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE",
+    "HF_ASSETS_CACHE", "HF_XET_CACHE",
+)  # fmt: skip
+"""Variables that name a place where something fetched is kept, each of which may be set where the program is started."""
+NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 API = re.compile(r"/api/(models|datasets)/(.+?)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
 FILE = re.compile(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)")
 
@@ -39,7 +45,8 @@ def stand_in_hub(folder: Path) -> Iterator[str]:
 def to_reach(address: str, home: Path) -> dict[str, str]:
     """Environment of processes for which that Hub is the Hub, and which keep what they fetch in `home`."""
     return {
-        "HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_TOKEN": "",
+        **{name: str(home / name.lower()) for name in CACHES}, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0",
+        "HF_DATASETS_OFFLINE": "0", "HF_TOKEN": "",
         "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
     }  # fmt: skip
 
@@ -78,7 +85,7 @@ class _Hub(BaseHTTPRequestHandler):
 
     def _send_listing(self, kind: str, name: str, what: str, place: str, asked: dict[str, list[str]], body: bool) -> None:
         root = self.folder / kind / name
-        if not root.is_dir() or "/" not in name:
+        if not NAME.fullmatch(name) or not root.is_dir():
             return self._send(HTTPStatus.NOT_FOUND, {"X-Error-Code": "RepoNotFound"})
         found: Any
         if what == "revision":
@@ -100,13 +107,16 @@ class _Hub(BaseHTTPRequestHandler):
 
     def _send_file(self, kind: str, name: str, path: str, body: bool) -> None:
         root = self.folder / kind / name
-        if path not in _files(root):
-            code = "EntryNotFound" if root.is_dir() else "RepoNotFound"
+        known = bool(NAME.fullmatch(name)) and root.is_dir()
+        if not known or path not in _files(root):
+            code = "EntryNotFound" if known else "RepoNotFound"
             return self._send(HTTPStatus.NOT_FOUND, {"X-Error-Code": code})
         content = (root / path).read_bytes()
         headers = {"ETag": f'"{_hash(root / path)}"', "X-Repo-Commit": _revision(root), "Accept-Ranges": "bytes"}
         if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             first, last = int(part[1]), min(int(part[2] or len(content) - 1), len(content) - 1)
+            if first > last:
+                return self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{len(content)}"})
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             return self._send(HTTPStatus.PARTIAL_CONTENT, headers, content[first : last + 1], body=body)
         self._send(HTTPStatus.OK, headers, content, body=body)

@@ -106,9 +106,7 @@ class MachineOptions:
                 "sampler": self.sampler}  # fmt: skip
 
     def run_options(self) -> Options:
-        """As plain values, with the command that was given. Raises UserError for what does not go together."""
-        if self.sampler == "vllm" and self.gpus > 1:
-            raise UserError("--sampler vllm goes with one GPU for each run; leave out --gpus, or draw with the suite's sampler")
+        """As plain values, with the command that was given."""
         return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine, self.gpus)
 
     def means(self, device: str) -> Means:

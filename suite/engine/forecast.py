@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from tabulate import tabulate
 
+from suite.common.errors import UserError
 from suite.engine.making import closure
 from suite.engine.memory import GIB, Shape, memory_of, shape_of
 from suite.engine.rank_runs import ranks_of
@@ -90,6 +91,10 @@ def seconds_of(spec: RunSpec, card: Card) -> float:
 def parts_of(spec: RunSpec, card: Card) -> dict[str, float]:
     """Seconds of a run on one card, by what they go into."""
     work, shape = spec.work, shape_of(spec.where["model"]) if spec.work.models else None
+    if work.models and shape is None:
+        raise UserError(
+            f"{spec.stage} {spec.title!r}: the size of the model {spec.where['model']} is not known here: it is not there"
+        )
     gold = shape_of(spec.where["gold_reward"]) if work.rewarded and spec.where.get("gold_reward") else None
     if shape is None and gold is None:
         return {}
@@ -100,7 +105,8 @@ def parts_of(spec: RunSpec, card: Card) -> dict[str, float]:
         parts["scoring"] = (
             2 * shape.parameters * FORWARD * work.scored * work.length / _rate(card, work.bfloat16 or reads == "bfloat16")
         )
-        parts["sampling"] = _sampling(work, shape, card, spec.config.get("sampler_dtype") == "bfloat16")
+        at_once = spec.config.get("config", {}).get("samples_per_step", work.drawn)
+        parts["sampling"] = _sampling(work, shape, card, spec.config.get("sampler_dtype") == "bfloat16", at_once)
     if gold is not None:
         parts["gold reward"] = 2 * gold.parameters * work.rewarded * work.length / _rate(card, bfloat16=False)
     return parts
@@ -110,10 +116,11 @@ def _rate(card: Card, bfloat16: bool) -> float:
     return SHARE * (card.bfloat16 if bfloat16 else card.float32)
 
 
-def _sampling(work: Workload, shape: Shape, card: Card, bfloat16: bool) -> float:
+def _sampling(work: Workload, shape: Shape, card: Card, bfloat16: bool, at_once: float) -> float:
+    """Of a run that draws at most `at_once` completions before it does something else."""
     if not work.drawn or not work.new:
         return 0.0
-    rows = min(rows_per_batch(shape.cached, work.length, on_gpu=True), work.drawn)
+    rows = min(rows_per_batch(shape.cached, work.length, on_gpu=True), work.drawn, at_once)
     steps = -(-work.drawn // rows) * work.new
     return steps * _least_step(shape, card) + 2 * shape.parameters * work.drawn * work.length / _rate(card, bfloat16)
 
@@ -124,7 +131,9 @@ def _least_step(shape: Shape, card: Card) -> float:
 
 
 def _last_end(specs: Sequence[RunSpec], needed: Mapping[str, int], seconds: Mapping[str, float], gpus: int) -> float:
-    """When the last of `specs` ends, inputs given first, if each takes the cards that are free first."""
+    """When the last of `specs` ends, inputs given first: of those that may begin when enough cards are free, the one that most
+    work waits for does.
+    """
     after, waiting = defaultdict[str, list[RunSpec]](list), dict[str, int]()
     for spec in specs:
         inputs = {part.key for part in spec.inputs.values()}
@@ -134,23 +143,19 @@ def _last_end(specs: Sequence[RunSpec], needed: Mapping[str, int], seconds: Mapp
     chain = dict[str, float]()
     for spec in reversed(specs):
         chain[spec.key] = seconds[spec.key] + max((chain[s.key] for s in after[spec.key]), default=0.0)
-    free, ends = [0.0] * gpus, dict[str, float]()
-    ready = [(0.0, -chain[spec.key], k, spec) for k, spec in enumerate(specs) if not waiting[spec.key]]
-    heapq.heapify(ready)
-    order = {spec.key: k for k, spec in enumerate(specs)}
-    while ready:
-        possible, _, _, spec = heapq.heappop(ready)
-        cards = sorted(range(gpus), key=free.__getitem__)[: needed[spec.key]] if seconds[spec.key] else []
-        begin = max([possible, *(free[k] for k in cards)])
-        ends[spec.key] = begin + seconds[spec.key]
-        for k in cards:
-            free[k] = ends[spec.key]
-        for following in after[spec.key]:
-            waiting[following.key] -= 1
-            if not waiting[following.key]:
-                possible = max(ends[part.key] for part in following.inputs.values())
-                heapq.heappush(ready, (possible, -chain[following.key], order[following.key], following))
-    return max(ends.values(), default=0.0)
+    ready, running, now = [spec for spec in specs if not waiting[spec.key]], list[tuple[float, str]](), 0.0
+    while ready or running:
+        ready.sort(key=lambda spec: -chain[spec.key])
+        while ready and needed[ready[0].key] <= gpus - sum(needed[key] for _, key in running):
+            spec = ready.pop(0)
+            heapq.heappush(running, (now + seconds[spec.key], spec.key))
+        now = running[0][0]
+        while running and running[0][0] <= now:
+            for following in after[heapq.heappop(running)[1]]:
+                waiting[following.key] -= 1
+                if not waiting[following.key]:
+                    ready.append(following)
+    return now
 
 
 def told(targets: Sequence[RunSpec], counts: Sequence[int] = (1, 8)) -> str:

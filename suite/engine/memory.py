@@ -14,6 +14,7 @@ from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec
 from suite.policies.model_config import cached_numbers, load_config
 from suite.policies.sampling import rows_per_batch
+from suite.policies.vllm_sampler import cache_bytes
 
 GIB = 2**30
 LOGITS = 0.7 * GIB
@@ -57,12 +58,13 @@ def shape_of(folder: str) -> Shape | None:
         return None
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
+    text = config.get_text_config()
     if (cached := cached_numbers(config)) is None:
         return None
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()), in_linear=sum(sum(m.weight.shape) for m in linear),
-        layers=config.num_hidden_layers, hidden=config.hidden_size, heads=config.num_attention_heads, cached=cached,
-        vocabulary=config.vocab_size,
+        layers=text.num_hidden_layers, hidden=text.hidden_size, heads=text.num_attention_heads, cached=cached,
+        vocabulary=text.vocab_size,
     )  # fmt: skip
 
 
@@ -72,7 +74,8 @@ def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
     Weights, gradients, the optimizer's state, and the larger of activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
     twice in float32; the attention scores on a CPU alone, a GPU does not keep them) with one array of logits of the completion,
     and the cache of keys and values while sampling. On several GPUs all models are sharded, with gradients and the optimizer's
-    state, but for the weights of the policy while it samples, or is copied before it is sharded; batches are split.
+    state, but for the weights of the policy while it samples, or is copied before it is sharded; batches are split. An engine
+    that draws stays in the process, beside every run of its study.
     """
     work = spec.work
     shape = shape_of(spec.where["model"]) if work.models else None
@@ -82,10 +85,11 @@ def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
     fragments = FRAGMENTS["cpu" if on_cpu else "cuda"]
     length = work.prompt + work.new
     weights = 4 * shape.parameters * work.models
+    engine = 4 * shape.parameters + cache_bytes(on_gpu=not on_cpu) if spec.where.get("sampler") == "vllm" else 0
     most = rows_per_batch(shape.cached, max(1, length), on_gpu=not on_cpu)
-    cache = min(most, work.drawn) * (4 * shape.cached * length + 8 * shape.vocabulary)
+    cache = 0 if engine else min(most, work.drawn) * (4 * shape.cached * length + 8 * shape.vocabulary)
     if not work.trained:
-        return PROCESS + fragments * (weights + cache + LOGITS)
+        return PROCESS + engine + fragments * (weights + cache + LOGITS)
     trained = work.adapters * shape.in_linear if work.adapters else shape.parameters
     own = trained * (4 + work.state) + (4 * trained if work.adapters else 0)
     whole = (weights + own) / gpus
@@ -96,7 +100,7 @@ def memory_of(spec: RunSpec, gpus: int = 1) -> float | None:
     per_layer = length * shape.hidden * (34 + scores) * of_numbers * SAVED
     batch = -(-work.batch // gpus)
     passes = batch * (per_layer * shape.layers + 4 * of_numbers * work.new * shape.vocabulary)
-    return PROCESS + fragments * (whole + max(passes, cache))
+    return PROCESS + engine + fragments * (whole + max(passes, cache))
 
 
 def host_memory_of(spec: RunSpec) -> float | None:

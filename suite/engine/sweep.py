@@ -17,6 +17,7 @@ from suite.engine.engine import Engine
 from suite.engine.engines import Means
 from suite.engine.making import Outcome, closure
 from suite.engine.manifest import done
+from suite.engine.plan_file import write_plan
 from suite.engine.rank_runs import ranks_of
 from suite.engine.store import RunSpec, statuses
 from suite.engine.tracking import Tracker, check_tracker
@@ -149,6 +150,8 @@ def print_plan(root: Path, targets: Sequence[RunSpec], means: Means, *, whole: b
 
     specs = closure(targets)
     states = statuses(root, specs)
+    if whole and means.engine == "workers":
+        print(f"the plan, for suite work and suite forecast: {write_plan(root, targets)}\n")
     if whole:
         on_gpu = any(spec.where.get("device", "cpu").startswith("cuda") for spec in specs)
 
@@ -177,6 +180,8 @@ def what_lacks(root: Path, todo: Sequence[RunSpec], means: Means) -> str | None:
     """What is in the way of making all of it, memory of this machine if they are made here or disk, and what to do."""
     from suite.engine.memory import what_cannot_fit, what_disk_lacks
 
+    if means.gpus > 1 and any(spec.where.get("sampler") == "vllm" for spec in todo):
+        return "--sampler vllm goes with one GPU for each run; leave out --gpus (or torchrun), or draw with the suite's sampler"
     memory = what_cannot_fit(todo, workers=means.workers, gpus=means.gpus) if means.here else None
     return memory or what_disk_lacks(todo, root)
 

@@ -52,7 +52,8 @@ def cached_numbers(config: Any) -> int | None:
     if not layers or not hidden or not heads:
         return None
     width = getattr(text, "head_dim", None) or hidden // heads
-    return 2 * layers * (getattr(text, "num_key_value_heads", None) or heads) * width
+    one, names = getattr(text, "multi_query", False), ("num_key_value_heads", "num_kv_heads")
+    return 2 * layers * width * (1 if one else next((n for name in names if (n := getattr(text, name, None))), heads))
 
 
 def check_vocabulary(config: Any, tokenizer: Any, name: str) -> None:

@@ -59,7 +59,7 @@ def sample_completions(
     Raises:
         ValueError: A length is out of range (the model's context is named) or a prompt is empty.
     """
-    _check_lengths(model, prompts, num_samples, max_new_tokens, temperature)
+    check_lengths(model, prompts, num_samples, max_new_tokens, temperature)
     rows = [(i, k) for i in range(len(prompts)) for k in range(num_samples)]
     noise = [uniforms(p, num_samples=num_samples, max_new_tokens=max_new_tokens, seed=seed) for p in prompts]
     completions: list[list[Completion]] = [[None] * num_samples for _ in prompts]  # type: ignore[list-item]
@@ -90,7 +90,8 @@ def rows_per_batch(cached: int | None, longest: int, *, on_gpu: bool) -> int:
     return max(1, min(ROWS_PER_BATCH, tokens // longest))
 
 
-def _check_lengths(model, prompts: Sequence[Prompt], num_samples: int, max_new_tokens: int, temperature: float) -> None:
+def check_lengths(model, prompts: Sequence[Prompt], num_samples: int, max_new_tokens: int, temperature: float) -> None:
+    """Raise the ValueErrors of `sample_completions`."""
     if num_samples < 1 or max_new_tokens < 1 or temperature < 0:
         raise ValueError(
             f"expected num_samples ≥ 1, max_new_tokens ≥ 1 and temperature ≥ 0, got {num_samples}, {max_new_tokens} "

@@ -39,7 +39,7 @@ def sharded(model: Any) -> Whole:
     for layer in layers[0] if layers else ():
         fully_shard(layer, mesh=mesh)
     whole = Whole(model)
-    fully_shard(whole, mesh=mesh)
+    fully_shard(whole, mesh=mesh, reshard_after_forward=True)
     return whole
 
 
@@ -56,8 +56,10 @@ def whole_copy(model: Any) -> Any:
     if world_size() == 1:
         return copy.deepcopy(model)
     some = next(model.parameters())
-    with torch.random.fork_rng(), some.device:
+    with torch.random.fork_rng(devices=[some.device] if some.is_cuda else []), some.device:
         made = type(model)(copy.deepcopy(model.config)).to(some.dtype)
+    if hasattr(model, "generation_config"):  # which may name more tokens that end a turn
+        made.generation_config = copy.deepcopy(model.generation_config)
     copy_weights(model, made)
     return made.train(model.training)
 

@@ -91,7 +91,7 @@ def plan_ghost_attention(settings: GhostAttention) -> GhostAttentionPlan:
     longest = settings.max_prompt_tokens or _longest_prompt(model, settings)
     check_language_model(model, settings.model, longest, settings.max_new_tokens)
     _check_source(settings.source)
-    where = {"model": model, "device": settings.device, "source": settings.source}
+    where = {"model": model, "device": settings.device, "source": settings.source, "sampler": settings.sampler}
 
     def spec(
         stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, lengths: bool = True, **sizes: Any

@@ -120,13 +120,14 @@ def rehearsed(paper: Study) -> Study:
     def brief(optim: OptimConfig) -> OptimConfig:
         return replace(optim, num_snapshots=min(2, optim.num_snapshots))
 
+    two_batches = 2 * paper.optim.batch_size
     two_minibatches = {  # of every method that draws so many samples in a step
         name: {**given, "samples_per_step": 2 * given.get("minibatch_size", 128)} if "samples_per_step" in given else given
         for name, given in paper.settings.items()
     }
     sft = paper.sft and replace(paper.sft, optim=brief(paper.sft.optim), texts=paper.sft.texts and 32)
     return replace(
-        paper, profile=REHEARSAL, train_size=32, judge_pairs=min(32, paper.judge_pairs), test_prompts=8,
+        paper, profile=REHEARSAL, train_size=two_batches, judge_pairs=min(two_batches, paper.judge_pairs), test_prompts=8,
         validation_prompts=min(8, paper.validation_prompts), ideal_prompts=2, ideal_samples=paper.pool_size,
         on_policy_samples=1, settings=two_minibatches, sft=sft, optim=brief(paper.optim),
         reward_model=brief(paper.reward_model),

@@ -12,7 +12,6 @@ from suite.common.files import check_writable, write_atomically
 from suite.common.machine import check_gpus, workers_for
 from suite.engine.engines import EngineName, Means
 from suite.engine.making import closure
-from suite.engine.plan_file import write_plan
 from suite.engine.rank_runs import launched
 from suite.engine.store import reading
 from suite.engine.sweep import print_plan, run_all
@@ -89,8 +88,6 @@ def run_study(
         asked = sum(plan.prompts["test"].config["size"] for _ in plan.points)
         print(f"then the judge ({judge_name}): {2 * asked:,} questions at most, {len(plan.points)} points, both orders")
     if options.dry_run:
-        if options.engine == "workers":
-            print(f"the plan, for suite work and suite forecast: {write_plan(options.runs, plan.targets)}")
         return 0
     for folder in (options.runs, out):
         check_writable(folder)

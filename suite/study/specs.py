@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Specs:
         check_language_model(model, study.model, study.longest_prompt, study.max_new_tokens)
         gold = study.gold_reward or self.task.gold_reward
         gold_reward, gold_digest = resolve_reward(gold) if gold else (None, None)
-        self.where = {"model": model, "gold_reward": gold_reward, "device": study.device}
+        self.where = {"model": model, "gold_reward": gold_reward, "device": study.device, "sampler": study.sampler}
         self.origin = {"model": digest, "seed": study.seed}
         self.gold = {"gold_reward": gold_digest} if gold else {}
         self.learns_from = study.learns_from(self.task, bool(gold))
@@ -98,7 +98,7 @@ class Specs:
     ) -> RunSpec:  # fmt: skip
         function, own = TABLE[stage]
         if "sampler" in config:
-            modules, work = (*modules, ENGINE), replace(work, models=work.models + 1)
+            modules = (*modules, ENGINE)
         made_of = ((*own, *modules), (function, *HELPERS))
         config, where = {**self.origin, **config}, {**self.where, **where}
         return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from http.client import HTTPConnection
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
 from suite.check.paper_on_the_hub import DATA, MODELS, publish
-from suite.check.stand_in_hub import MOVED, stand_in_hub, to_reach
+from suite.check.stand_in_hub import CACHES, MOVED, stand_in_hub, to_reach
 from suite.study.profiles import METHODS, REHEARSAL, sentiment_study, text_study
 
 LOADS = """
@@ -63,10 +64,12 @@ def hub(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(hub):
     """What a process that knows no other Hub finds on it."""
+    own = {name: str(hub / "theirs" / name) for name in CACHES}  # what a cluster may have set
     with stand_in_hub(hub / "tiny") as address:
-        environment = {**os.environ, **to_reach(address, hub / "fetched")}
+        environment = {**os.environ, **own, **to_reach(address, hub / "fetched")}
         ended = subprocess.run([sys.executable, "-c", LOADS], env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+    assert not (hub / "theirs").exists()
     return json.loads(ended.stdout.splitlines()[-1])
 
 
@@ -126,8 +129,23 @@ def test_the_server_gives_listings_parts_of_files_and_redirections(hub):
             with pytest.raises(HTTPError) as error:
                 ask(path)
             assert (error.value.code, error.value.headers["X-Error-Code"]) == (404, code)
-        with pytest.raises(HTTPError):
-            ask("/gpt2-large/resolve/main/../../../../secret")
+        with pytest.raises(HTTPError) as error:
+            ask("/gpt2-large/resolve/main/config.json", Range="bytes=1000000-")
+        assert error.value.code == 416
+
+
+def test_the_server_gives_nothing_outside_its_folder(hub):
+    (hub / "private").mkdir()
+    (hub / "private" / "secret").write_text("secret")
+    with stand_in_hub(hub / "tiny") as address:
+        for path in (
+            "/../../private/resolve/main/secret", "/%2e%2e/%2e%2e/private/resolve/main/secret",
+            "/datasets/../private/resolve/main/secret", "/api/models/../../private/tree/main", "/api/datasets/../../private",
+            "/gpt2-large/resolve/main/../../../../private/secret", "/private/resolve/main/secret",
+        ):  # fmt: skip
+            client = HTTPConnection(address.removeprefix("http://"))  # which leaves the path as it is
+            client.request("GET", path)
+            assert client.getresponse().status in (404, 307), path
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -25,3 +25,7 @@ def test_it_is_of_the_papers_profile_alone(tmp_path):
     done = subprocess.run([sys.executable, str(REPRODUCE), "--rehearse"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip().endswith("--rehearse is for --profile paper, not for smoke")
+    asked = [sys.executable, str(REPRODUCE), "--profile", "paper", "--rehearse", "--runs", "elsewhere"]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "leave out --runs and --judge" in done.stderr

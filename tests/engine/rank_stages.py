@@ -11,6 +11,7 @@ from suite.check.trial import Trial
 from suite.common.errors import UserError
 from suite.common.ranks import world_size
 from suite.common.registry import load
+from suite.policies.causal_lm import CausalLMPolicy
 from suite.rewards.reward_model import RewardModel
 from suite.training.loop import NonFiniteLoss
 from suite.training.reward_modeling import fit_reward_model
@@ -27,6 +28,7 @@ def train(run):
     trial = Trial(load("dpo" if config["trains"] == "reward_model" else config["trains"], "method"), run.directory)
     trial.reference.lora_rank = config.get("lora_rank", 0)
     trial.reference.shared()
+    _check_shared(trial.reference)
     if config.get("dies_at") and not (run.root / "died").exists():
         run.log = _dying(run, config["dies_at"])
     if config["trains"] == "reward_model":
@@ -37,6 +39,12 @@ def train(run):
     data = trial.data(400)
     if config["trains"] == "ppo":  # by a model, which is sharded too
         data = replace(data, reward=RewardModel.load(run.root.parent / "reward"))
+        _check_shared(data.reward)
+    saved = CausalLMPolicy.load(run.root.parent / "policy")  # as another run left it
+    _check_shared(saved)
+    copied = saved.copy()
+    _check_shared(copied)
+    assert copied.end_ids == saved.end_ids == (*trial.reference.end_ids, 2)
     policy = trial.method().train(data, trial.reference, replace(trial.config(), **known), run)
     if config["trains"] == "dpo":  # a batch of fewer rows than ranks
         rows = trial.world.completions[0][:1]
@@ -49,12 +57,23 @@ def train(run):
         (run.directory / "drawn.json").write_text(json.dumps([[c.prompt.id, *c.ids] for some in drawn for c in some]))
 
 
-def leave_reward_model(folder):
-    """For PPO; its head is not 0, as that of a new one."""
+def _check_shared(of):
+    """Each rank has a part of the weights, where there are several."""
+    parts = [getattr(weight, "to_local", lambda weight=weight: weight)().numel() for weight in of.model.parameters()]
+    whole = sum(weight.numel() for weight in of.model.parameters())
+    assert sum(parts) < 0.6 * whole if world_size() > 1 else sum(parts) == whole
+
+
+def leave_models(folder):
+    """A reward model for PPO, whose head is not 0, and a policy with more tokens that end a turn than its tokenizer has."""
     model = RewardModel.from_policy(Trial(load("ppo", "method"), folder).reference)
     torch.manual_seed(5)
     torch.nn.init.normal_(model.model.score.weight)
     model.save(folder / "reward")
+    reference = Trial(load("ppo", "method"), folder).reference
+    reference.model.generation_config.eos_token_id = [*reference.end_ids, 2]
+    reference.tokenizer.add_special_tokens({"additional_special_tokens": [reference.tokenizer.convert_ids_to_tokens(2)]})
+    reference.save(folder / "policy")
 
 
 def _dying(run, step):

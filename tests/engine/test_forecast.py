@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from suite.common.errors import UserError
 from suite.engine import forecast as module
 from suite.engine.forecast import CARDS, LAYER_S, SHARE, START_S, Card, cards_for, forecast, parts_of, told
 from suite.engine.memory import Shape
@@ -26,7 +27,7 @@ def spec(name, work, *inputs, **config):
     return RunSpec("policy", {"name": name, **config}, {str(k): one for k, one in enumerate(inputs)}, "", where, name, work)
 
 
-def test_hours_are_operations_over_the_rate_of_the_arithmetic():
+def test_hours_are_operations_over_the_rate_of_the_arithmetic(monkeypatch):
     work = Workload(prompt=10, new=90, drawn=1024, scored=1000, trained=2000, rewarded=50, models=2, bfloat16=True)
     parts = parts_of(spec("a", work, sampler_dtype="bfloat16"), CARD)
     rate = SHARE * 1e14
@@ -42,6 +43,11 @@ def test_hours_are_operations_over_the_rate_of_the_arithmetic():
     assert slow["sampling"] > parts["sampling"]
     assert parts_of(spec("a", replace(work, bfloat16=False), precision="bfloat16"), CARD)["scoring"] == parts["scoring"]
     assert parts_of(spec("b", Workload()), CARD) == {}
+    stepwise = parts_of(spec("a", work, sampler_dtype="bfloat16", config={"samples_per_step": 128}), CARD)
+    assert stepwise["sampling"] - parts["sampling"] == pytest.approx(6 * 90 * max(4e9 / 1e12, 20 * LAYER_S))
+    monkeypatch.setattr(module, "shape_of", lambda folder: None)
+    with pytest.raises(UserError, match="'a': the size of the model model is not known here"):
+        parts_of(spec("a", work), CARD)
 
 
 def test_a_run_gets_the_fewest_cards_that_hold_it(monkeypatch):
@@ -71,6 +77,11 @@ def test_runs_share_the_cards_and_wait_for_what_they_need(monkeypatch):
     on_one = forecast([wide, *others], CARD, 1)
     assert [one.title for one in on_one.too_large] == ["wide"]
     assert on_one.hours == pytest.approx(1 + 4 * 0.5)
+    # what most work waits for begins first, though another could have begun before it
+    a, b = spec("a", trains, bytes=1, seconds=3600), spec("b", trains, bytes=1, seconds=1800)
+    short = spec("short", trains, b, bytes=1, seconds=2 * 3600)
+    long = spec("long", trains, a, bytes=1, seconds=10 * 3600)
+    assert forecast([short, long, spec("c", trains, bytes=1, seconds=3600)], CARD, 2).hours == pytest.approx(11.0)
     after = spec("after", trains, wide, bytes=1, seconds=3600)
     assert forecast([after, *others], CARD, 1).hours == pytest.approx(3.0)  # what needs it is not counted either
     assert forecast([after], CARD, 8).hours == pytest.approx(1 + 1 + 1)

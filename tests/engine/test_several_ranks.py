@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from rank_stages import leave_reward_model
+from rank_stages import leave_models
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -72,7 +72,7 @@ def check_equal(root, other, spec):
 )
 def test_two_processes_are_one(tmp_path, trains, more):
     spec = of(trains, **more)
-    leave_reward_model(tmp_path)
+    leave_models(tmp_path)
     for gpus in (1, 2):
         outcome = run_one(tmp_path / str(gpus), spec, gpus=gpus)
         assert outcome.status == "done", outcome.error
@@ -112,7 +112,7 @@ def test_processes_that_torchrun_starts_make_runs_together(tmp_path):
 @pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, monkeypatch, before, after):
     monkeypatch.setattr(store, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    leave_reward_model(tmp_path)
+    leave_models(tmp_path)
     whole, spec = of("ppo"), of("ppo", dies_at=7)
     assert run_one(tmp_path / "whole", whole).status == "done"
     stopped = run_one(tmp_path / "cut", spec, gpus=before)

