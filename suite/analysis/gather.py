@@ -94,12 +94,14 @@ def _points(finished: Finished) -> Iterator[tuple[pd.DataFrame, dict[str, Any], 
 
 def kl_of_answers(root: Path, planned: PlannedPoint) -> pd.DataFrame:
     """KL(π‖π_ref) [nats] by prompt of judged answers: log π - log π_ref of those drawn at temperature 1 (k1), the bound of
-    Best-of-N; nothing at other temperatures, whose answers are not the policy's own.
+    Best-of-N; nothing at other temperatures, whose answers are not the policy's own, and of a policy whose log π is not known.
     """
     frame = samples_of(root, planned)
     if planned.point.temperature != 1 or "reference_logps" not in frame or frame["reference_logps"].isna().any():
         return pd.DataFrame()
     n = planned.contender.n if planned.point.panel != "best_of_n" else int(planned.point.x)
+    if n == 1 and frame["sampler_log_prob"].isna().any():  # answers that were cut at a stop
+        return pd.DataFrame()
     value = best_of_n_kl_bound(n) if n > 1 else frame["sampler_log_prob"] - frame["reference_logps"]
     columns = frame[["split", "prompt_id", "sample"]].assign(sample=0, metric="kl", value=value)
     return columns[columns["split"] == "test"]
