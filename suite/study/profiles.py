@@ -130,7 +130,7 @@ def rehearsed(paper: Study) -> Study:
         paper, profile=REHEARSAL, train_size=two_batches, judge_pairs=min(two_batches, paper.judge_pairs), test_prompts=8,
         validation_prompts=min(8, paper.validation_prompts), ideal_prompts=2, ideal_samples=paper.pool_size,
         on_policy_samples=1, settings=two_minibatches, sft=sft, optim=brief(paper.optim),
-        reward_model=brief(paper.reward_model),
+        reward_model=replace(paper.reward_model, num_snapshots=1),
     )  # fmt: skip
 
 
