@@ -14,7 +14,6 @@ from suite.common.ranks import full_state, world_size
 from suite.data.batching import collate, different, length_batches
 from suite.data.chat_template import end_ids
 from suite.data.preference_data import Completion, Prompt
-from suite.maths.kl import MAX_SAMPLER_KL, kl_terms
 from suite.maths.sequence_log_probs import linear_token_log_probs, token_log_probs
 from suite.policies.adapter_config import base_of
 from suite.policies.adapters import add_adapters, with_adapters
@@ -23,9 +22,7 @@ from suite.policies.sharding import drawn_in_shares, in_shares, sharded, whole_c
 from suite.policies.surgery import disable_dropout, fuse_gelu, head_is_linear, load_pretrained
 
 Sampler = Literal["own", "vllm"]
-TOKENS_PER_BATCH, CHECKED = 4096, 64
-ROUNDED_PER_TOKEN = 0.02
-"""Nats per token that an engine whose weights are rounded to 16 bits may add to KL(sampler‖scorer)."""
+TOKENS_PER_BATCH = 4096
 SAMPLER_GAP = 0.05
 """Nats by which three tokens may differ between sampler and scorer: far above rounding, also of weights in bf16."""
 
@@ -68,8 +65,9 @@ class CausalLMPolicy:
     ) -> list[list[Completion]]:  # fmt: skip
         """Draw completions; see `suite.policies.sampling.sample_completions`."""
         lower, function = self.samples_lower, sample_completions
-        if self.sampler == "vllm":  # by its name, so that it is part of the keys of its own runs alone
-            engine = import_module("suite.policies.vllm_sampler")
+        # by its name, so that it is part of the keys of its own runs alone
+        engine = import_module("suite.policies.vllm_sampler") if self.sampler == "vllm" else None
+        if engine:
             function, lower = partial(engine.sample_completions, dtype=self.sampler_dtype or self.dtype), False
         draw = partial(
             function, self.model, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
@@ -77,22 +75,9 @@ class CausalLMPolicy:
         )  # fmt: skip
         with torch.autocast(self.device.type, self.sampler_dtype, enabled=lower):
             drawn = drawn_in_shares(self.whole, draw, prompts)
-        if self.sampler == "vllm" and temperature == 1:
-            self._check_engine([completion for some in drawn for completion in some][:CHECKED])
+        if engine and temperature == 1:
+            self.sampler_kl = max(self.sampler_kl, engine.checked_kl(self, [c for some in drawn for c in some]))
         return drawn
-
-    def _check_engine(self, completions: Sequence[Completion]) -> None:
-        """Measure KL(sampler‖scorer), after the engine was given weights. A UserError if it is more than rounding explains."""
-        drawn = torch.tensor([c.sampler_log_prob for c in completions])
-        found = float(kl_terms(drawn, self.log_prob(completions), estimator="k3").mean())
-        tokens = sum(len(c.ids) for c in completions) / len(completions)
-        most = MAX_SAMPLER_KL + (ROUNDED_PER_TOKEN * tokens if self.samples_lower else 0.0)
-        if not found <= most:
-            raise UserError(
-                f"vLLM draws from another policy than it was given: KL(sampler‖scorer) = {found:.4f} nats per completion, "
-                f"more than {most:.2g}; leave --sampler out for models of this kind ({self.model.config.model_type})"
-            )
-        self.sampler_kl = max(self.sampler_kl, found)
 
     @property
     def samples_lower(self) -> bool:

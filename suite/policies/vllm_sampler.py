@@ -21,11 +21,14 @@ from torch import Tensor
 from suite.common.errors import UserError
 from suite.common.ranks import world_size
 from suite.data.preference_data import Completion, Prompt
+from suite.maths.kl import MAX_SAMPLER_KL, kl_terms
 from suite.policies.model_config import cached_numbers, context_of
 from suite.policies.sampling import CACHE_PER_BATCH, check_lengths
 
 ON_CPU, SPARE = 2**30, 256
 """Bytes of keys and values where there is no GPU; tokens of them that no sequence gets."""
+CHECKED, ROUNDED_PER_TOKEN = 64, 0.02
+"""Completions of which it is measured whether they are the policy's; nats per token that rounding to 16 bits may add."""
 OF_A_FILE = {"_name_or_path", "dtype", "transformers_version"}
 """What a configuration says of the folder that it was read from."""
 _engines: dict[tuple[str, torch.dtype], Any] = {}
@@ -71,6 +74,23 @@ def sample_completions(
     if on_batch:
         on_batch(len(rows))
     return completions
+
+
+def checked_kl(policy: Any, completions: Sequence[Completion]) -> float:
+    """KL(sampler‖scorer) [nats per completion, k3] of the first completions that an engine drew at temperature 1 with the
+    weights of `policy`. Raises UserError if it is more than rounding explains, or is no number.
+    """
+    some = completions[:CHECKED]
+    drawn = torch.tensor([c.sampler_log_prob for c in some])
+    found = float(kl_terms(drawn, policy.log_prob(some), estimator="k3").mean())
+    tokens = sum(len(c.ids) for c in some) / len(some)
+    most = MAX_SAMPLER_KL + (ROUNDED_PER_TOKEN * tokens if policy.samples_lower else 0.0)
+    if not found <= most:
+        raise UserError(
+            f"vLLM draws from another policy than it was given: KL(sampler‖scorer) = {found:.4f} nats per completion, more "
+            f"than {most:.2g}; leave --sampler out for models of this kind ({policy.model.config.model_type})"
+        )
+    return found
 
 
 def cache_bytes(*, on_gpu: bool) -> int:
