@@ -33,8 +33,8 @@ from suite.common.registry import load
 from suite.engine.code_hash import code_hash
 from suite.engine.engines import EngineName
 from suite.judges.judging import LEARNED, OWN_JUDGE
-from suite.policies.causal_lm import Sampler
 from suite.study.profiles import REHEARSAL
+from suite.study.study import Sampler
 
 HERE = Path(__file__).parent
 

@@ -42,6 +42,7 @@ from suite.policies.model_config import check_language_model, check_reward_model
 from suite.report.page import code
 from suite.study.plan import Plan
 from suite.study.run import Options
+from suite.study.study import Sampler
 
 RESULTS = Path("results")
 RUNS = RESULTS / "runs"
@@ -91,7 +92,7 @@ class MachineOptions:
     """cpu, cuda or auto."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training and of the sampler; auto: bfloat16 where the hardware does it. It is part of every run's key."""
-    sampler: Literal["own", "vllm"] = "own"
+    sampler: Sampler = "own"
     """Who draws completions: the suite, with random numbers that policies share on a prompt, or vLLM, for large models on a GPU
     (docs/scaling.md). It is part of the keys of runs that draw."""
     dry_run: bool = False

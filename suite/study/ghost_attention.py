@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from suite.common.errors import UserError
 from suite.common.sources import data_digest, resolve_model
@@ -13,8 +13,8 @@ from suite.engine.code_hash import code_hash
 from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.policies.model_config import check_language_model, context_of, load_config
-from suite.study.specs import ENGINE, HELPERS, STAGES, TABLE, drawn_by
-from suite.study.study import Precision, Study
+from suite.study.stage_table import STAGES, drawn_by, made_of
+from suite.study.study import Precision, Sampler, Study
 from suite.training.settings import OptimConfig
 
 GIVEN, PLAIN, GATT = "given model", "plain SFT", "GAtt"
@@ -44,7 +44,7 @@ class GhostAttention:
     lora_rank: int = 0  # adapters of this rank are trained; 0: all weights
     attention_dialogues: int = 16  # so many test dialogues show where attention falls
     sampler_dtype: Precision = "float32"
-    sampler: Literal["own", "vllm"] = "own"
+    sampler: Sampler = "own"
     device: str = "cpu"
 
 
@@ -96,11 +96,9 @@ def plan_ghost_attention(settings: GhostAttention) -> GhostAttentionPlan:
     def spec(
         stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, lengths: bool = True, **sizes: Any
     ) -> RunSpec:
-        function, modules = TABLE[stage]
-        modules += (ENGINE,) if "sampler" in config else ()
         work = Workload(prompt=longest, new=settings.max_new_tokens, **sizes) if lengths else Workload()
-        made_of = (modules, (function, *HELPERS, *OWN_HELPERS))
-        return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)
+        code = made_of(stage, config, helpers=OWN_HELPERS)
+        return RunSpec(stage, config, inputs, code_hash(*code), where, title, work, code[1][0], code)
 
     read = {
         "source": data_digest(settings.source), "turns": settings.turns, "train": settings.dialogues,

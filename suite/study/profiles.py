@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from suite.common.errors import UserError, did_you_mean
 from suite.common.files import write_atomically
 from suite.common.machine import bfloat16_is_native, quiet_libraries, usable_device
 from suite.common.registry import load, resolve
 from suite.study.plan import Grid
-from suite.study.study import Precision, Study, SupervisedSettings, with_micro_batch
+from suite.study.study import Precision, Sampler, Study, SupervisedSettings, with_micro_batch
 from suite.tasks.splits import MADE_UP
 from suite.training.settings import OptimConfig
 
@@ -121,7 +121,7 @@ def rehearsed(paper: Study) -> Study:
         return replace(optim, num_snapshots=min(2, optim.num_snapshots))
 
     two_batches = 2 * paper.optim.batch_size
-    two_minibatches = {  # of every method that draws so many samples in a step
+    small_steps = {  # of every method that draws so many samples in a step
         name: {**given, "samples_per_step": 2 * given.get("minibatch_size", 128)} if "samples_per_step" in given else given
         for name, given in paper.settings.items()
     }
@@ -129,7 +129,7 @@ def rehearsed(paper: Study) -> Study:
     return replace(
         paper, profile=REHEARSAL, train_size=two_batches, judge_pairs=min(two_batches, paper.judge_pairs), test_prompts=8,
         validation_prompts=min(8, paper.validation_prompts), ideal_prompts=2, ideal_samples=paper.pool_size,
-        on_policy_samples=1, settings=two_minibatches, sft=sft, optim=brief(paper.optim),
+        on_policy_samples=1, settings=small_steps, sft=sft, optim=brief(paper.optim),
         reward_model=replace(paper.reward_model, num_snapshots=1),
     )  # fmt: skip
 
@@ -152,7 +152,7 @@ TEXT_RATES: dict[str, dict[str, float]] = {
 def text_study(
     task: str, profile: str, *, pairs: str | None = None, answers: str | None = None, model: str | None = None,
     own_judge: bool = True, lora_rank: int | None = None, micro_batch_size: int | None = None, device: str = "cpu",
-    precision: str = "auto", sampler: Literal["own", "vllm"] = "own", runs: Path = Path("results/runs"),
+    precision: str = "auto", sampler: Sampler = "own", runs: Path = Path("results/runs"),
 ) -> Study:  # fmt: skip
     """A study on texts with human preferences: smoke, embedded, local, rehearsal or paper, with what is given in its place.
 

@@ -17,39 +17,10 @@ from suite.engine.store import RunSpec
 from suite.engine.workload import Workload
 from suite.interfaces import Contender, Evaluator, Point, Split, Task
 from suite.policies.model_config import check_can_reward, check_language_model, check_reward_model
+from suite.study.stage_table import REWARDS, drawn_by, made_of
 from suite.study.study import Study, SupervisedSettings, method_config
 from suite.training.settings import OptimConfig, RatingMargins, RewardModelConfig
 
-STAGES = "suite.study.stages"
-POLICIES = ("suite.data.parquet", "suite.policies.causal_lm", "suite.training.loop")
-REWARDS = tuple(f"suite.rewards.{name}" for name in (
-    "open_reward", "ngram_reward", "reward_model", "text_rewards", "combined_reward",
-))  # fmt: skip
-ENGINE = "suite.policies.vllm_sampler"
-HELPERS = (f"{STAGES}.data:reading_of", *(f"{STAGES}.inputs:{name}" for name in (
-    "reference_policy", "load_policy", "snapshots", "gold_reward", "learned_reward", "prompts_of", "pairs_of",
-)))  # fmt: skip
-"""Functions that stages begin with: part of every run's key."""
-TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "data": (f"{STAGES}.data:read_data", ("suite.data.parquet", "suite.policies.causal_lm")),
-    "sft": (f"{STAGES}.reference:fine_tune", (*POLICIES, "suite.methods.supervised")),
-    "samples": (f"{STAGES}.sampling:draw_samples", (*POLICIES, "suite.evaluation.reward_kl")),
-    "scores": (f"{STAGES}.sampling:score_samples", (*POLICIES, *REWARDS)),
-    "pairs": (f"{STAGES}.preferences:label_samples", ("suite.data.labelling",)),
-    "reference_log_probs": (f"{STAGES}.preferences:add_reference_log_probs", POLICIES),
-    "reward_model": (f"{STAGES}.training:train_reward_model", (*POLICIES, "suite.training.reward_modeling")),
-    "combined_reward": (f"{STAGES}.training:combine_rewards", ("suite.data.parquet", "suite.rewards.combined_reward")),
-    "policy": (f"{STAGES}.training:train_policy", ("suite.data.parquet", "suite.policies.causal_lm")),
-    "measurements": (f"{STAGES}.measuring:measure_samples", (*POLICIES, *REWARDS)),
-    "user_turns": (f"{STAGES}.ghost_attention:read_user_turns", ("suite.tasks.dialogues",)),
-    "dialogues": (f"{STAGES}.ghost_attention:draw_dialogues", (*POLICIES, "suite.tasks.ghost_attention")),
-    "gatt": (f"{STAGES}.ghost_attention:fine_tune_on_answers", (*POLICIES, "suite.methods.supervised")),
-    "consistency": (
-        f"{STAGES}.ghost_attention:measure_consistency",
-        (*POLICIES, "suite.tasks.ghost_attention", "suite.evaluation.instruction_attention"),
-    ),
-}
-"""Stage → "module:function" that makes it, and the modules whose code decides its result beside that function."""
 PROVIDED = frozenset({"pairs", "prompts", "reward"})
 """The fields of `TrainingData` that every study fills in; with a gold reward that too, and rankings where it labels."""
 
@@ -96,12 +67,9 @@ class Specs:
         self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, RunSpec], title: str, work: Workload, *modules: str,
         **where: Any,
     ) -> RunSpec:  # fmt: skip
-        function, own = TABLE[stage]
-        if "sampler" in config:
-            modules = (*modules, ENGINE)
-        made_of = ((*own, *modules), (function, *HELPERS))
+        code = made_of(stage, config, *modules)
         config, where = {**self.origin, **config}, {**self.where, **where}
-        return RunSpec(stage, config, inputs, code_hash(*made_of), where, title, work, function, made_of)
+        return RunSpec(stage, config, inputs, code_hash(*code), where, title, work, code[1][0], code)
 
     def _work(self, optim: OptimConfig | None = None, **sizes: Any) -> Workload:
         lengths = {"prompt": self.study.longest_prompt, "new": self.study.max_new_tokens}
@@ -340,15 +308,6 @@ WHOLE = 1.1
 PROMPTS_PER_SHARD = 256
 """Training prompts of one run."""
 POOL_SAMPLES_PER_SHARD = 4096
-
-
-def drawn_by(sampler: str, device: str) -> dict[str, str]:
-    """What a key holds of an engine that draws completions: nothing where the suite does. Raises UserError without vLLM."""
-    if sampler == "own":
-        return {}
-    from suite.policies.vllm_sampler import version
-
-    return {"sampler": f"{sampler} {version()} on {device.partition(':')[0]}"}
 
 
 def _on_own_samples(config: Mapping[str, Any], readers: int) -> dict[str, Any]:

