@@ -28,14 +28,14 @@ def spec(name, work, *inputs, **config):
 
 
 def test_hours_are_operations_over_the_rate_of_the_arithmetic(monkeypatch):
-    work = Workload(prompt=10, new=90, drawn=1024, scored=1000, trained=2000, rewarded=50, models=2, bfloat16=True)
+    work = Workload(prompt=10, new=90, drawn=1100, scored=1000, trained=2000, rewarded=50, models=2, bfloat16=True)
     parts = parts_of(spec("a", work, sampler_dtype="bfloat16"), CARD)
     rate = SHARE * 1e14
     assert parts["start"] == START_S
     assert parts["training"] == pytest.approx(6 * 1e9 * 2000 * 100 / rate)
     assert parts["scoring"] == pytest.approx(2 * 1e9 * 1000 * 100 / rate)
-    batches = 2  # of 512 rows
-    assert parts["sampling"] == pytest.approx(batches * 90 * max(4e9 / 1e12, 20 * LAYER_S) + 2 * 1e9 * 1024 * 100 / rate)
+    batches = 3  # of 512 rows, the last of fewer
+    assert parts["sampling"] == pytest.approx(batches * 90 * max(4e9 / 1e12, 20 * LAYER_S) + 2 * 1e9 * 1100 * 100 / rate)
     assert parts["gold reward"] == pytest.approx(2 * 1e8 * 50 * 100 / (SHARE * 1e13))
     slow = parts_of(spec("a", replace(work, bfloat16=False), sampler_dtype="float32"), CARD)
     assert slow["training"] == pytest.approx(10 * parts["training"])

@@ -169,7 +169,8 @@ def test_an_engine_is_in_the_keys_of_what_it_draws_alone(monkeypatch):
         assert (ENGINE in theirs.made_of[0]) == drawn_too
         assert "sampler" not in mine.config
         size = 4 * shape_of(EMBEDDED).parameters + vllm_sampler.ON_CPU  # stays in the process, whatever it makes
-        assert 0 < memory_of(theirs) - memory_of(mine) <= size
+        more = memory_of(theirs) - memory_of(mine)
+        assert more == pytest.approx(size) or (drawn_too and 0.5 * size < more < size)  # less the own sampler's cache
     todo = [other.policy("ppo_gt", {}, 0)[1]]
     assert what_lacks(Path(), todo, Means(gpus=2)).startswith("--sampler vllm goes with one GPU for each run")
     assert not what_lacks(Path(), todo, Means())
