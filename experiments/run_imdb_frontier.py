@@ -31,7 +31,7 @@ from suite.cli.ranges import Count, Folder, Name, Names, Share
 from suite.common.errors import UserError
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
-from suite.report.deviations import write_deviations
+from suite.report.deviations import deviations, write_deviations
 from suite.report.frontier import write_frontier, write_page
 from suite.report.page import said_in
 from suite.report.sentiment import data_lines
@@ -138,7 +138,8 @@ def main(args: Arguments) -> int:
         core = out.with_name("imdb_frontier_core_grid")
         behind = core if not args.alone and args.grid == "default" and (core / "study.json").exists() else None
         paper = said_in("paper")["imdb_frontier"]
-        return write_frontier(finished, out, title=title, data=data, recorded=kept, behind=behind, **paper)
+        return write_frontier(finished, out, title=title, data=data, recorded=kept, behind=behind,
+                              deviations=deviations(study, grid, seeds), **paper)  # fmt: skip
 
     return run_study(left or plan, page, out=out, options=args.run_options())
 

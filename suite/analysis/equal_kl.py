@@ -62,6 +62,15 @@ def lines_of(results: Results) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["method", "metric", "kl", "value"])
 
 
+def band(frontier: Frontier, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean of the seeds' frontiers at each KL of `at` [nats] and its 95 % interval over prompts, and over seeds where there
+    are several; three arrays of its shape.
+    """
+    found = estimate(frontier.by_prompt(at).swapaxes(0, 1))
+    half = stats.t.ppf(0.975, found.df) * np.sqrt(found.variance)
+    return found.mean, found.mean - half, found.mean + half
+
+
 def compare(
     found: Mapping[str, Frontier], *, against: str, budgets: Sequence[float] = BUDGETS, ideal: IdealFrontier | None = None,
     unsearched: Container[str] = (),

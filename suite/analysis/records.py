@@ -28,17 +28,17 @@ ABOUT = ("privileged", "kl_is_bound", "compute")
 IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")
 TABLES = {
     "training": "training.parquet", "health": "health.csv", "ideal": "ideal.csv", "behind": "behind.csv",
-    "verdicts": "verdicts.csv",
+    "verdicts": "verdicts.csv", "samples": "samples.parquet",
 }  # fmt: skip
 
 COLUMNS = {
     "measurements": [*POINT, *PLACE, "split", "prompt_id", "sample", "metric", "value"],
     "records": [*POINT, *PLACE, "split", "metric", "value", "n", "ci_low", "ci_high"],
     "training": POINT, "health": [*POINT, "alarms"], "ideal": [*IDEAL_COLUMNS], "behind": ["method", "metric", "kl", "value"],
-    "verdicts": [],
+    "verdicts": [], "samples": [*POINT, *PLACE, "name", "kind", "prompt_id", "shown", "answer", "text"],
 }  # fmt: skip
 """What every table must have, whatever else it has."""
-TEXTS = {"method", "setting", "panel", "split", "prompt_id", "metric", "alarms"}
+TEXTS = {"method", "setting", "panel", "split", "prompt_id", "metric", "alarms", "name", "kind", "shown", "answer", "text"}
 """Columns that are no numbers."""
 
 NOT_JUDGED = "not judged: no reference at this temperature"
@@ -64,6 +64,7 @@ class Results:
         ideal: Points of the ideal frontier, if there is one.
         behind: Lines of a larger study, drawn behind (`suite.analysis.equal_kl.lines_of`).
         verdicts: Every verdict of a judge, if there was one.
+        samples: What policies say to some test prompts (`suite.report.samples.samples_table`), if that may be kept.
         runs: `runs.json`: the specification of every run behind the numbers (`suite.analysis.reuse`).
     """
 
@@ -75,6 +76,7 @@ class Results:
     ideal: pd.DataFrame | None = None
     behind: pd.DataFrame | None = None
     verdicts: pd.DataFrame | None = None
+    samples: pd.DataFrame | None = None
     runs: Mapping[str, Any] = field(default_factory=dict)
 
     @property

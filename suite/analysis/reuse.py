@@ -214,4 +214,6 @@ def together(new: Results, recorded: Results) -> Results:
     }  # fmt: skip
     runs = {**new.runs, **{name: {**recorded.runs[name], **new.runs[name]} for name in ("drawn", "runs")}}
     others = {name: joined(name) for name in ("measurements", "training", "health")}
+    if new.samples is not None and recorded.samples is not None:
+        others["samples"] = joined("samples", [*RUN, "step", "kind", "prompt_id"])
     return replace(new, about=about, records=records, ideal=recorded.ideal, runs=runs, **others)

@@ -95,6 +95,8 @@ class MachineOptions:
     sampler: Sampler = "own"
     """Who draws completions: the suite, with random numbers that policies share on a prompt, or vLLM, for large models on a GPU
     (docs/scaling.md). It is part of the keys of runs that draw."""
+    page_samples: CountOrNone = 0
+    """Also put the completions of the first so many test prompts into report.html: texts, maybe not yours to publish."""
     dry_run: bool = False
     """Print the plan, every run of it with what it takes, and stop; with --engine workers also write it."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
@@ -108,7 +110,8 @@ class MachineOptions:
 
     def run_options(self) -> Options:
         """As plain values, with the command that was given."""
-        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine, self.gpus)
+        return Options(self.runs, self.workers, self.tracker, self.dry_run, command(), self.verbose, self.engine, self.gpus,
+                       self.page_samples)  # fmt: skip
 
     def means(self, device: str) -> Means:
         """With what runs on a device are made."""

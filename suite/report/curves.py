@@ -14,8 +14,9 @@ from suite.analysis.verdict import TURNED, WORDS
 from suite.report import tables
 from suite.report.figures import LINES, styles_of
 from suite.report.files import captioned, figure_file
-from suite.report.page import Section, Verdict, interval, origin, table, write_folder
-from suite.report.samples import write_samples
+from suite.report.page import Section, Verdict, interval, origin, table
+from suite.report.samples import samples_table, write_samples
+from suite.report.study_folder import write_folder
 from suite.study.run import Finished
 
 PANELS = {
@@ -49,9 +50,13 @@ def write_curves(
     if results.verdicts is not None:
         results = replace(results, verdicts=results.verdicts.assign(template=about["template"]))
     comparison = compare_curves(results.measurements, results.about["against"])
-    if prompts:
-        write_samples(out, finished, results, prompts=prompts)
-    return write_folder(out, results, comparison, sections_of(results, comparison), draw=draw, verdict=verdict)
+    if prompts or finished.options.page_samples:
+        results = replace(results, samples=samples_table(finished, results, prompts=prompts))
+        write_samples(out, results)
+    return write_folder(
+        out, results, comparison, sections_of(results, comparison), draw=draw, verdict=verdict,
+        samples=finished.options.page_samples,
+    )  # fmt: skip
 
 
 def sections_of(results: Results, comparison: pd.DataFrame) -> list[Section]:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from suite.analysis.equal_kl import band
 from suite.analysis.verdict import FEWEST_SEEDS
 from suite.maths.frontier import Frontier, pareto_indices
-from suite.maths.seeds_and_prompts import estimate
 from suite.report.page import said_in
 
 STYLES = {method: (colour, marker) for method, (colour, marker) in said_in("styles")["methods"].items()}
@@ -107,9 +106,8 @@ def _draw_line(frontier: Frontier, ax: Any, limit: float, **look: Any) -> None:
             at = np.linspace(low, high, 200)
             ax.plot(at, frontier.at(at), style, **look)
             if style == "-" and len(frontier.seeds) >= FEWEST_SEEDS:
-                found = estimate(frontier.by_prompt(at).swapaxes(0, 1))
-                half = stats.t.ppf(0.975, found.df) * np.sqrt(found.variance)
-                ax.fill_between(at, found.mean - half, found.mean + half, color=look["color"], alpha=0.12, lw=0)
+                _, lower, upper = band(frontier, at)
+                ax.fill_between(at, lower, upper, color=look["color"], alpha=0.12, lw=0)
 
 
 def _draw_ideal(ideal: Any, ax: Any, limit: float) -> str:

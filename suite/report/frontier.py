@@ -16,9 +16,11 @@ from suite.analysis.records import Results, over_seeds, read_results, sick, wide
 from suite.analysis.reuse import together
 from suite.analysis.verdict import FEWEST_SEEDS
 from suite.report import figures, tables
+from suite.report.deviations import Item
 from suite.report.files import captioned, figure_file
-from suite.report.page import Section, Verdict, bullets, origin, said_in, write_folder
-from suite.report.samples import SAMPLES, write_samples
+from suite.report.page import Section, Verdict, bullets, origin, said_in
+from suite.report.samples import samples_table, write_samples
+from suite.report.study_folder import write_folder
 from suite.report.tables import held_out_pairs
 from suite.study.plan import REFERENCE
 from suite.study.run import Finished
@@ -28,6 +30,7 @@ from suite.study.study import rates_note
 def write_frontier(
     finished: Finished, out: Path, *, title: str, data: Sequence[str], against: str = "DPO", recorded: Results | None = None,
     paper: str = "", verdict: Verdict | None = None, prompts: int = 4, behind: Path | None = None,
+    deviations: Sequence[Item] = (),
 ) -> str:  # fmt: skip
     """Write a finished study to `out`, and return the page to be read first.
 
@@ -40,31 +43,37 @@ def write_frontier(
         verdict: Makes a page of its own, which is then the first to be read.
         prompts: Test prompts of `samples.md`.
         behind: Results folder of a larger study, whose frontiers are drawn behind and whose page has the verdict.
+        deviations: From the paper's protocol, for `report.html`.
     """
     results = gather(finished, out.name)
+    results = replace(results, samples=samples_table(finished, results, prompts=prompts))
     if recorded is not None:
         results = together(results, recorded)
     note = rates_note(finished.plan.study)
-    results.about.update(title=title, lines=[*data, *([note] if note else [])], against=against, paper=paper)
+    results.about.update(
+        title=title, lines=[*data, *([note] if note else [])], against=against, paper=paper, deviations=deviations
+    )
     if behind is not None:
         larger = read_results(behind)
         seeds, prompts_there = larger.about["seeds"], larger.about["test_prompts"]
         words = f"`{behind}`, {len(seeds)} training seeds ({', '.join(map(str, seeds))}) and {prompts_there} test prompts"
         results.about["behind"] = words
         results = replace(results, behind=lines_of(larger))
-    if recorded is None or not (out / SAMPLES).exists():
-        write_samples(out, finished, results, prompts=prompts)
-    return write_page(out, results, verdict=verdict)
+    return write_page(out, results, verdict=verdict, samples=finished.options.page_samples)
 
 
-def write_page(out: Path, results: Results, *, verdict: Verdict | None = None) -> str:
-    """Tables, figures and page of results that are complete, and the page to be read first."""
+def write_page(out: Path, results: Results, *, verdict: Verdict | None = None, samples: int = 0) -> str:
+    """Tables, figures and pages of results that are complete, `samples` prompts with texts; the page to be read first."""
+    if results.samples is not None:
+        write_samples(out, results)
     against = results.about["against"]
     comparison = compare(
         frontiers(results.records, results.measurements), against=against, ideal=results.ideal_frontier,
         unsearched=results.about["unsearched"],
     )  # fmt: skip
-    return write_folder(out, results, comparison, frontier_sections(results, comparison), draw=draw, verdict=verdict)
+    return write_folder(
+        out, results, comparison, frontier_sections(results, comparison), draw=draw, verdict=verdict, samples=samples
+    )
 
 
 def frontier_sections(results: Results, comparison: pd.DataFrame) -> list[Section]:

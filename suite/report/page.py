@@ -5,12 +5,11 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from suite.analysis.records import Results, read_results, write_results, write_table, write_text
+from suite.analysis.records import Results
 from suite.common.errors import shown
 
 Section = tuple[str, str]
@@ -26,22 +25,6 @@ def page(title: str, sections: Iterable[Section]) -> str:
 
 Verdict = Callable[[Results, pd.DataFrame], str]
 """Writes the page `verdict.md` from results and comparison."""
-
-
-def write_folder(
-    out: Path, results: Results, comparison: pd.DataFrame, sections: Iterable[Section], *, draw: Callable[[Results, Path], Any],
-    verdict: Verdict | None,
-) -> str:  # fmt: skip
-    """Write tables, figures, `summary.md`, and `verdict.md` where there is a verdict; returns the page to be read first."""
-    write_results(out, results)
-    write_table(out / "comparisons.csv", comparison)
-    draw(read_results(out), out)  # as it will be drawn again
-    found = verdict(results, comparison) if verdict else ""
-    text = page(results.about["title"], [("", "[Verdict](verdict.md)" if found else ""), *sections])
-    write_text(out / "summary.md", text)
-    if found:
-        write_text(out / "verdict.md", found)
-    return found or text
 
 
 @cache

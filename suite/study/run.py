@@ -37,6 +37,7 @@ class Options:
     verbose: bool = False  # print every run of the plan before it is carried out
     engine: EngineName = "processes"  # what makes the runs
     gpus: int = 1  # of each run that trains
+    page_samples: int = 0  # test prompts whose completions stand in report.html
 
     def means(self, device: str) -> Means:
         """With what runs on a device are made."""

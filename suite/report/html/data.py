@@ -1,0 +1,200 @@
+"""Results → what the page's script draws from: plain lists, texts made safe to look at, numbers with six digits."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from suite.analysis.curves import AGAINST, metric_of
+from suite.analysis.equal_kl import band, frontiers
+from suite.analysis.records import PLACE, POINT, Results
+from suite.common.errors import shown
+from suite.report.figures import styles_of
+from suite.report.html.logs import judgments_of, training_of
+from suite.report.html.numbers import quantised, short, shorts
+from suite.report.html.provenance import counts_of, facts_of, readable, runs_of, unmarked
+from suite.report.html.verdicts import budgets_of
+from suite.report.page import plain
+from suite.study.plan import REFERENCE
+
+KEYS = [*POINT, *PLACE]
+COSTS = ("compute", "tokens_sampled", "tokens_scored", "tokens_trained", "run_seconds", "worker_peak_memory_mib")
+MADE = ("run_key", "git_sha", "created_at", "privileged", "kl_is_bound", "selected")
+HEALTH = (
+    "tokens", "eos_rate", "distinct_1", "distinct_2", "distinct_3", "repetition", "identical", "reference_perplexity",
+)  # fmt: skip
+SHAPES = {"o": "circle", "s": "square", "D": "diamond", "d": "diamond", "^": "up", "v": "down", "P": "plus", "+": "plus",
+          "X": "cross", "x": "cross", "<": "left", ">": "right", "*": "star", "H": "hexagon", "h": "hexagon", "p": "hexagon",
+          "8": "hexagon"}  # fmt: skip
+"""Markers of the figures (`styles.toml`) → names of the page's shapes."""
+HEADLINES = {"win_rate": "Win rates", "reward": "Rewards"}
+"""Metric of a study of curves → heading of its figure."""
+OF_A_TEXT = ("ended", "reward", "kl", "tokens")
+NO_RECORDS = ("sampler_kl", "reference_log_prob")
+"""Metrics of runs, which are no property of a policy."""
+
+
+def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
+    """Everything on one study that the page shows.
+
+    Args:
+        results: Of its folder.
+        name: Of the folder.
+        samples: Test prompts whose texts and completions are in it.
+    """
+    about = results.about
+    frontier = set(results.records["panel"]) == {"frontier"}
+    policies = results.records.drop_duplicates(KEYS).reset_index(drop=True)
+    index = pd.MultiIndex.from_frame(policies[KEYS])
+    methods = list(dict.fromkeys(policies["method"]))
+    metrics = [metric for metric in dict.fromkeys(results.records["metric"]) if metric not in NO_RECORDS]
+    texts = texts_of(results, index, samples)
+    return {
+        "name": plain(name),
+        "headline": "Reward and KL" if frontier else HEADLINES.get(about["metric"], "Curves"),
+        "title": plain(about.get("title") or name), "kind": "frontier" if frontier else "curves",
+        "main": ("reward" if frontier else about["metric"]), "reference": REFERENCE,
+        "against": plain(about.get("against", AGAINST)),
+        "reward": plain(about.get("label") or about.get("reward", "reward")), "behindName": unmarked(about.get("behind", "")),
+        "facts": facts_of(results), "lines": [unmarked(line) for line in about.get("lines", about.get("caption", []))],
+        "methods": [{"name": plain(method), "colour": colour, "shape": SHAPES.get(marker, "circle")}
+                    for method, (colour, marker) in styles_of(methods).items()],
+        "metrics": metrics, "units": _units(results), "policies": _policies(policies, methods, results.health),
+        "points": {split: _points(results.records, split, metrics, index) for split in ("test", "validation")},
+        "hulls": _hulls(results) if frontier else {}, "ideal": _ideal(results),
+        "behind": _behind(results), "budgets": budgets_of(results), "prompts": _prompts(results, index, texts),
+        "texts": texts, "training": training_of(results, methods), "judgments": judgments_of(results),
+        "data": counts_of(about.get("data", {})),
+        "deviations": [[shown(str(cell)) for cell in row] for row in about.get("deviations", [])],
+        "runs": runs_of(results.runs.get("runs", {}), results.records),
+    }  # fmt: skip
+
+
+def _units(results: Results) -> dict[str, str]:
+    rows = results.records.drop_duplicates("metric")
+    return {str(metric): shown(str(unit)) for metric, unit in zip(rows["metric"], rows["unit"], strict=True) if pd.notna(unit)}
+
+
+def _policies(table: pd.DataFrame, methods: list[str], health: pd.DataFrame) -> dict[str, list[Any]]:
+    """Columns, one entry per policy and place."""
+    columns: dict[str, list[Any]] = {
+        "method": [methods.index(method) for method in table["method"]],
+        "setting": [plain(str(setting)) if setting else "" for setting in table["setting"]],
+        **{name: shorts(table[name]) for name in ("seed", "step", "x", "temperature")}, "panel": list(table["panel"]),
+    }  # fmt: skip
+    for name in (*COSTS, *MADE):
+        if name in table and table[name].notna().any():
+            columns[name] = shorts(table[name])
+    if len(health):
+        own = table[KEYS].merge(health, on=KEYS, how="left")
+        columns["alarms"] = [shown(alarms) if isinstance(alarms, str) else "" for alarms in own["alarms"]]
+        columns |= {f"health_{name}": shorts(own[name], 4) for name in HEALTH if name in own}
+    return columns
+
+
+def _points(records: pd.DataFrame, split: str, metrics: list[str], index: pd.MultiIndex) -> dict[str, Any]:
+    """Metric → value, low, high and n of every policy on a split."""
+    found: dict[str, Any] = {}
+    for metric in metrics:
+        rows = records[(records["split"] == split) & (records["metric"] == metric)].set_index(KEYS)
+        if len(rows):
+            own = rows.reindex(index)
+            found[metric] = [shorts(own[name]) for name in ("value", "ci_low", "ci_high")]
+            found[metric].append(int(rows["n"].iloc[0]) if rows["n"].nunique() == 1 else shorts(own["n"]))
+    return found
+
+
+def _hulls(results: Results) -> dict[str, Any]:
+    """Split → metric → method → parts of its frontier, each `kl`, `value` and, where all seeds have policies, `low`, `high`."""
+    found: dict[str, Any] = {}
+    measured = results.measurements
+    for split in ("test", "validation"):
+        numbers = measured[measured["split"] == split].assign(split="test")
+        for metric in ("reward", "log_odds"):
+            lines = frontiers(results.records, numbers, metric) if len(numbers) else {}
+            for method, line in lines.items():
+                found.setdefault(split, {}).setdefault(metric, {})[plain(method)] = list(_parts(line))
+    return found
+
+
+def _parts(line: Any) -> Iterator[dict[str, Any]]:
+    first, last = line.span
+    end = max(kl.mean(axis=1).max() for kl in line.kl)
+    for low, high, solid in ((0.0, min(first, end), False), (first, last, True), (max(first, last), end, False)):
+        if low < high:
+            at = np.unique(np.concatenate([np.linspace(low, high, 40), np.geomspace(max(low, 0.05), max(high, 0.06), 20)]))
+            at = at[(at >= low) & (at <= high)]
+            part = {"solid": solid, "kl": shorts(at, 5), "value": shorts(line.at(at), 5)}
+            if solid and line.prompts > 1:
+                _, lower, upper = band(line, at)
+                part |= {"low": shorts(lower, 5), "high": shorts(upper, 5)}
+            yield part
+
+
+def _ideal(results: Results) -> dict[str, Any] | None:
+    if results.ideal is None:
+        return None
+    return {name: shorts(results.ideal[name], 5) for name in ("kl", "reward", "low", "high")}
+
+
+def _behind(results: Results) -> dict[str, Any]:
+    if results.behind is None:
+        return {}
+    found: dict[str, Any] = {}
+    for (metric, method), line in results.behind.groupby(["metric", "method"], sort=False):
+        found.setdefault(metric, {})[plain(str(method))] = {"kl": shorts(line["kl"], 5), "value": shorts(line["value"], 5)}
+    return found
+
+
+def texts_of(results: Results, index: pd.MultiIndex, samples: int) -> dict[str, Any]:
+    """`prompts`: id, text and answer of the data of the first `samples` prompts; `rows`: prompt, policy, text, whether it
+    ended by itself, its own reward and KL [nats], its tokens.
+    """
+    if results.samples is None or not samples:
+        return {"prompts": [], "rows": []}
+    table = results.samples[results.samples["kind"] != "degenerate"]
+    order = list(dict.fromkeys(table["prompt_id"]))[:samples]
+    table = table[table["prompt_id"].isin(order)]
+    first = table.drop_duplicates("prompt_id").set_index("prompt_id").loc[order]
+    prompts = [[shown(str(name)), readable(row["shown"]), readable(row["answer"] or "")] for name, row in first.iterrows()]
+    places = index.get_indexer(pd.MultiIndex.from_frame(table[KEYS]))
+    rows = [
+        [
+            order.index(row["prompt_id"]),
+            int(place),
+            readable(row["text"]),
+            *(short(row.get(name)) for name in OF_A_TEXT),
+        ]
+        for place, (_, row) in zip(places, table.iterrows(), strict=True)
+        if place >= 0
+    ]
+    return {"prompts": prompts, "rows": rows}
+
+
+def _prompts(results: Results, index: pd.MultiIndex, texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Test prompts, and per prompt the main metric, KL and tokens of the policies on hulls, of the reference, and of those
+    whose texts are shown; of a study of curves of all. `expected` over a pool of samples are those of the reference and
+    Best-of-N.
+    """
+    measured = results.measurements[results.measurements["split"] == "test"]
+    metric = metric_of(results.measurements)
+    with_texts = {row[1] for row in texts["rows"]}
+    on_hull = set(range(len(index)))
+    if set(results.records["panel"]) == {"frontier"}:
+        selected = results.records.loc[results.records["selected"].astype(bool), KEYS].drop_duplicates()
+        on_hull = {int(place) for place in index.get_indexer(pd.MultiIndex.from_frame(selected))}
+    names = list(dict.fromkeys(measured["prompt_id"]))
+    known = [name for name, _, _ in texts["prompts"]]
+    names.sort(key=lambda name: known.index(shown(name)) if shown(name) in known else len(known))  # prompts with texts first
+    kept, tables = sorted(on_hull | with_texts), {}
+    for name in (metric, "kl", "tokens"):
+        rows = measured[measured["metric"] == name]
+        values = rows.groupby([*KEYS, "prompt_id"], sort=False, observed=True)["value"].mean().unstack("prompt_id")
+        values = values.reindex(columns=names).reindex(index[kept]) if len(values) else values
+        if values.notna().any(axis=None):
+            tables[name] = quantised(values.to_numpy(dtype=float))
+    drawn = measured.groupby(KEYS, sort=False, observed=True)["sample"].max()
+    expected = {int(place) for place in index.get_indexer(drawn.index[drawn < 0])}
+    return {"names": [shown(name) for name in names], "metric": metric, "policies": [int(place) for place in kept],
+            "expected": sorted(expected & set(kept)), "tables": tables}  # fmt: skip

@@ -1,0 +1,186 @@
+// Reward against KL: points, bars, hulls, the ideal; hovering tells, a click chooses A, with Shift B.
+"use strict";
+
+function frontierView(study, root) {
+  const { data } = study;
+  const state = { metric: "reward", split: "test", scale: "linear", bars: data.policies.method.length < 80 };
+  const metrics = ["reward", "log_odds"].filter((metric) => data.points.test[metric]);
+  const validated = Boolean(data.points.validation.reward);
+  const figure = el("div", { class: "figure" });
+  const status = el("p", { class: "note", role: "status" });
+  const set = (name) => (value) => { state[name] = value; if (name === "split") study.split = value; draw(); };
+  const controls = el("div", { class: "controls" },
+    metrics.length > 1 ? choice("Reward as", `metric-${study.id}`, [["reward", data.reward], ["log_odds", "log-odds"]], "reward", set("metric")) : null,
+    validated ? choice("Prompts", `split-${study.id}`, [["test", "test"], ["validation", "validation"]], "test", set("split")) : null,
+    choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], "linear", set("scale")),
+    el("label", { class: "check" }, el("input", { type: "checkbox", checked: state.bars, on: { change: (event) => { state.bars = event.target.checked; draw(); } } }), " intervals of points"));
+  put(root, controls, legend(study), figure, status, note());
+  let width = 0;
+  let marks = [];
+  let current = null;
+  responsive(figure, (now) => { width = now; draw(); });
+  study.on("shown", draw);
+  study.on("chosen", rings);
+  study.on("highlight", highlight);
+
+  function note() {
+    const words = ["Hover to see a policy, click to choose it as A, Shift-click as B; arrow keys walk along the points, Enter and Shift-Enter choose. Lines: hulls chosen on validation prompts, mean over seeds, with 95 % over prompts and seeds; dashed where not every seed has policies on both sides. Crosses: completions degenerate. Hollow marks select by the gold reward itself."];
+    if (data.ideal) words.push("Black: the ideal, π* of the gold reward.");
+    if (data.behindName) words.push(`Broad and pale: ${data.behindName}.`);
+    return el("p", { class: "note" }, words.join(" "));
+  }
+
+  function draw() {
+    if (!width) return;
+    tooltip.hide();
+    const log = state.scale === "log";
+    const shown = [];
+    for (let policy = 0; policy < study.size; policy += 1) {
+      const reward = study.value(policy, state.metric);
+      const kl = study.value(policy, "kl");
+      if (reward !== null && kl !== null && study.isShown(policy)) shown.push({ policy, kl, reward });
+    }
+    const most = Math.max(1, ...shown.map((one) => one.kl));
+    const high = log ? most * 1.2 : Math.min(25, most * 1.08);
+    const beyond = shown.filter((one) => one.kl > high);
+    const rewards = shown.filter((one) => one.kl <= high).map((one) => one.reward);
+    const span = Math.max(0.02, Math.max(...rewards) - Math.min(...rewards));
+    const [low, top] = [Math.min(...rewards) - 0.06 * span, Math.max(...rewards) + 0.08 * span];
+    const height = Math.max(320, Math.min(560, width * 0.62));
+    const what = state.metric === "log_odds" ? "mean log-odds, nats" : `gold reward, ${data.reward}`;
+    const chart = axes({
+      width, height, label: `${what} against KL on ${state.split} prompts: ${shown.length} policies. The table "Every policy" has the numbers.`,
+      x: { low: log ? 0.05 : -0.02 * high, high, log, label: `KL(π ‖ π_ref), nats per completion${log ? ", logarithmic" : ""}` },
+      y: { low, high: top, label: what, format: (tick) => fixed(tick, span > 2 ? 1 : 2) },
+    });
+    chart.node.setAttribute("tabindex", "0");
+    chart.node.addEventListener("keydown", keys);
+    chart.node.addEventListener("pointermove", (event) => hover(near(event, chart.node), event));
+    chart.node.addEventListener("pointerleave", () => { tooltip.hide(); highlight(null); });
+    chart.node.addEventListener("click", (event) => {
+      const found = near(event, chart.node);
+      if (found) study.choose(event.shiftKey ? "b" : "a", found.policy);
+    });
+    lines(chart);
+    marks = shown.filter((one) => one.kl <= high).map((one) => point(one, chart));
+    marks.sort((one, other) => one.kl - other.kl);
+    const over = svg("g", { class: "rings" });
+    chart.node.append(over);
+    chart.over = over;
+    figure.chart = chart;
+    put(figure, chart.node);
+    status.textContent = beyond.length ? `${beyond.length} of ${shown.length} points lie beyond the axis (KL up to ${fixed(most, 0)} nats); the logarithmic axis shows them.` : "";
+    current = null;
+    rings();
+  }
+
+  function lines({ plot, x, y }) {
+    const curve = (line, values) => linePath(line.kl.map(x), values.map((value) => (value === null ? NaN : y(value))));
+    for (const [name, line] of Object.entries(data.behind[state.metric] ?? {})) {
+      const method = data.methods.find((one) => one.name === name);
+      if (method && !study.hidden.has(name) && state.split === "test") plot.append(svg("path", { d: curve(line, line.value), class: "behind", style: { "--c": method.colour } }));
+    }
+    if (data.ideal && state.metric === "reward") {
+      const { kl, reward, low, high } = data.ideal;
+      plot.append(svg("path", { d: bandPath(kl.map(x), low.map(y), high.map(y)), class: "band ideal" }), svg("path", { d: linePath(kl.map(x), reward.map(y)), class: "line ideal" }));
+    }
+    for (const [name, parts] of Object.entries(data.hulls[state.split]?.[state.metric] ?? {})) {
+      const method = data.methods.find((one) => one.name === name);
+      if (!method || study.hidden.has(name)) continue;
+      for (const part of parts) {
+        if (part.low) plot.append(svg("path", { d: bandPath(part.kl.map(x), part.low.map(y), part.high.map(y)), class: "band", style: { "--c": method.colour } }));
+        plot.append(svg("path", { d: curve(part, part.value), class: part.solid ? "line" : "line dashed", style: { "--c": method.colour } }));
+      }
+    }
+    const start = study.value(study.reference, state.metric);
+    if (start !== null) plot.append(svg("line", { x1: 0, x2: 5000, y1: y(start), y2: y(start), class: "start" }));
+  }
+
+  function point({ policy, kl, reward }, { plot, x, y }) {
+    const method = study.method(policy);
+    const [, low, high] = study.point(policy, state.metric);
+    const [, nearest, farthest] = study.point(policy, "kl");
+    const place = { policy, kl, x: x(kl), y: y(reward) };
+    const isReference = method.name === data.reference;
+    const group = svg("g", { class: isReference ? "point reference" : "point", "data-policy": policy, style: { "--c": method.colour } });
+    if (state.bars && low !== null && low !== high) group.append(svg("line", { x1: place.x, x2: place.x, y1: y(low), y2: y(high), class: "bar" }));
+    if (state.bars && nearest !== null && nearest !== farthest) group.append(svg("line", { x1: x(nearest), x2: x(farthest), y1: place.y, y2: place.y, class: "bar" }));
+    const many = study.size > 80;
+    const own = mark(method, isReference ? 5 : many ? 3.2 : 4.6, study.column("privileged", policy));
+    own.setAttribute("transform", `translate(${place.x} ${place.y})`);
+    group.append(own);
+    const alarm = study.column("alarms", policy);
+    if (alarm && !alarm.startsWith("not judged")) {
+      group.append(svg("path", { d: "M-6-6L6 6M-6 6L6-6", transform: `translate(${place.x} ${place.y})`, class: "alarm" }));
+    }
+    plot.append(group);
+    return { ...place, node: group };
+  }
+
+  function near(event, node) {
+    const [px, py] = placeIn(node, event);
+    let best = null;
+    let least = 16 ** 2;
+    for (const one of marks) {
+      const distance = (one.x - px) ** 2 + (one.y - py) ** 2;
+      if (distance < least) { best = one; least = distance; }
+    }
+    return best;
+  }
+
+  function hover(found, event) {
+    if (!found) { tooltip.hide(); study.emit("highlight", null); return; }
+    current = found;
+    tooltip.show(study.lines(found.policy), event.clientX, event.clientY);
+    study.emit("highlight", found.policy);
+  }
+
+  function highlight(policy) {
+    for (const one of marks) one.node.classList.toggle("near", policy !== null && sameRun(study, one.policy, policy));
+  }
+
+  function keys(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (step) {
+      const walk = event.key === "ArrowUp" || event.key === "ArrowDown" ? marks.filter((one) => !current || study.method(one.policy) === study.method(current.policy)) : marks;
+      const next = walk[(walk.indexOf(current) + step + walk.length) % walk.length];
+      const box = figure.chart.node.getBoundingClientRect();
+      const scale = box.width / figure.chart.width;
+      hover(next, { clientX: box.left + next.x * scale, clientY: box.top + next.y * scale });
+      rings();
+    } else if (event.key === "Enter" && current) study.choose(event.shiftKey ? "b" : "a", current.policy);
+    else if (event.key === "Escape") { tooltip.hide(); highlight(null); } else return;
+    event.preventDefault();
+  }
+
+  function rings() {
+    const over = figure.chart?.over;
+    if (!over) return;
+    put(over);
+    if (current && document.activeElement === figure.chart.node) over.append(svg("circle", { cx: current.x, cy: current.y, r: 9, class: "ring focus" }));
+    for (const [which, policy] of Object.entries(study.chosen)) {
+      const found = marks.find((one) => one.policy === policy);
+      if (!found) continue;
+      over.append(svg("circle", { cx: found.x, cy: found.y, r: 8, class: "ring" }),
+        svg("text", { x: found.x + (which === "a" ? -9 : 9), y: found.y - 9, "text-anchor": which === "a" ? "end" : "start", class: "ring-name" }, which.toUpperCase()));
+    }
+  }
+}
+
+/** Whether two policies are of the same training run. */
+function sameRun(study, one, other) {
+  return ["method", "setting", "seed"].every((name) => study.data.policies[name][one] === study.data.policies[name][other]);
+}
+
+/** Buttons that show and hide methods, in every chart of the study. */
+function legend(study) {
+  const hollow = new Set(study.data.policies.method.filter((method, policy) => study.column("privileged", policy)));
+  const buttons = study.data.methods.map((method, k) => {
+    const button = el("button", { type: "button", "aria-pressed": "true", on: { click: () => {
+      study.toggle(method.name);
+      button.setAttribute("aria-pressed", String(!study.hidden.has(method.name)));
+    } } }, swatch(method, hollow.has(k)), " ", method.name);
+    return button;
+  });
+  return el("div", { class: "legend", role: "group", "aria-label": "Show and hide methods" }, buttons);
+}

@@ -1,0 +1,119 @@
+// One study: its policies, what is chosen, and who is told when that changes.
+"use strict";
+
+class Study {
+  constructor(data, root) {
+    this.data = data;
+    this.root = root;
+    this.id = root.dataset.study;
+    this.listeners = {};
+    this.hidden = new Set();
+    this.chosen = { a: null, b: null };
+    this.split = "test";
+    this.rowOf = new Map(data.prompts.policies.map((policy, row) => [policy, row]));
+    this.tables = {};
+    this.reference = data.policies.method.findIndex((method) => data.methods[method].name === data.reference);
+    if (this.reference < 0) this.reference = data.policies.setting.indexOf("(reference)");
+  }
+
+  on(event, listener) { (this.listeners[event] ??= []).push(listener); }
+
+  emit(event, ...values) { for (const listener of this.listeners[event] ?? []) listener(...values); }
+
+  get size() { return this.data.policies.method.length; }
+
+  method(policy) { return this.data.methods[this.data.policies.method[policy]]; }
+
+  column(name, policy) { return this.data.policies[name]?.[policy] ?? null; }
+
+  /** Method, setting, seed, step and, where they differ, the place in a curve. */
+  name(policy) {
+    const { setting, seed, step, temperature, panel, x } = this.data.policies;
+    const parts = [`${this.method(policy).name} ${setting[policy]}`.trim()];
+    if (step[policy]) parts.push(`seed ${seed[policy]}`, `step ${step[policy]}`);
+    if (panel[policy] === "best_of_n") parts.push(`N = ${x[policy]}`);
+    else if (panel[policy] === "training") parts.push(`${x[policy]} of training`);
+    if (panel[policy] !== "frontier" || temperature[policy] !== 1) parts.push(`T = ${temperature[policy]}`);
+    return parts.join(", ");
+  }
+
+  /** Value, low and high of a metric on a split; nulls where it is not known. */
+  point(policy, metric, split = this.split) {
+    const columns = this.data.points[split]?.[metric];
+    return columns ? [columns[0][policy], columns[1][policy], columns[2][policy]] : [null, null, null];
+  }
+
+  value(policy, metric, split = this.split) { return this.point(policy, metric, split)[0]; }
+
+  prompts(policy, metric, split = this.split) {
+    const n = this.data.points[split]?.[metric]?.[3];
+    return Array.isArray(n) ? n[policy] : n;
+  }
+
+  /** A metric of every test prompt, or nothing where only the mean is kept. */
+  byPrompt(policy, metric) {
+    const table = this.data.prompts.tables[metric];
+    if (!table || !this.rowOf.has(policy)) return null;
+    this.tables[metric] ??= unpacked(table, this.data.prompts.names.length);
+    return this.tables[metric][this.rowOf.get(policy)];
+  }
+
+  choose(which, policy) {
+    this.chosen[which] = policy;
+    this.emit("chosen");
+  }
+
+  toggle(method) {
+    if (!this.hidden.delete(method)) this.hidden.add(method);
+    this.emit("shown");
+  }
+
+  isShown(policy) { return !this.hidden.has(this.method(policy).name); }
+
+  /** What a tooltip says of a policy; the numbers are those of records.csv. */
+  lines(policy) {
+    const { main } = this.data;
+    const lines = [this.name(policy)];
+    const test = this.split;
+    lines.push(`${main.replace("_", " ")} ${withInterval(this.point(policy, main), 4)}`);
+    const kl = this.point(policy, "kl");
+    if (kl[0] !== null) {
+      const how = this.column("kl_is_bound", policy) ? "KL at most" : "exact KL";
+      lines.push(`${this.data.kind === "frontier" ? how : "KL"} ${withInterval(kl, 3)} nats`);
+    }
+    const tokens = this.value(policy, "tokens");
+    lines.push(`${test} prompts ${this.prompts(policy, main) ?? "–"}${tokens === null ? "" : `, ${fixed(tokens, 1)} tokens`}`);
+    const compute = this.column("compute", policy);
+    const seconds = this.column("run_seconds", policy);
+    if (compute) lines.push(`${large(compute)} forward tokens${seconds ? `, ${Math.round(seconds)} s of training` : ""}`);
+    if (this.column("privileged", policy)) lines.push("selects by the gold reward itself");
+    const alarms = this.column("alarms", policy);
+    if (alarms) lines.push(`alarm: ${alarms}`);
+    if (this.column("run_key", policy)) lines.push(`run ${this.column("run_key", policy)}`);
+    if (!this.rowOf.has(policy)) lines.push("not on a hull: no numbers by prompt");
+    return lines;
+  }
+
+  /** Two policies to begin with: the best of `against` within 10 nats and the best of PPO, else of any other trained method, of the
+   * same seed; of policies whose completions are on the page, if there are such. Nothing is claimed of them.
+   */
+  begin() {
+    const { data } = this;
+    const split = data.points.validation?.[data.main] ? "validation" : "test";
+    const withTexts = new Set(data.texts.rows.map(([, policy]) => policy));
+    const candidates = data.prompts.policies.filter((policy) => {
+      const kl = this.value(policy, "kl", split);
+      return policy !== this.reference && this.value(policy, data.main, split) !== null && (kl === null || kl <= 10);
+    });
+    const best = (wanted) => {
+      const own = candidates.filter(wanted);
+      const shown = own.filter((policy) => withTexts.has(policy));
+      const most = (some) => some.reduce((found, policy) => (found === null || this.value(policy, data.main, split) > this.value(found, data.main, split) ? policy : found), null);
+      return most(shown.length ? shown : own);
+    };
+    const a = best((policy) => this.method(policy).name === data.against) ?? best(() => true);
+    const rival = (policy) => this.method(policy) !== this.method(a) && this.column("step", policy) > 0 && this.column("seed", policy) === this.column("seed", a);
+    const b = a === null ? null : best((policy) => rival(policy) && this.method(policy).name === "PPO") ?? best(rival) ?? best((policy) => policy !== a);
+    this.chosen = { a, b: b ?? (this.reference >= 0 && this.reference !== a ? this.reference : null) };
+  }
+}

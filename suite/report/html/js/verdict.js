@@ -1,0 +1,69 @@
+// Who won: a budget is chosen, its sentences and differences are shown.
+"use strict";
+
+function verdictView(study, root) {
+  const { budgets, against } = study.data;
+  if (!budgets.length) return;
+  const groups = [...new Set(budgets.map((budget) => budget.group))];
+  const select = el("select", { id: `budget-${study.id}`, on: { change: () => show(select.value) } },
+    groups.map((group) => el("optgroup", { label: group },
+      budgets.filter((budget) => budget.group === group).map((budget) => el("option", { value: budget.id }, budget.label)))));
+  const body = el("div", { "aria-live": "polite" });
+  put(root, el("label", { for: select.id, class: "field" }, "Compared at ", select), body);
+
+  function show(id) {
+    const budget = budgets.find((one) => one.id === id);
+    const seeds = `${budget.seeds} training seed${budget.seeds > 1 ? "s" : ""}`;
+    put(body, 
+      budget.lead ? el("p", { class: "lead" }, budget.lead) : null,
+      el("ul", { class: "sentences" }, budget.rows.map((row) => el("li", { "data-word": row.word }, row.sentence))),
+      el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals simultaneous for all comparisons of their table. `
+        + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more.")),
+      el("div", { class: "forest" }),
+    );
+    const known = budget.rows.filter((row) => row.difference);
+    if (known.length) responsive(body.querySelector(".forest"), (width) => put(body.querySelector(".forest"), forest(known, width)));
+    if (known.some((row) => row.reward[0] !== null)) body.append(folded("The same as a table", () => rewards(budget)));
+  }
+
+  function forest(rows, width) {
+    const left = Math.min(190, width * 0.34);
+    const ends = rows.flatMap((row) => row.difference.slice(1)).filter((value) => value !== null);
+    const reach = Math.max(0.03, ...ends.map(Math.abs)) * 1.08;
+    const { node, plot, x } = axes({
+      width, height: 58 + 26 * rows.length, margin: { left, right: 14, top: 10, bottom: 40 },
+      x: { low: -reach, high: reach, label: `${against} minus the other`, format: (tick) => fixed(tick, 2, tick !== 0) },
+      y: { low: 0, high: rows.length, ticks: [] }, label: `Differences from ${against} with intervals; the table below has the numbers.`,
+    });
+    const step = 26;
+    plot.append(svg("line", { x1: x(0), x2: x(0), y1: 0, y2: 14 + step * rows.length, class: "zero" }),
+      svg("rect", { x: x(-0.02), width: x(0.02) - x(-0.02), y: 6, height: step * rows.length + 6, class: "margin" }));
+    rows.forEach((row, k) => {
+      const at = 22 + step * k;
+      const method = study.data.methods.find((one) => one.name === row.method) ?? { colour: "#555555", shape: "circle" };
+      const [value, low, high] = row.difference;
+      const group = svg("g", { style: { "--c": method.colour } });
+      if (low !== null) group.append(svg("line", { x1: x(low), x2: x(high), y1: at, y2: at, class: "bar" }));
+      const own = mark(method, 5);
+      own.setAttribute("transform", `translate(${x(value)} ${at})`);
+      group.append(own);
+      plot.append(group);
+      const short = row.method.length > left / 7 ? `${row.method.slice(0, Math.floor(left / 7) - 1)}…` : row.method;
+      node.append(svg("text", { x: left - 8, y: at + 4, "text-anchor": "end", class: "label" }, short));
+      node.append(svg("rect", { x: 0, y: at - step / 2, width, height: step, class: "catch", on: {
+        pointermove: (event) => tooltip.show([row.sentence, `p (max-T) ${fixed(row.p, 3)}`,
+          ...(row.detectable ? [`a gap of ${fixed(row.detectable)} would show four times in five`] : [])], event.clientX, event.clientY),
+        pointerleave: () => tooltip.hide(),
+      } }));
+    });
+    return node;
+  }
+
+  function rewards(budget) {
+    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", fixed(row.p, 3), row.word]);
+    if (budget.own) rows.unshift([against, withInterval(budget.own.reward), "", "", ""]);
+    return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it, simultaneous`, "p", `${against} is`], rows, [1, 2, 3]);
+  }
+
+  show(budgets[0].id);
+}

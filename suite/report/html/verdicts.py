@@ -1,0 +1,131 @@
+"""What a page says of who won: the sentences of the one rule, for every budget that a reader may choose."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from suite.analysis.curves import AGAINST, compare_curves
+from suite.analysis.equal_compute import compare_within, compute_budgets
+from suite.analysis.equal_kl import MAX_KL, SHARED, compare, frontiers
+from suite.analysis.records import Results, wide
+from suite.analysis.verdict import FEWEST_SEEDS, SAME, TURNED, WORDS
+from suite.report.html.numbers import short
+from suite.report.page import interval, plain
+from suite.study.plan import REFERENCE
+
+Budget = dict[str, Any]
+ABSENT = "no policy there"
+"""In place of a word, as `suite.analysis.equal_kl` says it."""
+
+
+def budgets_of(results: Results) -> list[Budget]:
+    """Every budget with its comparisons: KLs, then compute; of a study of curves its points.
+
+    Returns:
+        `id`, `group` (of the selector), `label`, `title`, `lead` (before the sentences), `n`, `seeds`, `verdict` (whether these
+        are words on methods), `own` (numbers of `against`), and `rows`: `method`, `sentence`, `word`,
+        `difference`, `low`, `high` (those of `against` minus the other), `reward` and its interval, `p`, `detectable`.
+    """
+    if set(results.records["panel"]) != {"frontier"}:
+        return _of_curves(results)
+    about, against = results.about, results.about.get("against", AGAINST)
+    found = compare(
+        frontiers(results.records, results.measurements), against=against, ideal=results.ideal_frontier,
+        unsearched=about.get("unsearched", ()),
+    )  # fmt: skip
+    budgets = []
+    for budget, rows in found.groupby("kl_budget", sort=False):
+        whole = budget == SHARED
+        budgets.append(_budget(
+            f"kl-{budget}", "equal KL", "all shared KLs" if whole else f"{budget} nats",
+            f"mean reward over the KLs up to {MAX_KL:g} nats at which both have policies" if whole
+            else f"reward at a KL of {budget} nats from the reference", rows, against,
+        ))  # fmt: skip
+    budgets.sort(key=lambda budget: budget["id"] != f"kl-{SHARED}")
+    amounts = compute_budgets(results.records, against=against)
+    within = compare_within(
+        results.records, results.measurements, amounts, against=against, unsearched=about.get("unsearched", ())
+    )  # fmt: skip
+    for amount, rows in within.groupby("budget", sort=False) if len(within) else ():
+        words = f"{amount / 1e6:.2g} million forward tokens"
+        rows = rows.rename(columns={"reward_low": "low", "reward_high": "high"}).assign(
+            seeds=len(about["seeds"]), n=about["test_prompts"]
+        )
+        title = f"reward of the best policy within {words}, whatever its KL"
+        budgets.append(_budget(f"compute-{amount:g}", "equal compute", words, title, rows, against))
+    return budgets
+
+
+def _budget(name: str, group: str, label: str, title: str, rows: pd.DataFrame, against: str) -> Budget:
+    own = rows[rows["method"] == against]
+    seeds = int(rows["seeds"].min())
+    words = f"{seeds} training seed{'s' * (seeds > 1)}: these policies, not these methods."
+    return {
+        "id": name, "group": group, "label": label, "title": title, "lead": words if seeds < FEWEST_SEEDS else "",
+        "n": int(rows["n"].min()), "seeds": seeds,
+        "verdict": seeds >= FEWEST_SEEDS, "own": _numbers(own.iloc[0]) if len(own) else None,
+        "rows": [_row(row, against, seeds) for _, row in rows.iterrows() if row["method"] not in (against, REFERENCE)],
+    }  # fmt: skip
+
+
+def _numbers(row: pd.Series) -> dict[str, Any]:
+    return {"reward": [short(row.get(name)) for name in ("reward", "low", "high")]}
+
+
+def _row(row: pd.Series, against: str, seeds: int) -> dict[str, Any]:
+    known = pd.notna(row.get("difference"))
+    gap = [-row[name] + 0.0 for name in ("difference", "difference_high", "difference_low")] if known else None
+    turned: Mapping[Any, Any] = TURNED
+    given = row.get("verdict")
+    word = str(turned.get(given, given)) if isinstance(given, str) and given else ABSENT
+    return {
+        "method": plain(str(row["method"])), "word": word, "sentence": sentence(against, str(row["method"]), word, gap, seeds),
+        "difference": [short(value) for value in gap] if gap else None, **_numbers(row), "p": short(row.get("p")),
+        "detectable": short(row.get("detectable")),
+    }  # fmt: skip
+
+
+def sentence(of: str, other: str, word: str, gap: list[float] | None, seeds: int) -> str:
+    """One comparison in words, of methods where there are enough seeds, else of the policies at hand."""
+    ours, theirs = plain(of), plain(other)
+    if gap is None:
+        why = "in some seed one of them has none there" if word == ABSENT else word
+        return f"{ours} is not compared with {theirs}: {why}."
+    numbers = signed(gap)
+    if word in WORDS:
+        return f"{ours} is {WORDS[word]} {theirs}: {numbers}."  # type: ignore[index]
+    if word == SAME:
+        return f"{ours} is no other than {theirs}: all numbers are the same."
+    return f"{ours} minus {theirs}: {numbers}" + ("." if seeds < FEWEST_SEEDS else f" ({word}).")
+
+
+def signed(gap: list[float]) -> str:
+    """A difference with its interval, with true minus signs."""
+    value, low, high = gap
+    return interval(value, low, high, "+.3f").replace("-", "−")
+
+
+def _of_curves(results: Results) -> list[Budget]:
+    against, shown = results.about.get("against", AGAINST), wide(results.records, "test")
+    found = compare_curves(results.measurements, against)
+    seeds, budgets = shown["seed"].nunique(), []
+    places = found.groupby(["panel", "x", "temperature"], sort=False) if len(found) else ()
+    for (panel, x, temperature), rows in places:
+        at = {"temperature": f"T = {x:g}", "best_of_n": f"N = {x:g}"}.get(str(panel), f"{x:g} of training, T = {temperature:g}")
+        lines = [_of_curve(row, against) for row in rows.to_dict("records")]
+        budgets.append({
+            "id": f"{panel}-{x:g}-{temperature:g}", "group": str(panel).replace("_", " "), "label": at,
+            "title": f"on the same prompts, at {at}", "lead": "These policies, not these methods.",
+            "n": int(rows["n"].min()), "seeds": int(seeds), "verdict": False,
+            "own": None, "rows": lines,
+        })  # fmt: skip
+    return budgets
+
+
+def _of_curve(row: Mapping[Any, Any], against: str) -> dict[str, Any]:
+    gap = [-row[name] + 0.0 for name in ("difference", "high", "low")]
+    word = TURNED[row["verdict"]]
+    said = f"{plain(against)} is {WORDS[word]} {plain(row['policy'])}: {signed(gap)}."
+    return {"method": plain(row["policy"]), "word": word, "sentence": said, "difference": [short(v) for v in gap],
+            "reward": [None] * 3, "p": short(row["p"]), "detectable": None}  # fmt: skip

@@ -1,0 +1,324 @@
+"""`report.html` in a real browser: what it shows is what the records say."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suite.analysis.records import read_results
+from suite.report.html.write import report_html
+
+RESULTS = Path(__file__).parents[2] / "results"
+DPO = ("DPO", "beta = 0.1", 0, 288)
+SCREENSHOT = Path(__file__).parents[2] / "build" / "report.png"
+
+
+def place_of(page, method, setting, seed, step):
+    """Number of a policy on the page."""
+    return page.evaluate(
+        """([method, setting, seed, step]) => {
+            const { studies } = JSON.parse(document.getElementById("data").textContent);
+            const { methods, policies } = studies[0];
+            return policies.step.findIndex((own, k) => own === step && policies.seed[k] === seed
+                && policies.setting[k] === setting && methods[policies.method[k]].name === method);
+        }""",
+        [method, setting, seed, step],
+    )
+
+
+def mark_of(page, point):
+    mark = page.locator(f"[data-part=frontier] .point[data-policy='{place_of(page, *point)}'] path.mark")
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def record(results, point, metric, split="test"):
+    rows = results.records
+    same = (rows[["method", "setting", "seed", "step"]] == list(point)).all(axis=1)
+    return rows[same & (rows["metric"] == metric) & (rows["split"] == split)].iloc[0]
+
+
+def rewards(results, point):
+    rows = results.measurements
+    same = (rows[["method", "setting", "seed", "step"]] == list(point)).all(axis=1)
+    return rows[same & (rows["metric"] == "reward") & (rows["split"] == "test")].set_index("prompt_id")["value"]
+
+
+def last(results, method):
+    """A policy with texts on the page, and on its method's hull or not."""
+    rows = results.samples[results.samples["method"] == method]
+    method, setting, seed, step = rows[["method", "setting", "seed", "step"]].iloc[0]
+    return method, setting, int(seed), int(step)
+
+
+def number(text):
+    return float(re.search(r"[+−-]?\d+\.\d+", text)[0].replace("−", "-"))
+
+
+def test_hovering_shows_the_value_of_the_records(open_page, default, default_page):
+    page = open_page(default_page)
+    page.mouse.move(*mark_of(page, DPO))
+    text = page.locator(".tooltip.shown").inner_text()
+    for metric, digits in (("reward", 4), ("kl", 3)):
+        row = record(default, DPO, metric)
+        assert f"{row['value']:.{digits}f} [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]" in text
+    assert text.startswith("DPO beta = 0.1, seed 0, step 288")
+    assert f"run {record(default, DPO, 'reward')['run_key']}" in text
+    page.mouse.move(5, 5)
+    assert page.locator(".tooltip.shown").count() == 0
+
+
+def test_other_prompts_and_another_metric(open_page, default, default_page):
+    page = open_page(default_page)
+    page.get_by_text("validation", exact=True).click()
+    page.get_by_text("log-odds", exact=True).click()
+    page.get_by_text("logarithmic", exact=True).click()
+    page.mouse.move(*mark_of(page, DPO))
+    assert f"{record(default, DPO, 'reward', 'validation')['value']:.4f}" in page.locator(".tooltip.shown").inner_text()
+    beyond = page.locator("[data-part=frontier] .point").count()
+    page.get_by_text("linear", exact=True).click()
+    assert page.locator("[data-part=frontier] .point").count() < beyond
+    assert "lie beyond the axis" in page.locator("[data-part=frontier]").inner_text()
+
+
+def test_two_chosen_policies_stand_beside_each_other(open_page, default, default_page):
+    page = open_page(default_page)
+    ppo = last(default, "PPO")
+    page.mouse.click(*mark_of(page, DPO))
+    page.keyboard.down("Shift")
+    page.mouse.click(*mark_of(page, ppo))
+    page.keyboard.up("Shift")
+    beside = page.locator("[data-part=beside]")
+    assert (
+        beside.locator("select").nth(0).evaluate("e => e.selectedOptions[0].textContent") == "DPO beta = 0.1, seed 0, step 288"
+    )
+    assert beside.locator("select").nth(1).evaluate("e => e.selectedOptions[0].textContent").startswith("PPO beta")
+    gaps = rewards(default, DPO) - rewards(default, ppo)
+    assert number(beside.locator(".summary").inner_text()) == pytest.approx(gaps.mean(), abs=6e-4)
+    assert f"A is better on {(gaps > 0).sum()} prompts, B on {(gaps < 0).sum()}." in beside.locator(".summary").inner_text()
+    row = beside.locator("tr[data-prompt='test-00002']")
+    texts = default.samples.set_index(["prompt_id", "method", "setting"])["text"]
+    shown = " ".join(row.inner_text().split())
+    for method, setting, *_ in (DPO, ppo):
+        assert " ".join(texts["test-00002", method, setting].split()) in shown
+    assert number(row.locator("td").last.inner_text()) == pytest.approx(gaps["test-00002"], abs=6e-4)
+
+
+def test_rows_are_sorted_filtered_and_searched(open_page, default, default_page):
+    page = open_page(default_page)
+    ppo = last(default, "PPO")
+    gaps = (rewards(default, DPO) - rewards(default, ppo)).sort_values()
+    beside = page.locator("[data-part=beside]")
+    for which, point in ((0, DPO), (1, ppo)):
+        beside.locator("select").nth(which).select_option(str(place_of(page, *point)))
+    prompts = beside.locator("tbody tr")
+
+    def order():
+        return prompts.evaluate_all("rows => rows.map((row) => row.dataset.prompt)")
+
+    page.get_by_label("Sort by").select_option("largest")
+    assert order()[:5] == list(gaps.index[::-1][:5])
+    page.get_by_label("Sort by").select_option("smallest")
+    assert order()[:5] == list(gaps.index[:5])
+    page.get_by_label("Show", exact=False).last.select_option("b")
+    assert f"{(gaps < 0).sum()} of {len(gaps)} prompts" in beside.inner_text()
+    page.get_by_label("Show", exact=False).last.select_option("texts")
+    assert prompts.count() == 4
+    page.get_by_label("Search").fill("ghost story")
+    assert order() == ["test-00002"]
+    page.get_by_label("Search").fill("")
+    page.get_by_role("button", name="Swap").click()
+    swapped = beside.locator("tr[data-prompt='test-00002'] td").last.inner_text()
+    assert number(swapped) == pytest.approx(-gaps["test-00002"], abs=6e-4)
+
+
+def test_a_dot_leads_to_its_prompt(open_page, default_page):
+    page = open_page(default_page)
+    beside = page.locator("[data-part=beside]")
+    dot = beside.locator("circle.dot").nth(7)
+    dot.scroll_into_view_if_needed()
+    dot.hover(force=True)
+    name = page.locator(".tooltip.shown strong").inner_text()
+    dot.click(force=True)
+    assert beside.locator("tbody tr").evaluate_all("rows => rows.map((row) => row.dataset.prompt)") == [name]
+
+
+def test_the_keyboard_walks_and_chooses(open_page, default_page):
+    page = open_page(default_page)
+    chart = page.locator("[data-part=frontier] svg.chart")
+    chart.focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    first = page.locator(".tooltip.shown strong").inner_text()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowUp")
+    second = page.locator(".tooltip.shown strong").inner_text()
+    page.keyboard.press("Shift+Enter")
+    assert first != second
+    assert first.split(",")[0].split(" ")[0] == second.split(",")[0].split(" ")[0]  # up and down stay with a method
+    chosen = page.locator("[data-part=beside] select").evaluate_all(
+        "all => all.slice(0, 2).map((e) => e.selectedOptions[0].textContent)"
+    )
+    assert chosen == [first, second]
+    page.keyboard.press("Escape")
+    assert page.locator(".tooltip.shown").count() == 0
+
+
+def test_every_budget_has_the_numbers_of_its_table(open_page, default_page):
+    import pandas as pd
+
+    comparisons = pd.read_csv(RESULTS / "imdb_frontier" / "comparisons.csv")
+    page = open_page(default_page)
+    select = page.get_by_label("Compared at")
+    for budget in ("shared", "1", "3"):
+        select.select_option(f"kl-{budget}")
+        rows = comparisons[(comparisons["kl_budget"].astype(str) == budget) & comparisons["difference"].notna()]
+        text = page.locator("[data-part=verdict]").inner_text()
+        assert len(rows)
+        for row in rows.itertuples():
+            said = f"DPO minus {row.method}: {-row.difference:+.3f} [{-row.difference_high:+.3f}, {-row.difference_low:+.3f}]."
+            assert said.replace("-", "−") in text.replace("-", "−")
+    compute = select.evaluate("e => [...e.options].map((o) => o.value).filter((v) => v.startsWith('compute'))")
+    assert len(compute) == 4
+    select.select_option(compute[-1])
+    assert "million forward tokens" in page.locator("[data-part=verdict]").inner_text()
+
+
+def test_a_method_is_hidden_in_every_chart(open_page, default_page):
+    page = open_page(default_page)
+    points, runs = page.locator("[data-part=frontier] .point"), page.locator("[data-part=training] .run")
+    before = points.count(), runs.count()
+    button = page.locator("[data-part=frontier] .legend").get_by_role("button", name="DPO", exact=True)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert points.count() < before[0]
+    assert runs.count() < before[1]
+    button.click()
+    assert (points.count(), runs.count()) == before
+
+
+def test_a_run_is_seen_in_all_panels(open_page, default_page):
+    page = open_page(default_page)
+    chart = page.locator("[data-part=training] svg.chart").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for down in np.linspace(0.1, 0.8, 40):
+        page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + down * box["height"])
+        if page.locator("[data-part=training] .run.near").count():
+            break
+    assert page.locator("[data-part=training] .run.near").count() > 1
+    page.mouse.down()
+    page.mouse.up()
+    name = page.locator(".tooltip.shown strong").inner_text()
+    ticks = page.locator("[data-part=training] .ticks")
+    assert ticks.inner_text().startswith(name)
+    ticks.get_by_role("button").first.click()
+    step = ticks.get_by_role("button").first.inner_text()
+    chosen = page.locator("[data-part=beside] select").first.evaluate("e => e.selectedOptions[0].textContent")
+    assert f"step {step}" in chosen or "not on a hull" in chosen
+
+
+def test_the_records_leave_as_a_file(open_page, default, default_page, tmp_path):
+    import pandas as pd
+
+    page = open_page(default_page)
+    with page.expect_download() as found:
+        page.get_by_role("button", name="Records as CSV").click()
+    found.value.save_as(tmp_path / "records.csv")
+    table = pd.read_csv(tmp_path / "records.csv", keep_default_na=False, na_values=[""])
+    keys = ["method", "setting", "seed", "step", "split", "metric"]
+    ours = default.records.fillna({"setting": ""}).set_index(keys)["value"]
+    theirs = table.fillna({"setting": ""}).set_index(keys)["value"]
+    assert set(theirs.index) <= set(ours.index)
+    assert {"reward", "kl", "log_odds"} <= set(table["metric"])
+    assert np.allclose(theirs, ours[~ours.index.duplicated()].reindex(theirs.index), rtol=2e-6, atol=1e-9)
+
+
+CONTRAST = """() => {
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+    const found = [];
+    for (const node of document.querySelectorAll("body *")) {
+        const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+        if (!own || !node.getClientRects().length || node.closest("script, noscript, .skip")) continue;
+        const style = getComputedStyle(node);
+        if (style.visibility === "hidden") continue;
+        let ground = null;
+        for (let up = node; up && !ground; up = up.parentElement) {
+            const colour = parse(getComputedStyle(up).backgroundColor);
+            if (colour.length < 4 || colour[3] === 1) ground = colour;
+        }
+        const front = parse(node instanceof SVGElement ? style.fill : style.color);
+        const [a, b] = [light(front), light(ground)];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) found.push([node.tagName, node.textContent.slice(0, 40), ratio.toFixed(2)]);
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1600, "light")])
+def test_it_fits_and_can_be_read(open_page, default_page, width, scheme):
+    page = open_page(default_page, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) == []
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Light or dark").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_it_prints(open_page, default_page):
+    page = open_page(default_page)
+    printed = page.pdf()
+    assert printed.startswith(b"%PDF")
+    assert 2 <= len(re.findall(rb"/Type /Page\b", printed)) <= 30
+
+
+def test_the_tables_are_there_for_who_sees_no_chart(open_page, default, default_page):
+    page = open_page(default_page)
+    for chart in page.locator("svg.chart").all():
+        assert chart.get_attribute("aria-label")
+    assert page.evaluate(
+        "[...document.querySelectorAll('select, input')].every((e) => e.labels.length || e.getAttribute('aria-label'))"
+    )
+    page.get_by_text("Every policy").click()
+    policies = default.records[["method", "setting", "seed", "step"]].drop_duplicates()
+    assert page.locator("[data-part=points] tbody tr").count() == len(policies)
+    SCREENSHOT.parent.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOT, full_page=True)
+    assert SCREENSHOT.stat().st_size > 50_000
+
+
+def test_curves_have_points_to_hover_and_to_choose(open_page):
+    results = read_results(RESULTS / "temperature")
+    page = open_page(report_html([("temperature", results)]))
+    points = page.locator("[data-part=frontier] .point")
+    assert points.count() == len(results.records[["method", "setting", "step", "temperature"]].drop_duplicates())
+    points.nth(3).scroll_into_view_if_needed()
+    points.nth(3).hover()
+    name = page.locator(".tooltip.shown strong").inner_text()
+    points.nth(3).click()
+    assert page.locator("[data-part=beside] select").first.evaluate("e => e.selectedOptions[0].textContent") == name
+
+
+def test_win_rates_have_the_verdicts_of_the_judge(open_page):
+    results = read_results(RESULTS / "hh_dialogue_local")
+    page = open_page(report_html([("hh_dialogue_local", results)]))
+    judgments = page.locator("[data-part=judgments]")
+    assert judgments.locator("tbody tr").count() == 50
+    assert f"50 of {len(results.verdicts)}" in judgments.inner_text()
+    raw = page.locator("[data-part=frontier] .point path.mark").first.get_attribute("transform")
+    page.get_by_text("length-controlled", exact=True).click()
+    assert page.locator("[data-part=frontier] .point path.mark").first.get_attribute("transform") != raw
+
+
+def test_two_studies_stand_side_by_side(open_page, default):
+    other = read_results(RESULTS / "temperature")
+    page = open_page(report_html([("one", default), ("other", other)]), width=1600)
+    left, right = (box.bounding_box() for box in page.locator("article.study").all())
+    assert left["x"] + left["width"] <= right["x"]
+    assert left["y"] == right["y"]
