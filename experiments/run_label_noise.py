@@ -27,6 +27,7 @@ from suite.common.files import check_writable
 from suite.engine.sweep import print_plan, run_all
 from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
+from suite.report.html.write import FILE, report_html
 from suite.report.label_noise import draw, noise_page
 from suite.study.plan import REFERENCE, Plan, plan_study
 from suite.study.profiles import GRIDS, chosen_grid, sentiment_study
@@ -83,7 +84,9 @@ def main(args: Arguments) -> int:
         if kept is not None:
             results = kept if results is None else together(results, kept)
         assert results is not None, "what is not recorded is to be run"
+        results.about.update(title=f"Reward-KL frontier, {level:.0%} of the labels turned", against="DPO", page_samples=0)
         write_results(out / folder_of(level), results)
+        write_text(out / folder_of(level) / FILE, report_html([(f"label_noise/{folder_of(level)}", results)]))
         tables.append(compared(results, budgets).assign(noise=level))
     table = pd.concat(tables)
     write_table(out / "label_noise.csv", table)

@@ -11,7 +11,7 @@ import tyro
 
 from suite.analysis.choice import best_policy
 from suite.analysis.records import read_results
-from suite.cli import compare, forecast, judge, own_data, report, runs, work
+from suite.cli import compare, forecast, judge, own_data, report, runs, watch, work
 from suite.cli import gatt as ghost
 from suite.cli.options import RUNS, write_rows
 from suite.cli.ranges import Count, Folder, Name, Nats, Place, Seed, Temperature, check_words, in_range
@@ -183,7 +183,7 @@ Command = Callable[..., int] | Mapping[str, Any]
 COMMANDS: Mapping[str, Command] = {
     "compare": compare.compare, "own-data": own_data.own_data, "gatt": ghost.gatt, "check-method": check_method,
     "doctor": doctor, "judge": judge.COMMANDS, "sample": sample, "export": export, "runs": runs.COMMANDS, "work": work.work,
-    "forecast": forecast.forecast, "report": report.report,
+    "forecast": forecast.forecast, "report": report.report, "watch": watch.watch,
 }  # fmt: skip
 
 

@@ -111,6 +111,8 @@ Count = Annotated[int, whole(1)]
 CountOrNone = Annotated[int, whole(0)]
 Seed = Annotated[int, whole(0)]
 Workers = Annotated[int, whole(0, 1024)]
+Port = Annotated[int, whole(0, 65535)]
+"""Of an address; 0 is any that is free."""
 Rank = Annotated[int, whole(0, 4096)]
 """Of an adapter; 0 is none."""
 Temperature = Annotated[float, Range(temperature_complaint)]

@@ -12,20 +12,22 @@ from suite.report.html.write import FILE, report_html
 
 
 def report(
-    folders: Annotated[tuple[Folder, ...], tyro.conf.Positional], out: Place | None = None, page_samples: CountOrNone = 0
+    folders: Annotated[tuple[Folder, ...], tyro.conf.Positional],
+    out: Place | None = None,
+    page_samples: CountOrNone | None = None,
 ) -> int:
     """Write report.html, one self-contained page on a study's results folder, or on several side by side.
 
     Examples:
       suite report results/imdb_frontier                                     into that folder
-      suite report results/imdb_frontier --page-samples 4                    with the completions that samples.md shows
+      suite report results/imdb_frontier --page-samples 0                    without completions
       suite report results/imdb_frontier_core_grid results/imdb_frontier_longer --out both.html
 
     Args:
         folders: Results folders of studies.
         out: File to write. Default: report.html in the folder, of several here.
         page_samples: Put the completions of the first so many test prompts into it, of those that samples.parquet keeps: texts,
-            maybe not yours to publish.
+            maybe not yours to publish. Default: as many as when the study was written.
     """
     if not folders:
         raise UserError("suite report: give one results folder or more, for example results/imdb_frontier")

@@ -94,6 +94,21 @@ def held(directory: Path) -> Iterator[Lease]:
         heart.join()
 
 
+def at_work(directory: Path) -> bool:
+    """Whether somebody seems to make what is in a folder; looked at, and nothing else, by the clock of this machine."""
+    try:
+        number = _latest(directory)
+        path = _path(directory, number)
+        found = _read(path)
+        if not number or not found or found.get("given_back"):
+            return False
+        if found.get("machine") == this_machine():
+            return is_there(found["pid"]) and lives(found["pid"], found["started"])
+        return time.time() - path.stat().st_mtime < SILENCE_S
+    except OSError:
+        return False
+
+
 def is_lease(name: str) -> bool:
     """Whether a file of that name is a lease."""
     return bool(NAME.fullmatch(name))

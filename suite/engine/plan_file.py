@@ -27,21 +27,27 @@ PACKAGE = Path(suite.__file__ or "").parent
 OF_PACKAGE = "package:"
 
 
-def write_plan(root: Path, targets: Sequence[RunSpec]) -> Path:
-    """Write `targets` and all they need into `<root>/plans`; the same targets are the same file."""
+def write_plan(root: Path, targets: Sequence[RunSpec], *, folder: str = PLANS, more: Any = None) -> Path:
+    """Write `targets` and all they need into `<root>/<folder>`, and `more` beside them; the same targets, the same file."""
     name = hashlib.sha256("".join(sorted(spec.key for spec in targets)).encode()).hexdigest()[:16]
-    path = root / PLANS / f"{name}.json"
+    path = root / folder / f"{name}.json"
     plan = {
         "format": FORMAT, "folder": os.path.relpath(Path.cwd(), root.resolve()), "targets": [spec.key for spec in targets],
-        "runs": [_as_json(spec) for spec in closure(targets)],
+        "runs": [_as_json(spec) for spec in closure(targets)], **(more or {}),
     }  # fmt: skip
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(plan) + "\n"))
     return path
 
 
 def enter_plan(path: Path) -> tuple[Path, list[RunSpec]]:
-    """The folder of runs and the targets that `write_plan` wrote. The folder from which their paths are seen, and in which
-    methods of the user's own are found, becomes the current one.
+    """The folder of runs and the targets that `write_plan` wrote; see `enter_more`."""
+    root, targets, _ = enter_more(path)
+    return root, targets
+
+
+def enter_more(path: Path) -> tuple[Path, list[RunSpec], dict[str, Any]]:
+    """Likewise, with all else that stands in the file. The folder from which their paths are seen, and in which methods of the
+    user's own are found, becomes the current one.
 
     Raises:
         UserError: There is no such plan, it is of another version, or the code here is not that which planned it.
@@ -52,7 +58,7 @@ def enter_plan(path: Path) -> tuple[Path, list[RunSpec]]:
     search_current_folder()
     for row in plan["runs"]:
         specs[row["key"]] = _from_json(row, specs, path)
-    return root, [specs[key] for key in plan["targets"]]
+    return root, [specs[key] for key in plan["targets"]], plan
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""A results folder, whatever study wrote it: its figures drawn again from its tables alone. No torch."""
+"""A results folder, whatever study wrote it: its figures and `report.html` made again from its tables alone. No torch."""
 
 from pathlib import Path
 
-from suite.analysis.records import read_results, whole
+from suite.analysis.records import read_results, whole, write_text
 from suite.common.files import check_writable
 from suite.report import consistency, curves, exact_world, frontier, judge_simulation, label_noise, llama2_rlhf, two_rewards
+from suite.report.html.write import FILE, report_html
 
 OF_ONE_TABLE = {
     "kl_estimators.csv": exact_world.draw, "judges.csv": judge_simulation.draw, label_noise.TABLE: label_noise.draw,
@@ -14,7 +15,7 @@ OF_ONE_TABLE = {
 
 
 def redraw(folder: Path, out: Path | None = None) -> list[Path]:
-    """Every figure of a results folder, into `out` or the folder itself; returns what was written.
+    """Every figure of a results folder, and the page of a study, into `out` or the folder itself; returns what was written.
 
     Raises:
         UserError: It holds nothing that could be drawn, is of an older layout or damaged, or `out` cannot be written.
@@ -26,4 +27,6 @@ def redraw(folder: Path, out: Path | None = None) -> list[Path]:
             if (folder / table).exists():
                 return draw_table(folder, out)
         results = read_results(folder)
-        return frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)
+        drawn = frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)
+        write_text(out / FILE, report_html([(folder.resolve().name, results)]))
+        return [*drawn, out / FILE]

@@ -18,11 +18,12 @@ def write_folder(
     """Write tables, figures, `report.html` (with the texts of `samples` test prompts), `summary.md`, and `verdict.md` where
     there is a verdict; returns the page to be read first.
     """
+    results.about["page_samples"] = samples
     write_results(out, results)
     write_table(out / "comparisons.csv", comparison)
     stored = read_results(out)  # as all will be drawn again
     draw(stored, out)
-    write_text(out / FILE, report_html([(out.name, stored)], samples=samples))
+    write_text(out / FILE, report_html([(out.name, stored)]))
     found = verdict(results, comparison) if verdict else ""
     lead = f"[Interactive page]({FILE})" + (" · [Verdict](verdict.md)" if found else "")
     text = page(results.about["title"], [("", lead), *sections])

@@ -21,6 +21,7 @@ from suite.interfaces import Context, Judge
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.seeds_and_prompts import detectable_gap
 from suite.study.plan import Plan, PlannedPoint
+from suite.study.plan_file import write_study
 
 PROMPT_COLUMNS = ["prompt_id", "prompt_ids", "prompt_text", "shown", "answer", "answer_cut"]
 
@@ -92,6 +93,8 @@ def run_study(
         return 0
     for folder in (options.runs, out):
         check_writable(folder)
+    watched = write_study(options.runs, plan, name=out.name, command=options.command, workers=means.workers)
+    print(f"to watch it in a browser: suite watch {watched}", flush=True)
     failed = {o.spec.key for o in run_all(options.runs, plan.targets, means)}
     left = plan.without(failed)
     options = replace(options, workers=means.workers)

@@ -415,3 +415,43 @@ def test_a_changed_loss_or_other_prompts_are_refused_too(finished, outside, tmp_
     path.write_text(json.dumps({**runs, "runs": {**others, "other": {**train, "code": "older"}}}))
     done = compare(folder, outside, *command, "--dry-run")
     assert "policy 'DPO beta = 0.1 seed 0': the code has changed since the records were made" in done.stderr
+
+
+def test_the_live_page_shows_what_is_made(finished, tmp_path, monkeypatch):
+    """Of a finished sweep what its results have; without some of its runs the rest, and curves of all that has logged."""
+    from suite.report.html.live import Sweep
+    from suite.study.plan_file import enter_study
+
+    folder, printed = finished
+    monkeypatch.chdir(tmp_path)
+    (path,) = (folder / "runs" / "studies").glob("*.json")
+    assert f"suite watch {path}" in printed
+    whole = Sweep(*enter_study(path)).look()
+    every = whole["progress"]["runs"]
+    assert whole["progress"] == {"runs": every, "done": every, "now": [], "failed": []}
+    (study,) = whole["studies"]
+    wanted = records(folder)
+    places = ["method", "setting", "seed", "step"]
+    assert len(study["policies"]["step"]) == len(wanted[places].drop_duplicates())
+    assert len(study["training"]["runs"]) == len(wanted.loc[wanted["step"] > 0, places[:3]].drop_duplicates())
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "runs", copy, ignore=shutil.ignore_patterns("*.safetensors"))
+    gone = 0
+    for made in (copy / "measurements").glob("*/spec.json"):
+        if "PPO beta" in json.loads(made.read_text())["title"]:
+            (made.parent / "DONE").unlink()
+            gone += 1
+    monkeypatch.chdir(tmp_path)
+    part = Sweep(*enter_study(copy / "studies" / path.name)).look()
+    assert gone
+    assert part["progress"]["done"] == every - gone
+    assert part["version"] != whole["version"]
+    methods = {part["studies"][0]["methods"][k]["name"] for k in part["studies"][0]["policies"]["method"]}
+    assert "DPO" in methods
+    assert "PPO" not in methods
+    assert len(part["studies"][0]["training"]["runs"]) == len(study["training"]["runs"])
+    for made in (copy / "pairs").glob("*/DONE"):
+        made.unlink()
+    start = Sweep(*enter_study(copy / "studies" / path.name)).look()
+    assert start["studies"][0]["policies"]["method"] == []
+    assert start["studies"][0]["training"]["runs"]

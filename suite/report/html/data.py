@@ -44,10 +44,10 @@ def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
         samples: Test prompts whose texts and completions are in it.
     """
     about = results.about
-    frontier = set(results.records["panel"]) == {"frontier"}
+    frontier = set(results.records["panel"]) <= {"frontier"}
     policies = results.records.drop_duplicates(KEYS).reset_index(drop=True)
     index = pd.MultiIndex.from_frame(policies[KEYS])
-    methods = list(dict.fromkeys(policies["method"]))
+    methods = list(dict.fromkeys([*policies["method"], *results.training["method"]]))
     metrics = [metric for metric in dict.fromkeys(results.records["metric"]) if metric not in NO_RECORDS]
     texts = texts_of(results, index, samples)
     return {
@@ -57,13 +57,15 @@ def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
         "main": ("reward" if frontier else about["metric"]), "reference": REFERENCE,
         "against": plain(about.get("against", AGAINST)),
         "reward": plain(about.get("label") or about.get("reward", "reward")), "behindName": unmarked(about.get("behind", "")),
-        "facts": facts_of(results), "lines": [unmarked(line) for line in about.get("lines", about.get("caption", []))],
+        "note": unmarked(about.get("note", "")), "facts": facts_of(results),
+        "lines": [unmarked(line) for line in about.get("lines", about.get("caption", []))],
         "methods": [{"name": plain(method), "colour": colour, "shape": SHAPES.get(marker, "circle")}
                     for method, (colour, marker) in styles_of(methods).items()],
         "metrics": metrics, "units": _units(results), "policies": _policies(policies, methods, results.health),
         "points": {split: _points(results.records, split, metrics, index) for split in ("test", "validation")},
         "hulls": _hulls(results) if frontier else {}, "ideal": _ideal(results),
-        "behind": _behind(results), "budgets": budgets_of(results), "prompts": _prompts(results, index, texts),
+        "behind": _behind(results), "budgets": budgets_of(results) if len(policies) else [],
+        "prompts": _prompts(results, index, texts),
         "texts": texts, "training": training_of(results, methods), "judgments": judgments_of(results),
         "data": counts_of(about.get("data", {})),
         "deviations": [[shown(str(cell)) for cell in row] for row in about.get("deviations", [])],
@@ -181,7 +183,7 @@ def _prompts(results: Results, index: pd.MultiIndex, texts: Mapping[str, Any]) -
     metric = metric_of(results.measurements)
     with_texts = {row[1] for row in texts["rows"]}
     on_hull = set(range(len(index)))
-    if set(results.records["panel"]) == {"frontier"}:
+    if set(results.records["panel"]) <= {"frontier"}:
         selected = results.records.loc[results.records["selected"].astype(bool), KEYS].drop_duplicates()
         on_hull = {int(place) for place in index.get_indexer(pd.MultiIndex.from_frame(selected))}
     names = list(dict.fromkeys(measured["prompt_id"]))

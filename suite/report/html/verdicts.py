@@ -48,12 +48,12 @@ def budgets_of(results: Results) -> list[Budget]:
         results.records, results.measurements, amounts, against=against, unsearched=about.get("unsearched", ())
     )  # fmt: skip
     for amount, rows in within.groupby("budget", sort=False) if len(within) else ():
-        words = f"{amount / 1e6:.2g} million forward tokens"
+        words, label = f"{amount / 1e6:.2g} million forward tokens", f"{amount / 1e6:.2g} M tokens"
         rows = rows.rename(columns={"reward_low": "low", "reward_high": "high"}).assign(
             seeds=len(about["seeds"]), n=about["test_prompts"]
         )
         title = f"reward of the best policy within {words}, whatever its KL"
-        budgets.append(_budget(f"compute-{amount:g}", "equal compute", words, title, rows, against))
+        budgets.append(_budget(f"compute-{amount:g}", "equal compute", label, title, rows, against))
     return budgets
 
 

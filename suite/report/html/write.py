@@ -38,14 +38,18 @@ BIBTEX = """\
 """
 
 
-def report_html(studies: Sequence[tuple[str, Results]], *, samples: int = 0) -> str:
+def report_html(studies: Sequence[tuple[str, Results]], *, samples: int | None = None) -> str:
     """The page on one study, or on several side by side.
 
     Args:
         studies: Name of each results folder and what it holds.
-        samples: Test prompts whose texts and completions are in it, of those that the folders keep.
+        samples: Test prompts whose texts and completions are in it, of those that the folders keep; None: as many as when the
+            study was written.
     """
-    return page_of([data_of(results, name, samples=samples) for name, results in studies])
+    return page_of([
+        data_of(results, name, samples=results.about.get("page_samples", 0) if samples is None else samples)
+        for name, results in studies
+    ])  # fmt: skip
 
 
 def page_of(studies: Sequence[Mapping[str, Any]], *, more_script: str = "", connect: str = "'none'") -> str:

@@ -3,16 +3,16 @@
 
 function frontierView(study, root) {
   const { data } = study;
-  const state = { metric: "reward", split: "test", scale: "linear", bars: data.policies.method.length < 80 };
+  const state = study.view;
   const metrics = ["reward", "log_odds"].filter((metric) => data.points.test[metric]);
   const validated = Boolean(data.points.validation.reward);
   const figure = el("div", { class: "figure" });
   const status = el("p", { class: "note", role: "status" });
-  const set = (name) => (value) => { state[name] = value; if (name === "split") study.split = value; draw(); };
+  const set = (name) => (value) => { state[name] = value; draw(); };
   const controls = el("div", { class: "controls" },
-    metrics.length > 1 ? choice("Reward as", `metric-${study.id}`, [["reward", data.reward], ["log_odds", "log-odds"]], "reward", set("metric")) : null,
-    validated ? choice("Prompts", `split-${study.id}`, [["test", "test"], ["validation", "validation"]], "test", set("split")) : null,
-    choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], "linear", set("scale")),
+    metrics.length > 1 ? choice("Reward as", `metric-${study.id}`, [["reward", data.reward], ["log_odds", "log-odds"]], state.metric, set("metric")) : null,
+    validated ? choice("Prompts", `split-${study.id}`, [["test", "test"], ["validation", "validation"]], state.split, set("split")) : null,
+    choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], state.scale, set("scale")),
     el("label", { class: "check" }, el("input", { type: "checkbox", checked: state.bars, on: { change: (event) => { state.bars = event.target.checked; draw(); } } }), " intervals of points"));
   put(root, controls, legend(study), figure, status, note());
   let width = 0;
@@ -39,6 +39,12 @@ function frontierView(study, root) {
       const reward = study.value(policy, state.metric);
       const kl = study.value(policy, "kl");
       if (reward !== null && kl !== null && study.isShown(policy)) shown.push({ policy, kl, reward });
+    }
+    if (!shown.length) {
+      put(figure, el("p", { class: "note" }, "Nothing is measured yet, or every method is hidden."));
+      marks = [];
+      figure.chart = null;
+      return;
     }
     const most = Math.max(1, ...shown.map((one) => one.kl));
     const high = log ? most * 1.2 : Math.min(25, most * 1.08);
@@ -176,7 +182,7 @@ function sameRun(study, one, other) {
 function legend(study) {
   const hollow = new Set(study.data.policies.method.filter((method, policy) => study.column("privileged", policy)));
   const buttons = study.data.methods.map((method, k) => {
-    const button = el("button", { type: "button", "aria-pressed": "true", on: { click: () => {
+    const button = el("button", { type: "button", "aria-pressed": String(!study.hidden.has(method.name)), on: { click: () => {
       study.toggle(method.name);
       button.setAttribute("aria-pressed", String(!study.hidden.has(method.name)));
     } } }, swatch(method, hollow.has(k)), " ", method.name);

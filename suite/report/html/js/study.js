@@ -9,11 +9,25 @@ class Study {
     this.listeners = {};
     this.hidden = new Set();
     this.chosen = { a: null, b: null };
-    this.split = "test";
+    this.view = { metric: "reward", split: "test", scale: "linear", bars: data.policies.method.length < 80, budget: null };
     this.rowOf = new Map(data.prompts.policies.map((policy, row) => [policy, row]));
     this.tables = {};
     this.reference = data.policies.method.findIndex((method) => data.methods[method].name === data.reference);
     if (this.reference < 0) this.reference = data.policies.setting.indexOf("(reference)");
+  }
+
+  get split() { return this.view.split; }
+
+  /** What a reader has chosen, hidden and set in an earlier drawing. */
+  keep(earlier) {
+    if (!earlier) return;
+    this.view = earlier.view;
+    this.hidden = earlier.hidden;
+    const places = new Map([...Array(this.size).keys()].map((policy) => [this.name(policy), policy]));
+    for (const which of ["a", "b"]) {
+      const policy = earlier.chosen[which] === null ? null : places.get(earlier.name(earlier.chosen[which]));
+      if (policy !== null && policy !== undefined) this.chosen[which] = policy;
+    }
   }
 
   on(event, listener) { (this.listeners[event] ??= []).push(listener); }

@@ -9,9 +9,10 @@ function verdictView(study, root) {
     groups.map((group) => el("optgroup", { label: group },
       budgets.filter((budget) => budget.group === group).map((budget) => el("option", { value: budget.id }, budget.label)))));
   const body = el("div", { "aria-live": "polite" });
-  put(root, el("label", { for: select.id, class: "field" }, "Compared at ", select), body);
+  put(root, el("label", { for: select.id, class: "field" }, "Compared at ", select), body, budgets.length > 1 ? overview() : null);
 
   function show(id) {
+    study.view.budget = id;
     const budget = budgets.find((one) => one.id === id);
     const seeds = `${budget.seeds} training seed${budget.seeds > 1 ? "s" : ""}`;
     put(body, 
@@ -24,6 +25,22 @@ function verdictView(study, root) {
     const known = budget.rows.filter((row) => row.difference);
     if (known.length) responsive(body.querySelector(".forest"), (width) => put(body.querySelector(".forest"), forest(known, width)));
     if (known.some((row) => row.reward[0] !== null)) body.append(folded("The same as a table", () => rewards(budget)));
+  }
+
+  /** Every budget at once: a click on one chooses it. */
+  function overview() {
+    const methods = [...new Set(budgets.flatMap((budget) => budget.rows.map((row) => row.method)))];
+    const signs = { better: "▲", worse: "▼", equivalent: "=" };
+    const cell = (budget, method) => {
+      const row = budget.rows.find((one) => one.method === method);
+      const text = row?.difference ? `${fixed(row.difference[0], 3, true)} ${signs[row.word] ?? ""}` : "–";
+      return el("td", { class: "number", "data-word": row?.word, title: row?.sentence }, text);
+    };
+    const head = budgets.map((budget) => el("th", { scope: "col", class: "number" }, el("button", { type: "button", on: { click: () => { select.value = budget.id; show(budget.id); } } }, budget.label)));
+    const caption = `${against} minus the other at every budget; ▲ better, ▼ worse, = equivalent, no sign: not resolved or no verdict; –: no policies there`;
+    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Every budget" }, el("table", { class: "overview" }, el("caption", {}, caption),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, `${against} minus`), head)),
+      el("tbody", {}, methods.map((method) => el("tr", {}, el("th", { scope: "row" }, method), budgets.map((budget) => cell(budget, method)))))));
   }
 
   function forest(rows, width) {
@@ -65,5 +82,6 @@ function verdictView(study, root) {
     return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it, simultaneous`, "p", `${against} is`], rows, [1, 2, 3]);
   }
 
-  show(budgets[0].id);
+  if (budgets.some((budget) => budget.id === study.view.budget)) select.value = study.view.budget;
+  show(select.value);
 }

@@ -1,0 +1,107 @@
+"""The page over a sweep that is at work: what its runs have left so far. It only reads."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.analysis.costs import training_metrics
+from suite.analysis.gather import gather
+from suite.analysis.records import PLACE, POINT, Results
+from suite.common.errors import UserError, shown
+from suite.engine.lease import at_work
+from suite.engine.making import closure
+from suite.engine.manifest import done
+from suite.engine.store import RunSpec
+from suite.report.html.data import data_of
+from suite.study.plan import Plan
+from suite.study.plan_file import made_so_far
+from suite.study.run import Finished, Options
+
+EMPTY = {
+    "records": [*POINT, *PLACE, "split", "metric", "value", "unit", "n", "ci_low", "ci_high", "git_sha", "selected"],
+    "measurements": [*POINT, *PLACE, "split", "prompt_id", "sample", "metric", "value"],
+    "training": POINT, "health": [],
+}  # fmt: skip
+"""Tables before anything is measured."""
+
+
+@dataclass
+class Sweep:
+    """A sweep that somebody makes, looked at from outside.
+
+    Attributes:
+        root: The folder of runs.
+        plan: What is made.
+        about: `name` of the results folder, `command`, `workers`.
+    """
+
+    root: Path
+    plan: Plan
+    about: Mapping[str, Any]
+    _measured: tuple[frozenset[str], Results] | None = field(default=None, init=False)
+
+    def look(self) -> dict[str, Any]:
+        """`progress` of the runs, `studies` for the page (`data_of`), and `version`, another one if anything has changed."""
+        specs = closure(self.plan.targets)
+        made = {spec.key for spec in specs if done(spec.directory(self.root))}
+        folders = {spec: spec.directory(self.root) for spec in specs if spec.key not in made}
+        progress = {
+            "runs": len(specs), "done": len(made),
+            "now": [self._now(spec) for spec, folder in folders.items() if at_work(folder)],
+            "failed": [shown(spec.title, 80) for spec, folder in folders.items() if (folder / "error.log").exists()],
+        }  # fmt: skip
+        results = replace(self._so_far(specs, made), training=self._training())
+        studies = [data_of(results, str(self.about["name"]))]
+        version = hashlib.sha256(json.dumps([progress, studies]).encode()).hexdigest()[:16]
+        return {"progress": progress, "studies": studies, "version": version}
+
+    def _now(self, spec: RunSpec) -> str:
+        """A run at work, and its last step."""
+        lines = _lines(spec.directory(self.root) / "metrics.jsonl")
+        return shown(spec.title, 80) + (f" (step {lines[-1]['step']})" if lines else "")
+
+    def _so_far(self, specs: list[RunSpec], made: set[str]) -> Results:
+        """What can be measured already; gathered again only when more runs are done."""
+        known = frozenset(made)
+        if self._measured is None or self._measured[0] != known:
+            self._measured = (known, self._gathered({spec.key for spec in specs} - made))
+        return self._measured[1]
+
+    def _gathered(self, missing: set[str]) -> Results:
+        title = f"{self.about['name']}, so far"
+        try:
+            plan = made_so_far(self.plan, missing)
+            if "judge" in plan.evaluator.needs:
+                raise UserError("judged when all answers are there")
+            options = Options(self.root, int(self.about["workers"]), command=str(self.about["command"]))
+            results = gather(Finished(plan, options), str(self.about["name"]))
+        except UserError:
+            study = self.plan.study
+            results = Results({
+                "command": self.about["command"], "profile": study.profile, "task": study.task, "model": Path(study.model).name,
+                "reward": study.reward_name, "metric": "reward", "seeds": sorted(self.plan.sources),
+                "test_prompts": study.test_prompts, "lines": [],
+            }, **{name: pd.DataFrame(columns=columns) for name, columns in EMPTY.items()})  # fmt: skip
+        results.about.update(title=title, note="Runs are at work: numbers change, and nothing here is a verdict.")
+        return results
+
+    def _training(self) -> pd.DataFrame:
+        """What every run has logged so far; one that writes a line just now is looked at the next time."""
+        parts = []
+        for contender, spec in self.plan.trained.items():
+            if _lines(spec.directory(self.root) / "metrics.jsonl"):
+                parts.append(training_metrics(self.root, replace(self.plan, policies={contender: spec})))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=EMPTY["training"])
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """What a run has logged; nothing if its last line is not whole."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):
+        return []

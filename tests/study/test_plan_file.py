@@ -1,0 +1,95 @@
+"""A planned study as a file is the same study when it is read again."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from suite.common.errors import UserError
+from suite.engine.making import closure
+from suite.engine.plan_file import write_plan
+from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
+from suite.evaluation.win_rate_evaluator import WinRateEvaluator
+from suite.interfaces import Contender
+from suite.study.plan import REFERENCE, plan_study
+from suite.study.plan_file import enter_study, made_so_far, write_study
+from suite.study.profiles import GRIDS, chosen_grid, sentiment_study, text_study
+
+GRID = chosen_grid(GRIDS["default"], "dpo,best_of_n")
+
+
+def machine():
+    return {"device": "cpu", "precision": "float32", "micro_batch_size": None, "sampler": "own"}
+
+
+@pytest.fixture
+def plan():
+    study = sentiment_study("smoke", **machine())
+    return plan_study(study, GRID, RewardKLEvaluator(), seeds=[0, 1], reference=Contender(REFERENCE))
+
+
+def keys(planned):
+    return [
+        planned.contender,
+        planned.point,
+        *(spec and spec.key for spec in (planned.samples, planned.policy, planned.scores, planned.measured)),
+    ]
+
+
+def test_it_is_the_same_study(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # reading changes the folder
+    path = write_study(tmp_path / "runs", plan, name="out", command="python x.py", workers=2)
+    assert path == write_study(tmp_path / "runs", plan, name="out", command="python x.py", workers=2)
+    root, again, about = enter_study(path)
+    assert (root, about) == (tmp_path / "runs", {"name": "out", "command": "python x.py", "workers": 2})
+    assert (again.study, again.evaluator, again.task) == (plan.study, plan.evaluator, plan.task)
+    assert [keys(point) for point in again.points] == [keys(point) for point in plan.points]
+    assert {c: spec.key for c, spec in again.policies.items()} == {c: spec.key for c, spec in plan.policies.items()}
+    assert {spec.key for spec in again.targets} == {spec.key for spec in plan.targets}
+    for seed, source in plan.sources.items():
+        ours = again.sources[seed]
+        assert [getattr(ours, f.name).key for f in fields(ours) if f.name != "fitted"] == [
+            getattr(source, f.name).key for f in fields(source) if f.name != "fitted"
+        ]
+        assert {name: spec.key for name, spec in ours.fitted.items()} == {n: spec.key for n, spec in source.fitted.items()}
+    assert [[shard.gold.key, *(s.key for s in shard.learned.values())] for shard in again.pool] == [
+        [shard.gold.key, *(s.key for s in shard.learned.values())] for shard in plan.pool
+    ]
+
+
+def test_a_study_with_a_judge_and_an_opponent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = text_study("hh_dialogue", "smoke", **machine())
+    plan = plan_study(
+        study, {"dpo": [{}], "ppo": [{}]}, WinRateEvaluator((0.0, 1.0)), reference=Contender("SFT", "(reference)"),
+        opponent=("ppo", 0.0), judge_model="own",
+    )  # fmt: skip
+    _, again, _ = enter_study(write_study(tmp_path / "runs", plan, name="out"))
+    assert again.judge_model.key == plan.judge_model.key
+    assert keys(again.opponent) == keys(plan.opponent)
+    assert again.evaluator == plan.evaluator
+
+
+def test_what_is_made_can_be_measured(plan):
+    every = {spec.key for spec in closure(plan.targets)}
+    with pytest.raises(UserError, match="nothing can be measured"):
+        made_so_far(plan, every)
+    assert made_so_far(plan, set()).points == plan.points
+    first = {point.measured.key for point in plan.points if point.measured and point.contender.seed == 0}
+    pairs = {spec.key for spec in closure([plan.sources[0].pairs, *(spec for c, spec in plan.policies.items() if c.seed == 0)])}
+    samples = {point.samples.key for point in plan.points if point.measured and point.contender.seed == 0}
+    prompts = {spec.key for spec in plan.prompts.values()}
+    left = made_so_far(plan, every - first - pairs - samples - prompts)
+    assert list(left.sources) == [0]
+    assert left.pool == []
+    assert {point.contender.seed for point in left.points} == {0}
+    assert all(point.measured for point in left.points)
+
+
+def test_a_plan_without_a_study_is_told(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_plan(tmp_path / "runs", plan.targets)
+    with pytest.raises(UserError, match="holds runs and no study"):
+        enter_study(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        enter_study(Path("runs/studies/none.json"))
