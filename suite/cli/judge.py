@@ -123,7 +123,7 @@ def _write(table: pd.DataFrame, out: Path, about: dict[str, str], identity: Mapp
     said = f"{len(failed):,} questions of {len(prompts):,} prompts have no verdict; verdicts.csv has all of them, the first are"
     if named:
         print("\n  ".join([f"{said}:", *named]))
-    labelled = table.assign(**{name: about[name] for name in ("judge", "template", "matchup")})
+    labelled = table.drop(columns="key").assign(**{name: about[name] for name in ("judge", "template", "matchup")})
     write_atomically(out / "verdicts.csv", lambda path: labelled.to_csv(path, index=False))
     try:
         result = win_rate(table, seed=seed)

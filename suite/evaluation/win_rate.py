@@ -47,7 +47,7 @@ def ask(
         on_answer: Called with the number of questions just settled.
 
     Returns:
-        The columns of `verdict_table`, `failure` (why there is no verdict) and `stored` (not asked now).
+        The columns of `verdict_table`, `failure` (why there is no verdict), `stored` (not asked now) and `key` (in the store).
 
     Raises:
         UserError: From the judge, or it refuses whatever it is asked; what was answered by then is stored.
@@ -86,7 +86,9 @@ def ask(
             on_answer(len(found))
     of_rows = [keys[question] for question in questions]
     table = verdict_table(questions, [verdicts.get(key) for key in of_rows])
-    return table.assign(failure=[failures.get(key, "") for key in of_rows], stored=[key in before for key in of_rows])
+    return table.assign(
+        failure=[failures.get(key, "") for key in of_rows], stored=[key in before for key in of_rows], key=of_rows
+    )
 
 
 def verdict_table(questions: Sequence[Question], verdicts: Sequence[Verdict | None]) -> pd.DataFrame:

@@ -93,6 +93,12 @@ class VerdictStore:
             self._check_verdicts(found.values())
             return found
 
+    def replies(self, keys: list[str]) -> dict[str, str]:
+        """What the judge said, whole, of the stored ones among `keys`."""
+        with self._one_line():
+            asked = "SELECT key, reply FROM verdicts WHERE key IN (SELECT value FROM json_each(?))"
+            return {key: str(reply) for key, reply in self._connection.execute(asked, (json.dumps(keys),))}
+
     def claim(self, key: str) -> bool:
         """Say that this process asks `key` now. False if a living one does already, or the verdict is there."""
         with self._one_line(), self._transaction():

@@ -11,13 +11,14 @@ from suite.analysis.curves import AGAINST, beats_half, compare_curves, ends_of
 from suite.analysis.gather import gather
 from suite.analysis.records import Results, wide
 from suite.analysis.verdict import TURNED, WORDS
+from suite.judges.verdict_store import VerdictStore
 from suite.report import tables
 from suite.report.figures import LINES, styles_of
 from suite.report.files import captioned, figure_file
 from suite.report.page import Section, Verdict, interval, origin, table
 from suite.report.samples import samples_table, write_samples
 from suite.report.study_folder import write_folder
-from suite.study.run import Finished
+from suite.study.run import VERDICTS, Finished
 
 PANELS = {
     "temperature": ("sampling temperature", "against temperature", "T"),
@@ -48,7 +49,7 @@ def write_curves(
     results = gather(finished, out.name)
     results.about.update({"against": AGAINST, "paper": "", "paper_rates": {}, "settings": {}, "deviations": [], **about})
     if results.verdicts is not None:
-        results = replace(results, verdicts=results.verdicts.assign(template=about["template"]))
+        results = replace(results, verdicts=_with_replies(results.verdicts, finished).assign(template=about["template"]))
     comparison = compare_curves(results.measurements, results.about["against"])
     if prompts or finished.options.page_samples:
         results = replace(results, samples=samples_table(finished, results, prompts=prompts))
@@ -57,6 +58,17 @@ def write_curves(
         out, results, comparison, sections_of(results, comparison), draw=draw, verdict=verdict,
         samples=finished.options.page_samples,
     )  # fmt: skip
+
+
+def _with_replies(verdicts: pd.DataFrame, finished: Finished) -> pd.DataFrame:
+    """The verdicts and, of the prompts whose texts may stand in the page, what the judge said; it may quote them."""
+    table = verdicts.drop(columns="key")
+    if not (many := finished.options.page_samples):
+        return table
+    shown = verdicts["prompt_id"].isin(list(dict.fromkeys(verdicts["prompt_id"]))[:many])
+    store = VerdictStore(finished.options.runs / VERDICTS, read_only=True)
+    replies = store.replies(list(verdicts.loc[shown, "key"]))
+    return table.assign(reply=verdicts["key"].where(shown).map(replies).fillna(""))
 
 
 def sections_of(results: Results, comparison: pd.DataFrame) -> list[Section]:

@@ -23,6 +23,8 @@ from suite.maths.seeds_and_prompts import detectable_gap
 from suite.study.plan import Plan, PlannedPoint
 from suite.study.plan_file import write_study
 
+VERDICTS = "verdicts.sqlite"
+"""In the folder of runs: what judges said."""
 PROMPT_COLUMNS = ["prompt_id", "prompt_ids", "prompt_text", "shown", "answer", "answer_cut"]
 
 
@@ -138,7 +140,7 @@ def judged(plan: Plan, options: Options, judge: Judge) -> Finished:
     if plan.opponent:
         theirs = samples["prompt_id"].map(samples_of(options.runs, plan.opponent).set_index("prompt_id")["text"])
         samples = samples.assign(answer=theirs.str.strip(), answer_cut=theirs)
-    store = VerdictStore(options.runs / "verdicts.sqlite")
+    store = VerdictStore(options.runs / VERDICTS)
     context = Context(judge=judge, store=store, seed=plan.study.seed, keep=tables.__setitem__)
     return Finished(plan, options, plan.evaluator.measure(samples, context), tables)
 
