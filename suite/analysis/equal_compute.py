@@ -35,9 +35,9 @@ def compare_within(
         against, unsearched: As for `suite.analysis.equal_kl.compare`.
 
     Returns:
-        One row per budget and method: `budget`, `method`, `policy` of the first seed (NaN: none within the budget in some
-        seed), `reward`, `reward_low`, `reward_high`, `kl`, `kl_low`, `kl_high`; `difference`, `difference_low`,
-        `difference_high`, `verdict`.
+        One row per budget and method: `budget`, `method`, `seeds` (that all methods have), `policy` of the first seed (NaN:
+        none within the budget in some seed), `reward`, `reward_low`, `reward_high`, `kl`, `kl_low`, `kl_high`; `difference`,
+        `difference_low`, `difference_high`, `verdict`.
     """
     validation, test = (wide(records, split) for split in ("validation", "test"))
     validation, test = (table[table["method"] != REFERENCE] for table in (validation, test))
@@ -49,7 +49,7 @@ def compare_within(
     for budget in budgets:
         values = {method: _within(validation, shown, method, budget, seeds) for method in methods}
         for method, found in values.items():
-            rows.append(row := {"budget": budget, "method": method})
+            rows.append(row := {"budget": budget, "method": method, "seeds": len(seeds)})
             if found is None:
                 continue
             row["policy"], numbers = found

@@ -35,10 +35,11 @@ def gather(finished: Finished, experiment: str) -> Results:
     Damaged, which names it, if a run is not what it was.
     """
     with reading(finished.options.runs, closure(finished.plan.targets)):
-        return _gathered(finished, experiment)
+        return gathered(finished, experiment)
 
 
-def _gathered(finished: Finished, experiment: str) -> Results:
+def gathered(finished: Finished, experiment: str) -> Results:
+    """The same of runs that others may be at work on: a damaged one is not set aside."""
     plan, root = finished.plan, finished.options.runs
     common = {"experiment": experiment, "task": answered(plan).name, "profile": plan.study.profile}
     parts, records = [], []

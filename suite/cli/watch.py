@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from suite.cli.ranges import Place, Port
-from suite.common.errors import UserError, shown
+from suite.common.errors import UserError, first_line, shown
 from suite.common.machine import quiet_libraries
 from suite.report.html.live import Sweep
 from suite.report.html.write import as_json, page_of
@@ -68,16 +68,19 @@ def server(sweep: Sweep, port: int) -> ThreadingHTTPServer:
             port = self.connection.getsockname()[1]
             if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
                 self._say(403, "text/plain", "this page is for browsers of this machine")
-            elif self.path == "/":
-                with lock:
-                    found = sweep.look()
-                self._say(200, "text/html", page_of(found["studies"], more_script=live, connect="'self'"))
-            elif self.path == "/data.json":
-                with lock:
-                    found = sweep.look()
-                self._say(200, "application/json", as_json(found))
-            else:
+            elif self.path not in ("/", "/data.json"):
                 self._say(404, "text/plain", "there is nothing else here")
+            else:
+                try:
+                    with lock:
+                        found = sweep.look()
+                except Exception as error:  # files of runs at work: the next look will tell
+                    self._say(503, "text/plain", f"not now: {first_line(error)}")
+                    return
+                if self.path == "/":
+                    self._say(200, "text/html", page_of(found["studies"], more_script=live, connect="'self'"))
+                else:
+                    self._say(200, "application/json", as_json(found))
 
         def _say(self, status: int, kind: str, text: str) -> None:
             body = text.encode()

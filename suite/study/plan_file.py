@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -61,7 +60,7 @@ def enter_study(path: Path) -> tuple[Path, Plan, dict[str, Any]]:
     evaluator = {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}
     contenders = TypeAdapter(Contender)
     return root, Plan(
-        study, load(study.task, "task"), resolve_name(name)(**evaluator),
+        study, load(study.task, "task"), load(name, "evaluator")(**evaluator),
         policies={contenders.validate_python(contender): keys[key] for contender, key in planned["policies"]},
         points=[_from_json(point, keys) for point in planned["points"]],
         sources={
@@ -81,8 +80,12 @@ def made_so_far(plan: Plan, missing: set[str]) -> Plan:
     def lost(targets: Sequence[RunSpec]) -> bool:
         return not missing.isdisjoint(spec.key for spec in closure(targets))
 
-    sources = {seed: source for seed, source in plan.sources.items() if not lost([source.pairs])}
-    left = replace(plan, sources=sources or plan.sources)
+    sources = {seed: source for seed, source in plan.sources.items() if not lost([source.pairs])} or plan.sources
+    without = {contender for contender in plan.policies if contender.seed not in sources}  # some learn from no pairs
+    left = replace(
+        plan, sources=sources, policies={c: spec for c, spec in plan.policies.items() if c not in without},
+        points=[point for point in plan.points if point.contender not in without],
+    )  # fmt: skip
     if lost([spec for shard in plan.pool for spec in (shard.samples, shard.gold)]):
         left = replace(left, pool=[], points=[point for point in left.points if point.samples is not None])
     return left.without(missing)

@@ -1,6 +1,7 @@
 """Results → what the page's script draws from: plain lists, texts made safe to look at, numbers with six digits."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
     """
     about = results.about
     frontier = set(results.records["panel"]) <= {"frontier"}
+    results = _with_equal_places(results)
     policies = results.records.drop_duplicates(KEYS).reset_index(drop=True)
     index = pd.MultiIndex.from_frame(policies[KEYS])
     methods = list(dict.fromkeys([*policies["method"], *results.training["method"]]))
@@ -52,9 +54,9 @@ def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
     texts = texts_of(results, index, samples)
     return {
         "name": plain(name),
-        "headline": "Reward and KL" if frontier else HEADLINES.get(about["metric"], "Curves"),
+        "headline": "Reward and KL" if frontier else HEADLINES[main_of(results)],
         "title": plain(about.get("title") or name), "kind": "frontier" if frontier else "curves",
-        "main": ("reward" if frontier else about["metric"]), "reference": REFERENCE,
+        "main": "reward" if frontier else main_of(results), "reference": REFERENCE,
         "against": plain(about.get("against", AGAINST)),
         "reward": plain(about.get("label") or about.get("reward", "reward")), "behindName": unmarked(about.get("behind", "")),
         "note": unmarked(about.get("note", "")), "facts": facts_of(results),
@@ -66,11 +68,27 @@ def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
         "hulls": _hulls(results) if frontier else {}, "ideal": _ideal(results),
         "behind": _behind(results), "budgets": budgets_of(results) if len(policies) else [],
         "prompts": _prompts(results, index, texts),
-        "texts": texts, "training": training_of(results, methods), "judgments": judgments_of(results),
+        "texts": texts, "training": training_of(results, methods), "judgments": judgments_of(results, samples),
         "data": counts_of(about.get("data", {})),
         "deviations": [[shown(str(cell)) for cell in row] for row in about.get("deviations", [])],
         "runs": runs_of(results.runs.get("runs", {}), results.records),
     }  # fmt: skip
+
+
+def main_of(results: Results) -> str:
+    """What a study of curves draws."""
+    known = set(results.records["metric"])
+    return str(results.about.get("metric") or ("win_rate" if "win_rate" in known else "reward"))
+
+
+def _with_equal_places(results: Results) -> Results:
+    """Places in all tables with the six digits that those have which are kept as CSV, so that they can be matched."""
+    tables = {}
+    for name in ("records", "measurements", "health", "samples"):
+        table = getattr(results, name)
+        if table is not None and len(table):
+            tables[name] = table.assign(**{column: table[column].map(short).astype(float) for column in ("x", "temperature")})
+    return replace(results, **tables)
 
 
 def _units(results: Results) -> dict[str, str]:
@@ -156,7 +174,8 @@ def texts_of(results: Results, index: pd.MultiIndex, samples: int) -> dict[str, 
     if results.samples is None or not samples:
         return {"prompts": [], "rows": []}
     table = results.samples[results.samples["kind"] != "degenerate"]
-    order = list(dict.fromkeys(table["prompt_id"]))[:samples]
+    measured = set(results.measurements.loc[results.measurements["split"] == "test", "prompt_id"])
+    order = [prompt for prompt in dict.fromkeys(table["prompt_id"]) if prompt in measured][:samples]
     table = table[table["prompt_id"].isin(order)]
     first = table.drop_duplicates("prompt_id").set_index("prompt_id").loc[order]
     prompts = [[shown(str(name)), readable(row["shown"]), readable(row["answer"] or "")] for name, row in first.iterrows()]

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from suite.analysis.costs import training_metrics
-from suite.analysis.gather import gather
+from suite.analysis.gather import gathered
 from suite.analysis.records import PLACE, POINT, Results
 from suite.common.errors import UserError, shown
 from suite.engine.lease import at_work
 from suite.engine.making import closure
-from suite.engine.manifest import done
 from suite.engine.store import RunSpec
 from suite.report.html.data import data_of
 from suite.study.plan import Plan
@@ -48,7 +47,7 @@ class Sweep:
     def look(self) -> dict[str, Any]:
         """`progress` of the runs, `studies` for the page (`data_of`), and `version`, another one if anything has changed."""
         specs = closure(self.plan.targets)
-        made = {spec.key for spec in specs if done(spec.directory(self.root))}
+        made = {spec.key for spec in specs if (spec.directory(self.root) / "DONE").exists()}
         folders = {spec: spec.directory(self.root) for spec in specs if spec.key not in made}
         progress = {
             "runs": len(specs), "done": len(made),
@@ -56,7 +55,7 @@ class Sweep:
             "failed": [shown(spec.title, 80) for spec, folder in folders.items() if (folder / "error.log").exists()],
         }  # fmt: skip
         results = replace(self._so_far(specs, made), training=self._training())
-        studies = [data_of(results, str(self.about["name"]))]
+        studies = [{**data_of(results, str(self.about["name"])), "budgets": []}]  # a verdict is for when all is there
         version = hashlib.sha256(json.dumps([progress, studies]).encode()).hexdigest()[:16]
         return {"progress": progress, "studies": studies, "version": version}
 
@@ -79,8 +78,8 @@ class Sweep:
             if "judge" in plan.evaluator.needs:
                 raise UserError("judged when all answers are there")
             options = Options(self.root, int(self.about["workers"]), command=str(self.about["command"]))
-            results = gather(Finished(plan, options), str(self.about["name"]))
-        except UserError:
+            results = gathered(Finished(plan, options), str(self.about["name"]))
+        except (UserError, OSError, ValueError, KeyError):  # too little yet, or a file that is being written
             study = self.plan.study
             results = Results({
                 "command": self.about["command"], "profile": study.profile, "task": study.task, "model": Path(study.model).name,

@@ -36,11 +36,14 @@ def training_of(results: Results, methods: list[str]) -> dict[str, Any]:
     return {"panels": [plain(title) for title in panels.values()], "runs": runs}
 
 
-def judgments_of(results: Results) -> dict[str, Any]:
-    """Every verdict of a judge, as columns."""
+def judgments_of(results: Results, samples: int) -> dict[str, Any]:
+    """Every verdict of a judge, as columns; with what the judge said, which may quote texts, of the first `samples` prompts."""
     table = results.verdicts
     if table is None or table.empty:
         return {}
+    if "reply" in table:
+        shown = table["prompt_id"].isin(list(dict.fromkeys(table["prompt_id"]))[:samples])
+        table = table.assign(reply=table["reply"].where(shown, ""))
     names = [name for name in ("matchup", "prompt_id", "swapped", "verdict", "winner", "reply", "failure") if name in table]
     matchups = list(dict.fromkeys(table["matchup"])) if "matchup" in table else []
     columns: dict[str, Any] = {

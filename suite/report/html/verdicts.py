@@ -49,9 +49,7 @@ def budgets_of(results: Results) -> list[Budget]:
     )  # fmt: skip
     for amount, rows in within.groupby("budget", sort=False) if len(within) else ():
         words, label = f"{amount / 1e6:.2g} million forward tokens", f"{amount / 1e6:.2g} M tokens"
-        rows = rows.rename(columns={"reward_low": "low", "reward_high": "high"}).assign(
-            seeds=len(about["seeds"]), n=about["test_prompts"]
-        )
+        rows = rows.rename(columns={"reward_low": "low", "reward_high": "high"}).assign(n=about["test_prompts"])
         title = f"reward of the best policy within {words}, whatever its KL"
         budgets.append(_budget(f"compute-{amount:g}", "equal compute", label, title, rows, against))
     return budgets
@@ -59,11 +57,13 @@ def budgets_of(results: Results) -> list[Budget]:
 
 def _budget(name: str, group: str, label: str, title: str, rows: pd.DataFrame, against: str) -> Budget:
     own = rows[rows["method"] == against]
-    seeds = int(rows["seeds"].min())
+    seeds, n = int(rows["seeds"].min()), int(rows["n"].min())
     words = f"{seeds} training seed{'s' * (seeds > 1)}: these policies, not these methods."
+    if own.empty:
+        words, rows = f"{plain(against)} left no policy that could be measured: there is nothing to compare.", rows.iloc[:0]
     return {
-        "id": name, "group": group, "label": label, "title": title, "lead": words if seeds < FEWEST_SEEDS else "",
-        "n": int(rows["n"].min()), "seeds": seeds,
+        "id": name, "group": group, "label": label, "title": title, "lead": words if seeds < FEWEST_SEEDS or own.empty else "",
+        "n": n, "seeds": seeds,
         "verdict": seeds >= FEWEST_SEEDS, "own": _numbers(own.iloc[0]) if len(own) else None,
         "rows": [_row(row, against, seeds) for _, row in rows.iterrows() if row["method"] not in (against, REFERENCE)],
     }  # fmt: skip

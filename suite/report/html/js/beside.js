@@ -20,7 +20,7 @@ function besideView(study, root) {
   }
   const texts = new Map(data.texts.rows.map(([prompt, policy, text, ended, reward, , tokens]) => [`${prompt} ${policy}`, { text, ended, reward, textTokens: tokens }]));
   const expected = new Set(data.prompts.expected);
-  const state = { order: texts.size ? "order" : "largest", search: "", only: "all", prompt: null, count: ROWS_AT_ONCE };
+  const state = study.rows ??= { order: texts.size ? "order" : "largest", search: "", only: "all", prompt: null, count: ROWS_AT_ONCE };
   const selects = { a: policySelect("a"), b: policySelect("b") };
   const summary = el("p", { class: "summary", role: "status" });
   const figures = el("div", { class: "multiples" });
@@ -28,11 +28,11 @@ function besideView(study, root) {
   const histogram = figures.appendChild(el("div", { class: "figure histogram" }));
   const list = el("div", { class: "beside-rows" });
   const counted = el("p", { class: "note", role: "status" });
-  const search = el("input", { type: "search", id: `search-${study.id}`, placeholder: "word", on: { input: () => { state.search = search.value.toLowerCase(); state.count = ROWS_AT_ONCE; rows(); } } });
+  const search = el("input", { type: "search", id: `search-${study.id}`, placeholder: "word", value: state.search, on: { input: () => { state.search = search.value.toLowerCase(); state.count = ROWS_AT_ONCE; rows(); } } });
   const order = el("select", { id: `order-${study.id}`, on: { change: () => { state.order = order.value; rows(); } } },
     Object.entries(ORDERS).map(([value, [label]]) => el("option", { value, selected: value === state.order }, label)));
   const only = el("select", { id: `only-${study.id}`, on: { change: () => { state.only = only.value; state.count = ROWS_AT_ONCE; rows(); } } },
-    [["all", "all prompts"], ["texts", "prompts with texts"], ["a", "A is better"], ["b", "B is better"]].map(([value, label]) => el("option", { value }, label)));
+    [["all", "all prompts"], ["texts", "prompts with texts"], ["a", "A is better"], ["b", "B is better"]].map(([value, label]) => el("option", { value, selected: value === state.only }, label)));
   const more = el("button", { type: "button", on: { click: () => { state.count += 5 * ROWS_AT_ONCE; rows(); } } }, "Show more");
   put(root, 
     el("div", { class: "controls pair" }, selects.a.field, el("button", { type: "button", on: { click: swap } }, "Swap"), selects.b.field),
@@ -109,8 +109,7 @@ function besideView(study, root) {
   function drawScatter(width) {
     if (!pairs.length) { put(scatter); return; }
     const both = domain(pairs.flatMap((pair) => [pair.a.main, pair.b.main]));
-    const format = (tick) => fixed(tick, both.high - both.low > 4 ? 0 : 1);
-    const chart = axes({ width, height: Math.min(380, width), label: `${data.main} of A against B by prompt`, x: { ...both, label: "B", format }, y: { ...both, label: "A", format } });
+    const chart = axes({ width, height: Math.min(380, width), label: `${data.main} of A against B by prompt`, x: { ...both, label: "B" }, y: { ...both, label: "A" } });
     chart.plot.append(svg("line", { x1: chart.x(both.low), y1: chart.y(both.low), x2: chart.x(both.high), y2: chart.y(both.high), class: "zero" }));
     for (const pair of pairs) {
       chart.plot.append(svg("circle", { cx: chart.x(pair.b.main), cy: chart.y(pair.a.main), r: 3, class: "dot", on: {
@@ -128,7 +127,7 @@ function besideView(study, root) {
     const bins = 24;
     const counts = new Array(bins).fill(0);
     for (const gap of gaps) counts[Math.min(bins - 1, Math.floor((gap + reach) / (2 * reach) * bins))] += 1;
-    const chart = axes({ width, height: Math.min(380, width), label: "Differences A minus B by prompt: how many prompts", x: { low: -reach, high: reach, label: "A minus B", format: (tick) => fixed(tick, reach > 4 ? 0 : 1, tick !== 0) }, y: { low: 0, high: Math.max(...counts) * 1.06, label: "prompts" } });
+    const chart = axes({ width, height: Math.min(380, width), label: "Differences A minus B by prompt: how many prompts", x: { low: -reach, high: reach, label: "A minus B", sign: true }, y: { low: 0, high: Math.max(...counts) * 1.06, label: "prompts" } });
     counts.forEach((count, k) => {
       const [left, right] = [chart.x(-reach + 2 * reach * k / bins), chart.x(-reach + 2 * reach * (k + 1) / bins)];
       if (count) chart.plot.append(svg("rect", { x: left + 0.5, width: right - left - 1, y: chart.y(count), height: chart.y(0) - chart.y(count), class: "column" }));
@@ -157,7 +156,7 @@ function besideView(study, root) {
     put(counted, `${found.length} of ${pairs.length} prompts${part.length < found.length ? `, the first ${part.length} are shown` : ""}.`,
       ...(state.prompt === null ? [] : [" ", el("button", { type: "button", on: { click: () => { state.prompt = null; rows(); } } }, "Show all prompts")]),
       ...(texts.size ? [] : [" No texts are in this page (--page-samples puts some in)."]));
-    const start = study.reference;
+    const start = study.referenceFor(study.chosen.a);
     const withStart = start >= 0 && study.rowOf.has(start);
     const head = ["prompt", ...(withStart ? ["reference"] : []), "A", "B", "A minus B"];
     put(list, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Completions side by side" }, el("table", { class: "completions" },

@@ -22,7 +22,14 @@ function logTicks(low, high, most) {
       if (value >= low && value <= high) found.push(value);
     }
   }
-  return found.length > most ? found.filter((value) => Number.isInteger(Math.log10(value) + 1e-12) || found.length < 3) : found;
+  return found.length > most ? found.filter((value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9) : found;
+}
+
+/** Numbers with as many digits as it takes to tell neighbours apart. */
+function written(ticks, sign = false) {
+  const gap = Math.min(...ticks.slice(1).map((tick, k) => tick - ticks[k]));
+  const digits = ticks.length < 2 ? 2 : Math.max(0, -Math.floor(Math.log10(gap) + 1e-9));
+  return (tick) => fixed(tick, digits, sign && tick !== 0);
 }
 
 function scaleOf({ low, high, log }, from, to) {
@@ -44,15 +51,18 @@ function axes({ width, height, x, y, label, margin = MARGIN }) {
   })));
   const frame = svg("g", { class: "axes", "aria-hidden": "true" });
   const xTicks = x.ticks || (x.log ? logTicks(x.low, x.high, width / 60) : ticksOf(x.low, x.high, width / 80));
+  const xText = x.log || x.ticks ? String : written(xTicks, x.sign);
   for (const tick of xTicks) {
     const at = sx(tick);
     frame.append(svg("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, class: "grid" }),
-      svg("text", { x: at, y: height - margin.bottom + 15, "text-anchor": "middle" }, x.format ? x.format(tick) : String(tick)));
+      svg("text", { x: at, y: height - margin.bottom + 15, "text-anchor": "middle" }, xText(tick)));
   }
-  for (const tick of y.ticks || ticksOf(y.low, y.high, height / 55)) {
+  const yTicks = y.ticks || ticksOf(y.low, y.high, height / 55);
+  const yText = written(yTicks);
+  for (const tick of yTicks) {
     const at = sy(tick);
     frame.append(svg("line", { x1: margin.left, x2: width - margin.right, y1: at, y2: at, class: "grid" }),
-      svg("text", { x: margin.left - 6, y: at + 4, "text-anchor": "end" }, y.format ? y.format(tick) : String(tick)));
+      svg("text", { x: margin.left - 6, y: at + 4, "text-anchor": "end" }, yText(tick)));
   }
   if (x.label) frame.append(svg("text", { x: (margin.left + width - margin.right) / 2, y: height - 6, "text-anchor": "middle", class: "axis-title" }, x.label));
   if (y.label) {

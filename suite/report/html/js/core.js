@@ -91,7 +91,7 @@ function studentQuantile(freedom) {
 /** Mean of differences with its 95 % t interval. */
 function meanInterval(values) {
   const average = mean(values);
-  if (values.length < 2) return [average, null, null];
+  if (values.length < 10) return [average, null, null]; // too few for the expansion below, and to say much
   let squares = 0;
   for (const value of values) squares += (value - average) ** 2;
   const half = studentQuantile(values.length - 1) * Math.sqrt(squares / (values.length - 1) / values.length);

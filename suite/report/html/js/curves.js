@@ -37,7 +37,7 @@ function curvesView(study, root) {
     const what = isRate ? state.metric.replace("_", " ").replace("length controlled", "length-controlled win rate") : data.reward;
     const chart = axes({
       width, height: Math.max(280, Math.min(420, width * 0.7)), label: `${what} against ${PANELS[panel]}; the table "Every policy" has the numbers.`,
-      x: { low: log ? first / 1.3 : first - room, high: log ? last * 1.3 : last + room, log, ticks: xs.length < 9 ? xs : null, label: PANELS[panel] }, y: { low, high, label: what, format: (tick) => fixed(tick, 2) },
+      x: { low: log ? first / 1.3 : first - room, high: log ? last * 1.3 : last + room, log, ticks: xs.length < 9 ? xs : null, label: PANELS[panel] }, y: { low, high, label: what },
     });
     if (isRate) chart.plot.append(svg("line", { x1: 0, x2: width, y1: chart.y(0.5), y2: chart.y(0.5), class: "zero" }));
     const lines = Map.groupBy(shown, ({ policy }) => (panel === "best_of_n" ? study.method(policy).name : `${study.method(policy).name} ${data.policies.setting[policy]} ${panel === "training" ? data.policies.temperature[policy] : ""}`));

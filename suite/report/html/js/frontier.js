@@ -57,7 +57,7 @@ function frontierView(study, root) {
     const chart = axes({
       width, height, label: `${what} against KL on ${state.split} prompts: ${shown.length} policies. The table "Every policy" has the numbers.`,
       x: { low: log ? 0.05 : -0.02 * high, high, log, label: `KL(π ‖ π_ref), nats per completion${log ? ", logarithmic" : ""}` },
-      y: { low, high: top, label: what, format: (tick) => fixed(tick, span > 2 ? 1 : 2) },
+      y: { low, high: top, label: what },
     });
     chart.node.setAttribute("tabindex", "0");
     chart.node.addEventListener("keydown", keys);

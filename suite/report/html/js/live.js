@@ -10,14 +10,15 @@ async function follow() {
   for (;;) {
     try {
       const found = await (await fetch("data.json")).json();
+      const { runs, done, now, failed } = found.progress;
+      const words = `${done} of ${runs} runs done${now.length ? `; at work: ${now.join(", ")}` : ""}${failed.length ? `; failed: ${failed.join(", ")}` : ""}`;
+      if (status.textContent !== words) status.textContent = words;
       if (found.version !== version) {
-        const { runs, done, now, failed } = found.progress;
-        status.textContent = `${done} of ${runs} runs done${now.length ? `; at work: ${now.join(", ")}` : ""}${failed.length ? `; failed: ${failed.join(", ")}` : ""}`;
         if (version !== null) render({ ...page, studies: found.studies });
         version = found.version;
       }
     } catch {
-      status.textContent = "No answer: suite watch has ended. What is shown is what there was.";
+      status.textContent = "No answer: suite watch has ended, or is busy. What is shown is what there was.";
     }
     await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS));
   }

@@ -7,6 +7,7 @@ function render({ studies, bibtex }) {
   for (const root of document.querySelectorAll("[data-study]")) {
     const number = Number(root.dataset.study);
     const study = new Study(studies[number], root);
+    const open = [...root.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent);
     study.begin();
     study.keep(render.drawn.get(number));
     render.drawn.set(number, study);
@@ -18,6 +19,7 @@ function render({ studies, bibtex }) {
     for (const [name, view] of Object.entries(views)) view(study, part(name));
     if (study.data.judgments.columns) judgmentsView(study, part("judgments"));
     put(part("points"), study.size ? folded("Every policy", () => everyPolicy(study)) : null);
+    for (const summary of root.querySelectorAll("details > summary")) summary.parentElement.open = open.includes(summary.textContent);
   }
 }
 

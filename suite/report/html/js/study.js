@@ -22,6 +22,7 @@ class Study {
   keep(earlier) {
     if (!earlier) return;
     this.view = earlier.view;
+    this.rows = earlier.rows;
     this.hidden = earlier.hidden;
     const places = new Map([...Array(this.size).keys()].map((policy) => [this.name(policy), policy]));
     for (const which of ["a", "b"]) {
@@ -36,6 +37,14 @@ class Study {
 
   get size() { return this.data.policies.method.length; }
 
+  /** The reference where a policy is: at its temperature, in its part of the figure. */
+  referenceFor(policy) {
+    const { method, setting, panel, x, temperature } = this.data.policies;
+    const like = (other) => method[other] === method[this.reference] && setting[other] === setting[this.reference];
+    const places = [...method.keys()].filter((other) => like(other) && policy !== null && temperature[other] === temperature[policy]);
+    return places.find((other) => panel[other] === panel[policy] && x[other] === x[policy]) ?? places[0] ?? this.reference;
+  }
+
   method(policy) { return this.data.methods[this.data.policies.method[policy]]; }
 
   column(name, policy) { return this.data.policies[name]?.[policy] ?? null; }
@@ -45,6 +54,7 @@ class Study {
     const { setting, seed, step, temperature, panel, x } = this.data.policies;
     const parts = [`${this.method(policy).name} ${setting[policy]}`.trim()];
     if (step[policy]) parts.push(`seed ${seed[policy]}`, `step ${step[policy]}`);
+    else if (policy !== this.reference && this.data.facts.seeds.length > 1) parts.push(`seed ${seed[policy]}`);
     if (panel[policy] === "best_of_n") parts.push(`N = ${x[policy]}`);
     else if (panel[policy] === "training") parts.push(`${x[policy]} of training`);
     if (panel[policy] !== "frontier" || temperature[policy] !== 1) parts.push(`T = ${temperature[policy]}`);

@@ -24,8 +24,7 @@ function trainingView(study, root) {
     if (!values.length) { put(boxes[k].lastChild, el("p", { class: "note" }, "no run")); return; }
     const [low, high] = [values[Math.floor(0.005 * values.length)], values[Math.ceil(0.995 * values.length) - 1]];
     const room = 0.06 * (high - low || 1);
-    const digits = high - low > 20 ? 0 : high - low > 2 ? 1 : high - low > 0.2 ? 2 : 3;
-    const chart = axes({ width, height: 190, margin: { left: 44, right: 8, top: 8, bottom: 24 }, label: `${panels[k]} over training`, x: { low: 0, high: 1, ticks: [0, 0.25, 0.5, 0.75, 1] }, y: { low: low - room, high: high + room, format: (tick) => fixed(tick, digits) } });
+    const chart = axes({ width, height: 190, margin: { left: 44, right: 8, top: 8, bottom: 24 }, label: `${panels[k]} over training`, x: { low: 0, high: 1, ticks: [0, 0.25, 0.5, 0.75, 1] }, y: { low: low - room, high: high + room } });
     paths[k] = new Map();
     for (const { run, index } of own) {
       const last = run.step[run.step.length - 1];

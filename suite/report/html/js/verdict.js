@@ -2,8 +2,12 @@
 "use strict";
 
 function verdictView(study, root) {
-  const { budgets, against } = study.data;
-  if (!budgets.length) return;
+  const { data } = study;
+  const { budgets, against } = data;
+  if (!budgets.length) {
+    put(root, el("p", { class: "note" }, "There is nothing to compare yet, or nobody to compare with."));
+    return;
+  }
   const groups = [...new Set(budgets.map((budget) => budget.group))];
   const select = el("select", { id: `budget-${study.id}`, on: { change: () => show(select.value) } },
     groups.map((group) => el("optgroup", { label: group },
@@ -18,7 +22,7 @@ function verdictView(study, root) {
     put(body, 
       budget.lead ? el("p", { class: "lead" }, budget.lead) : null,
       el("ul", { class: "sentences" }, budget.rows.map((row) => el("li", { "data-word": row.word }, row.sentence))),
-      el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals simultaneous for all comparisons of their table. `
+      el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals simultaneous for all comparisons of their table${data.kind === "frontier" ? `. Reward: gold reward, ${data.reward}` : ""}. `
         + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more.")),
       el("div", { class: "forest" }),
     );
@@ -49,8 +53,8 @@ function verdictView(study, root) {
     const reach = Math.max(0.03, ...ends.map(Math.abs)) * 1.08;
     const { node, plot, x } = axes({
       width, height: 58 + 26 * rows.length, margin: { left, right: 14, top: 10, bottom: 40 },
-      x: { low: -reach, high: reach, label: `${against} minus the other`, format: (tick) => fixed(tick, 2, tick !== 0) },
-      y: { low: 0, high: rows.length, ticks: [] }, label: `Differences from ${against} with intervals; the table below has the numbers.`,
+      x: { low: -reach, high: reach, label: `${against} minus the other`, sign: true },
+      y: { low: 0, high: rows.length, ticks: [] }, label: `Differences from ${against} with intervals; the sentences have the numbers.`,
     });
     const step = 26;
     plot.append(svg("line", { x1: x(0), x2: x(0), y1: 0, y2: 14 + step * rows.length, class: "zero" }),
