@@ -18,7 +18,7 @@ import pandas as pd
 
 from suite.analysis.equal_kl import compare, frontiers
 from suite.analysis.gather import gather
-from suite.analysis.records import Results, write_results, write_table, write_text
+from suite.analysis.records import Results, read_results, write_results, write_table, write_text
 from suite.analysis.reuse import read_reusable, same_pairs, split, together
 from suite.cli.options import MachineOptions, command, parse_numbers, parse_seeds, run_script
 from suite.cli.ranges import Folder, Names
@@ -86,7 +86,7 @@ def main(args: Arguments) -> int:
         assert results is not None, "what is not recorded is to be run"
         results.about.update(title=f"Reward-KL frontier, {level:.0%} of the labels turned", against="DPO", page_samples=0)
         write_results(out / folder_of(level), results)
-        write_text(out / folder_of(level) / FILE, report_html([(f"label_noise/{folder_of(level)}", results)]))
+        write_text(out / folder_of(level) / FILE, report_html([(folder_of(level), read_results(out / folder_of(level)))]))
         tables.append(compared(results, budgets).assign(noise=level))
     table = pd.concat(tables)
     write_table(out / "label_noise.csv", table)

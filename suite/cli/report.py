@@ -1,4 +1,4 @@
-"""`suite report`: the page of results folders, from their records alone; no torch, no network."""
+"""`suite report`: the page of results folders, from their records alone."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,5 +1,6 @@
 """`suite watch`: the page of a study while its runs are made, in a browser on this machine."""
 
+import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,8 @@ from suite.report.html.write import as_json, page_of
 from suite.study.plan_file import STUDIES, enter_study
 
 HOST = "127.0.0.1"
+OURS = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?")
+"""What a browser of this machine calls it, also through a tunnel that has another port at its end."""
 
 
 def watch(study: Annotated[Place, tyro.conf.Positional] = Path("results/runs"), port: Port = 8765) -> int:
@@ -65,8 +68,7 @@ def server(sweep: Sweep, port: int) -> ThreadingHTTPServer:
 
         def do_GET(self) -> None:
             """The two addresses there are."""
-            port = self.connection.getsockname()[1]
-            if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
+            if not OURS.fullmatch(self.headers.get("Host", "")):
                 self._say(403, "text/plain", "this page is for browsers of this machine")
             elif self.path not in ("/", "/data.json"):
                 self._say(404, "text/plain", "there is nothing else here")

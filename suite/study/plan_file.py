@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from suite.common.errors import UserError
+from suite.common.errors import UserError, first_line
 from suite.common.registry import load
 from suite.engine.making import closure
 from suite.engine.plan_file import enter_more, write_plan
@@ -53,13 +53,19 @@ def enter_study(path: Path) -> tuple[Path, Plan, dict[str, Any]]:
     root, targets, found = enter_more(path)
     if "planned" not in found:
         raise UserError(f"{path}: holds runs and no study; give a file of {root / STUDIES}, or {root}")
+    try:
+        return root, _plan_of(found["planned"], targets), found["about"]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{path}: is of another version or damaged ({first_line(error)}); start its script again") from error
+
+
+def _plan_of(planned: Mapping[str, Any], targets: Sequence[RunSpec]) -> Plan:
     keys = {spec.key: spec for spec in closure(targets)}
-    planned = found["planned"]
     study = TypeAdapter(Study).validate_python(planned["study"])
     name, fields = planned["evaluator"]
     evaluator = {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}
     contenders = TypeAdapter(Contender)
-    return root, Plan(
+    return Plan(
         study, load(study.task, "task"), load(name, "evaluator")(**evaluator),
         policies={contenders.validate_python(contender): keys[key] for contender, key in planned["policies"]},
         points=[_from_json(point, keys) for point in planned["points"]],
@@ -71,7 +77,7 @@ def enter_study(path: Path) -> tuple[Path, Plan, dict[str, Any]]:
         pool=[Shard(keys[s], keys[gold], {seed: keys[key] for seed, key in learned}) for s, gold, learned in planned["pool"]],
         opponent=_from_json(planned["opponent"], keys) if planned["opponent"] else None,
         judge_model=keys[planned["judge_model"]] if planned["judge_model"] else None,
-    ), found["about"]  # fmt: skip
+    )  # fmt: skip
 
 
 def made_so_far(plan: Plan, missing: set[str]) -> Plan:

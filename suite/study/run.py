@@ -95,8 +95,11 @@ def run_study(
         return 0
     for folder in (options.runs, out):
         check_writable(folder)
-    watched = write_study(options.runs, plan, name=out.name, command=options.command, workers=means.workers)
-    print(f"to watch it in a browser: suite watch {watched}", flush=True)
+    try:
+        watched = write_study(options.runs, plan, name=out.name, command=options.command, workers=means.workers)
+        print(f"to watch it in a browser: suite watch {watched}", flush=True)
+    except (TypeError, ValueError) as error:  # an evaluator of the user's own that JSON cannot hold
+        print(f"it cannot be watched in a browser: {error}", flush=True)
     failed = {o.spec.key for o in run_all(options.runs, plan.targets, means)}
     left = plan.without(failed)
     options = replace(options, workers=means.workers)

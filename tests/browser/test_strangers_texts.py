@@ -42,11 +42,16 @@ def test_nothing_of_it_runs_and_all_of_it_is_seen(open_page, default):
         if node.is_visible():
             node.click()
     beside = page.locator("[data-part=beside]")
+    seen = ""
     for policy in beside.locator("select").first.evaluate(
         "e => [...e.options].map((o) => o.value).filter((v) => Number(v) >= 0)"
     )[:12]:
         beside.locator("select").first.select_option(policy)
         page.get_by_label("Show", exact=False).last.select_option("texts")
+        seen += beside.locator("tbody").inner_text()
+    assert HOSTILE["image"] in seen
+    assert "</script><script>" in seen
+    assert "\\u202eto left" in seen
     text = page.locator("body").inner_text()
     assert HOSTILE["image"] in text
     assert "\\u202eto left" in text

@@ -40,7 +40,7 @@ def served(sweep=None):
 
 def ask(port, path="/", method="GET", host=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request(method, path, headers={"Host": host or f"127.0.0.1:{port}"})
+    connection.request(method, path, headers={"Host": f"127.0.0.1:{port}" if host is None else host})
     answer = connection.getresponse()
     return answer.status, answer.read().decode(), answer.headers
 
@@ -57,10 +57,11 @@ def test_the_page_and_its_data():
         assert "<" not in text
         assert headers["Cache-Control"] == "no-store"
         assert ask(port, host=f"localhost:{port}")[0] == 200
+        assert ask(port, host="127.0.0.1:9000")[0] == 200  # through a tunnel of ssh
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "evil.example:{port}", "127.0.0.1:{port}.evil.example"]
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1:{port}.evil.example", "127.0.0.1.evil.example:{port}", ""]
 )
 def test_other_hosts_are_refused(host):
     """A page of elsewhere whose name was made to point here (DNS rebinding) sends its own name."""
@@ -83,6 +84,15 @@ def test_there_is_nothing_else(path):
 def test_it_only_reads(method):
     with served() as port:
         assert ask(port, method=method)[0] == 501
+
+
+def test_a_fault_is_an_answer():
+    class Broken:
+        def look(self):
+            raise ValueError("a line that is being written")
+
+    with served(Broken()) as port:
+        assert ask(port)[:2] == (503, "not now: a line that is being written")
 
 
 def test_it_listens_on_this_machine_alone():

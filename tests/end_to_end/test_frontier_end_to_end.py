@@ -452,6 +452,11 @@ def test_the_live_page_shows_what_is_made(finished, tmp_path, monkeypatch):
     assert len(part["studies"][0]["training"]["runs"]) == len(study["training"]["runs"])
     for made in (copy / "pairs").glob("*/DONE"):
         made.unlink()
+    (damaged,) = list((copy / "measurements").glob("*/measurements.parquet"))[:1]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in copy.rglob("*")}
     start = Sweep(*enter_study(copy / "studies" / path.name)).look()
     assert start["studies"][0]["policies"]["method"] == []
     assert start["studies"][0]["training"]["runs"]
+    assert start["studies"][0]["budgets"] == []
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in copy.rglob("*")} == before  # it only reads

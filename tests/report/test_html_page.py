@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from suite.analysis.records import read_results
+from suite.analysis.records import read_results, write_results
 from suite.report.html.data import data_of
 from suite.report.html.numbers import ABSENT, quantised, short
 from suite.report.html.provenance import runs_of
@@ -158,6 +158,46 @@ def test_runs_of_a_stage_say_once_what_they_share():
     assert policy["shared"] == [["a", "1"]]
     assert policy["runs"] == [["k1", "DPO", [["b.c", "2"]], 12.5], ["k2", "DPO", [["b.c", "3"]], None]]
     assert measured["shared"] == []
+
+
+def test_a_policy_at_a_third_is_found_in_all_tables(tmp_path):
+    """CSV has six digits of it, parquet all."""
+    results = read_results(RESULTS / "hh_dialogue_local")
+
+    def thirds(table):
+        during = (table["panel"] == "training") & table["x"].between(0.2, 0.4)
+        return table.assign(x=table["x"].mask(during, 1 / 3))
+
+    moved = replace(results, records=thirds(results.records), measurements=thirds(results.measurements))
+    assert (moved.records["x"] == 1 / 3).any()
+    write_results(tmp_path, moved)
+    found = data_of(read_results(tmp_path), "thirds")
+    wins = unpacked(found["prompts"]["tables"]["win"], len(found["prompts"]["names"]))
+    assert not np.isnan(wins).all(axis=1).any()
+
+
+def test_of_two_seeds_nothing_is_said_of_methods_within_compute(default):
+    """The seeds that all methods have count, not those of the study."""
+    core = read_results(RESULTS / "label_noise" / "noise-0")
+    few = ~((core.records["method"] == "cDPO") & (core.records["seed"] > 2))
+    known = ~((core.measurements["method"] == "cDPO") & (core.measurements["seed"] > 2))
+    budgets = budgets_of(replace(core, records=core.records[few], measurements=core.measurements[known]))
+    compute = [budget for budget in budgets if budget["group"] == "equal compute"]
+    assert compute
+    assert {(budget["seeds"], budget["verdict"]) for budget in compute} == {(2, False)}
+
+
+def test_replies_and_texts_of_prompts_without_numbers_stay_out(default):
+    verdicts = read_results(RESULTS / "hh_dialogue_local")
+    verdicts = replace(verdicts, verdicts=verdicts.verdicts.assign(reply="it quotes"))
+    assert "it quotes" not in report_html([("x", verdicts)], samples=0)
+    shown = data_of(verdicts, "x", samples=1)["judgments"]["columns"]["reply"]
+    first = verdicts.verdicts["prompt_id"] == verdicts.verdicts["prompt_id"].iloc[0]
+    assert [bool(reply) for reply in shown] == list(first)
+    gone = default.samples["prompt_id"].iloc[0]
+    rest = default.measurements[default.measurements["prompt_id"] != gone]
+    found = data_of(replace(default, measurements=rest), "x", samples=4)
+    assert found["prompts"]["names"][:3] == [prompt[0] for prompt in found["texts"]["prompts"]]
 
 
 def test_a_study_without_validation_texts_training_or_runs_has_a_page(default):

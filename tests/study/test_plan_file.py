@@ -1,5 +1,6 @@
 """A planned study as a file is the same study when it is read again."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -93,3 +94,29 @@ def test_a_plan_without_a_study_is_told(plan, tmp_path, monkeypatch):
         enter_study(path)
     with pytest.raises(UserError, match="cannot be read"):
         enter_study(Path("runs/studies/none.json"))
+
+
+@pytest.mark.parametrize(
+    "evaluator", [["os:system", {"command": "touch pwned"}], ["suite.study.plan:Plan", {}], ["reward_kl"], None]
+)
+def test_a_strangers_file_runs_nothing(plan, tmp_path, monkeypatch, evaluator):
+    monkeypatch.chdir(tmp_path)
+    path = write_study(tmp_path / "runs", plan, name="out")
+    found = json.loads(path.read_text())
+    found["planned"]["evaluator"] = evaluator
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError):
+        enter_study(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_seed_without_pairs_has_no_policies_yet(tmp_path):
+    """Methods that learn from the gold reward alone are done before the pairs of their seed are."""
+    study = sentiment_study("smoke", **machine())
+    plan = plan_study(
+        study, chosen_grid(GRIDS["default"], "dpo,ppo_gt"), RewardKLEvaluator(), seeds=[0, 1], reference=Contender(REFERENCE)
+    )
+    missing = {plan.sources[1].pairs.key} | {spec.key for c, spec in plan.policies.items() if c.seed == 1 and c.method == "DPO"}
+    left = made_so_far(plan, missing)
+    assert list(left.sources) == [0]
+    assert {point.contender.seed for point in left.points} == {0}

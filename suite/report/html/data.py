@@ -10,6 +10,7 @@ import pandas as pd
 from suite.analysis.curves import AGAINST, metric_of
 from suite.analysis.equal_kl import band, frontiers
 from suite.analysis.records import PLACE, POINT, Results
+from suite.analysis.verdict import FEWEST_SEEDS
 from suite.common.errors import shown
 from suite.report.figures import styles_of
 from suite.report.html.logs import judgments_of, training_of
@@ -31,25 +32,26 @@ SHAPES = {"o": "circle", "s": "square", "D": "diamond", "d": "diamond", "^": "up
 """Markers of the figures (`styles.toml`) → names of the page's shapes."""
 HEADLINES = {"win_rate": "Win rates", "reward": "Rewards"}
 """Metric of a study of curves → heading of its figure."""
-OF_A_TEXT = ("ended", "reward", "kl", "tokens")
+OF_A_TEXT = ("ended", "reward", "tokens")
 NO_RECORDS = ("sampler_kl", "reference_log_prob")
 """Metrics of runs, which are no property of a policy."""
 
 
-def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
+def data_of(results: Results, name: str, *, samples: int = 0, verdicts: bool = True) -> dict[str, Any]:
     """Everything on one study that the page shows.
 
     Args:
         results: Of its folder.
         name: Of the folder.
         samples: Test prompts whose texts and completions are in it.
+        verdicts: Compare; not of results that still grow.
     """
     about = results.about
     frontier = set(results.records["panel"]) <= {"frontier"}
     results = _with_equal_places(results)
     policies = results.records.drop_duplicates(KEYS).reset_index(drop=True)
     index = pd.MultiIndex.from_frame(policies[KEYS])
-    methods = list(dict.fromkeys([*policies["method"], *results.training["method"]]))
+    methods = methods_of(results)
     metrics = [metric for metric in dict.fromkeys(results.records["metric"]) if metric not in NO_RECORDS]
     texts = texts_of(results, index, samples)
     return {
@@ -63,16 +65,21 @@ def data_of(results: Results, name: str, *, samples: int = 0) -> dict[str, Any]:
         "lines": [unmarked(line) for line in about.get("lines", about.get("caption", []))],
         "methods": [{"name": plain(method), "colour": colour, "shape": SHAPES.get(marker, "circle")}
                     for method, (colour, marker) in styles_of(methods).items()],
-        "metrics": metrics, "units": _units(results), "policies": _policies(policies, methods, results.health),
+        "metrics": metrics, "policies": _policies(policies, methods, results.health),
         "points": {split: _points(results.records, split, metrics, index) for split in ("test", "validation")},
         "hulls": _hulls(results) if frontier else {}, "ideal": _ideal(results),
-        "behind": _behind(results), "budgets": budgets_of(results) if len(policies) else [],
+        "behind": _behind(results), "budgets": budgets_of(results) if verdicts and len(policies) else [],
         "prompts": _prompts(results, index, texts),
         "texts": texts, "training": training_of(results, methods), "judgments": judgments_of(results, samples),
         "data": counts_of(about.get("data", {})),
         "deviations": [[shown(str(cell)) for cell in row] for row in about.get("deviations", [])],
         "runs": runs_of(results.runs.get("runs", {}), results.records),
     }  # fmt: skip
+
+
+def methods_of(results: Results) -> list[str]:
+    """Who is in the race, also where only its training has begun; in the order of the records."""
+    return list(dict.fromkeys([*results.records["method"], *results.training["method"]]))
 
 
 def main_of(results: Results) -> str:
@@ -91,17 +98,13 @@ def _with_equal_places(results: Results) -> Results:
     return replace(results, **tables)
 
 
-def _units(results: Results) -> dict[str, str]:
-    rows = results.records.drop_duplicates("metric")
-    return {str(metric): shown(str(unit)) for metric, unit in zip(rows["metric"], rows["unit"], strict=True) if pd.notna(unit)}
-
-
 def _policies(table: pd.DataFrame, methods: list[str], health: pd.DataFrame) -> dict[str, list[Any]]:
     """Columns, one entry per policy and place."""
     columns: dict[str, list[Any]] = {
         "method": [methods.index(method) for method in table["method"]],
         "setting": [plain(str(setting)) if setting else "" for setting in table["setting"]],
-        **{name: shorts(table[name]) for name in ("seed", "step", "x", "temperature")}, "panel": list(table["panel"]),
+        **{name: [int(value) for value in table[name]] for name in ("seed", "step")},
+        **{name: shorts(table[name]) for name in ("x", "temperature")}, "panel": list(table["panel"]),
     }  # fmt: skip
     for name in (*COSTS, *MADE):
         if name in table and table[name].notna().any():
@@ -146,7 +149,7 @@ def _parts(line: Any) -> Iterator[dict[str, Any]]:
             at = np.unique(np.concatenate([np.linspace(low, high, 40), np.geomspace(max(low, 0.05), max(high, 0.06), 20)]))
             at = at[(at >= low) & (at <= high)]
             part = {"solid": solid, "kl": shorts(at, 5), "value": shorts(line.at(at), 5)}
-            if solid and line.prompts > 1:
+            if solid and len(line.seeds) >= FEWEST_SEEDS:  # as in the figures
                 _, lower, upper = band(line, at)
                 part |= {"low": shorts(lower, 5), "high": shorts(upper, 5)}
             yield part
@@ -169,7 +172,7 @@ def _behind(results: Results) -> dict[str, Any]:
 
 def texts_of(results: Results, index: pd.MultiIndex, samples: int) -> dict[str, Any]:
     """`prompts`: id, text and answer of the data of the first `samples` prompts; `rows`: prompt, policy, text, whether it
-    ended by itself, its own reward and KL [nats], its tokens.
+    ended by itself, its own reward, its tokens.
     """
     if results.samples is None or not samples:
         return {"prompts": [], "rows": []}

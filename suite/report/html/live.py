@@ -1,5 +1,6 @@
 """The page over a sweep that is at work: what its runs have left so far. It only reads."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from suite.common.errors import UserError, shown
 from suite.engine.lease import at_work
 from suite.engine.making import closure
 from suite.engine.store import RunSpec
-from suite.report.html.data import data_of
+from suite.report.html.data import data_of, methods_of
+from suite.report.html.logs import training_of
 from suite.study.plan import Plan
 from suite.study.plan_file import made_so_far
 from suite.study.run import Finished, Options
@@ -43,6 +45,7 @@ class Sweep:
     plan: Plan
     about: Mapping[str, Any]
     _measured: tuple[frozenset[str], Results] | None = field(default=None, init=False)
+    _drawn: tuple[Any, dict[str, Any]] | None = field(default=None, init=False)
 
     def look(self) -> dict[str, Any]:
         """`progress` of the runs, `studies` for the page (`data_of`), and `version`, another one if anything has changed."""
@@ -55,9 +58,19 @@ class Sweep:
             "failed": [shown(spec.title, 80) for spec, folder in folders.items() if (folder / "error.log").exists()],
         }  # fmt: skip
         results = replace(self._so_far(specs, made), training=self._training())
-        studies = [{**data_of(results, str(self.about["name"])), "budgets": []}]  # a verdict is for when all is there
+        if len(made) == len(specs):
+            results.about["note"] = "All runs are made; the verdict stands in the results folder."
+        studies = [self._data(results)]
         version = hashlib.sha256(json.dumps([progress, studies]).encode()).hexdigest()[:16]
         return {"progress": progress, "studies": studies, "version": version}
+
+    def _data(self, results: Results) -> dict[str, Any]:
+        """For the page, without a verdict, which is for when all is there; made anew only if more is measured."""
+        methods, about = methods_of(results), results.about
+        state = (self._measured and self._measured[0], methods, about["note"])
+        if self._drawn is None or self._drawn[0] != state:
+            self._drawn = (state, data_of(results, str(self.about["name"]), verdicts=False))
+        return {**self._drawn[1], "training": training_of(results, methods)}
 
     def _now(self, spec: RunSpec) -> str:
         """A run at work, and its last step."""
@@ -94,7 +107,8 @@ class Sweep:
         parts = []
         for contender, spec in self.plan.trained.items():
             if _lines(spec.directory(self.root) / "metrics.jsonl"):
-                parts.append(training_metrics(self.root, replace(self.plan, policies={contender: spec})))
+                with contextlib.suppress(ValueError):
+                    parts.append(training_metrics(self.root, replace(self.plan, policies={contender: spec})))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=EMPTY["training"])
 
 

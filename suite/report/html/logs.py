@@ -51,5 +51,5 @@ def judgments_of(results: Results, samples: int) -> dict[str, Any]:
     }
     if matchups:
         columns["matchup"] = [matchups.index(value) for value in table["matchup"]]
-    judges = sorted({f"{row.judge}, {row.template}".rstrip(", ") for row in table.fillna("").itertuples()})
+    judges = sorted({f"{row.judge}, {row.template}".rstrip(", ") for row in table.astype(object).fillna("").itertuples()})
     return {"judges": [plain(judge) for judge in judges], "matchups": [plain(name) for name in matchups], "columns": columns}

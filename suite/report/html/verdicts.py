@@ -24,8 +24,9 @@ def budgets_of(results: Results) -> list[Budget]:
 
     Returns:
         `id`, `group` (of the selector), `label`, `title`, `lead` (before the sentences), `n`, `seeds`, `verdict` (whether these
-        are words on methods), `own` (numbers of `against`), and `rows`: `method`, `sentence`, `word`,
-        `difference`, `low`, `high` (those of `against` minus the other), `reward` and its interval, `p`, `detectable`.
+        are words on methods), `test` (of p), `kind` (of intervals), `own` (numbers of `against`), and `rows`: `method`,
+        `sentence`, `word`, `difference`, `low`, `high` (those of `against` minus the other), `reward` and its interval, `p`,
+        `detectable`.
     """
     if set(results.records["panel"]) != {"frontier"}:
         return _of_curves(results)
@@ -60,7 +61,7 @@ def _budget(name: str, group: str, label: str, title: str, rows: pd.DataFrame, a
     seeds, n = int(rows["seeds"].min()), int(rows["n"].min())
     words = f"{seeds} training seed{'s' * (seeds > 1)}: these policies, not these methods."
     if own.empty:
-        words, rows = f"{plain(against)} left no policy that could be measured: there is nothing to compare.", rows.iloc[:0]
+        words, rows = f"{plain(against)} has no policy in these results: there is nothing to compare.", rows.iloc[:0]
     return {
         "id": name, "group": group, "label": label, "title": title, "lead": words if seeds < FEWEST_SEEDS or own.empty else "",
         "n": n, "seeds": seeds,
@@ -110,22 +111,33 @@ def _of_curves(results: Results) -> list[Budget]:
     against, shown = results.about.get("against", AGAINST), wide(results.records, "test")
     found = compare_curves(results.measurements, against)
     seeds, budgets = shown["seed"].nunique(), []
+    lead = "These policies, not these methods." + _spent(shown)
     places = found.groupby(["panel", "x", "temperature"], sort=False) if len(found) else ()
     for (panel, x, temperature), rows in places:
         at = {"temperature": f"T = {x:g}", "best_of_n": f"N = {x:g}"}.get(str(panel), f"{x:g} of training, T = {temperature:g}")
         lines = [_of_curve(row, against) for row in rows.to_dict("records")]
         budgets.append({
             "id": f"{panel}-{x:g}-{temperature:g}", "group": str(panel).replace("_", " "), "label": at,
-            "title": f"on the same prompts, at {at}", "lead": "These policies, not these methods.",
+            "title": f"on the same prompts, at {at}", "lead": lead, "test": "paired t, Holm",
+            "kind": "95 % with Bonferroni over its part of the figure",
             "n": int(rows["n"].min()), "seeds": int(seeds), "verdict": False,
             "own": None, "rows": lines,
         })  # fmt: skip
     return budgets
 
 
+def _spent(shown: pd.DataFrame) -> str:
+    """Whether the policies have gone equally far, where that is known."""
+    known = shown["kl"].dropna() if "kl" in shown else pd.Series(dtype=float)
+    if known.size < 2:
+        return ""
+    return f" Not at equal KL: they spend {known.min():.1f} to {known.max():.1f} nats, and one that may go farther gets more."
+
+
 def _of_curve(row: Mapping[Any, Any], against: str) -> dict[str, Any]:
+    """A comparison of two policies of one training seed: a difference, and no word on methods."""
     gap = [-row[name] + 0.0 for name in ("difference", "high", "low")]
-    word = TURNED[row["verdict"]]
-    said = f"{plain(against)} is {WORDS[word]} {plain(row['policy'])}: {signed(gap)}."
+    word = f"{FEWEST_SEEDS} seeds give a word"
+    said = f"{plain(against)} minus {plain(row['policy'])}: {signed(gap)}."
     return {"method": plain(row["policy"]), "word": word, "sentence": said, "difference": [short(v) for v in gap],
             "reward": [None] * 3, "p": short(row["p"]), "detectable": None}  # fmt: skip

@@ -18,7 +18,7 @@ function besideView(study, root) {
     put(root, el("p", {}, "These records hold no numbers by prompt."));
     return;
   }
-  const texts = new Map(data.texts.rows.map(([prompt, policy, text, ended, reward, , tokens]) => [`${prompt} ${policy}`, { text, ended, reward, textTokens: tokens }]));
+  const texts = new Map(data.texts.rows.map(([prompt, policy, text, ended, reward, tokens]) => [`${prompt} ${policy}`, { text, ended, reward, textTokens: tokens }]));
   const expected = new Set(data.prompts.expected);
   const state = study.rows ??= { order: texts.size ? "order" : "largest", search: "", only: "all", prompt: null, count: ROWS_AT_ONCE };
   const selects = { a: policySelect("a"), b: policySelect("b") };

@@ -36,7 +36,6 @@ function scaleOf({ low, high, log }, from, to) {
   const a = log ? Math.log(low) : low;
   const b = log ? Math.log(high) : high;
   const at = (value) => from + ((log ? Math.log(Math.max(value, low)) : value) - a) / (b - a || 1) * (to - from);
-  at.back = (place) => { const t = a + (place - from) / (to - from) * (b - a); return log ? Math.exp(t) : t; };
   return at;
 }
 

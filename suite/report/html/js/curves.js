@@ -56,13 +56,15 @@ function curvesView(study, root) {
         const tell = (event) => tooltip.show(study.lines(one.policy), event.clientX, event.clientY);
         const holder = svg("g", { class: "point", "data-policy": one.policy, tabindex: "0", role: "button", "aria-label": study.lines(one.policy).join("; "), on: {
           pointermove: tell, pointerleave: () => tooltip.hide(), click: (event) => study.choose(event.shiftKey ? "b" : "a", one.policy),
-          keydown: (event) => { if (event.key === "Enter") study.choose(event.shiftKey ? "b" : "a", one.policy); },
+          focus: (event) => { const box = event.target.getBoundingClientRect(); tell({ clientX: box.right, clientY: box.bottom }); }, blur: () => tooltip.hide(),
+          keydown: (event) => { if (event.key === "Enter" || event.key === " ") study.choose(event.shiftKey ? "b" : "a", one.policy); },
         } }, node);
         group.append(holder);
       }
       chart.plot.append(group);
       k += 1;
     }
+    chart.node.setAttribute("role", "group");
     return chart.node;
   }
 }

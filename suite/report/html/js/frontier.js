@@ -24,8 +24,11 @@ function frontierView(study, root) {
   study.on("highlight", highlight);
 
   function note() {
-    const words = ["Hover to see a policy, click to choose it as A, Shift-click as B; arrow keys walk along the points, Enter and Shift-Enter choose. Lines: hulls chosen on validation prompts, mean over seeds, with 95 % over prompts and seeds; dashed where not every seed has policies on both sides. Crosses: completions degenerate. Hollow marks select by the gold reward itself."];
-    if (data.ideal) words.push("Black: the ideal, π* of the gold reward.");
+    const seeds = data.facts.seeds.length;
+    const words = ["Hover to see a policy, click to choose it as A, Shift-click as B; arrow keys walk along the points, Enter and Shift-Enter choose.",
+      `Lines: hulls chosen on validation prompts, ${seeds > 1 ? "mean over seeds; dashed where not every seed has policies on both sides" : "of the one training seed"}${seeds > 2 ? "; bands: 95 % over seeds and prompts" : ""}.`,
+      "On validation prompts they flatter: those chose them. Intervals of points: 95 % over prompts. Crosses: completions degenerate. Hollow marks select by the gold reward itself."];
+    if (data.ideal) words.push(`Black: the ideal, π* of the gold reward, as far as the reference's samples on test prompts show it (${fixed(data.ideal.kl[data.ideal.kl.length - 1], 1)} nats).`);
     if (data.behindName) words.push(`Broad and pale: ${data.behindName}.`);
     return el("p", { class: "note" }, words.join(" "));
   }
@@ -60,6 +63,7 @@ function frontierView(study, root) {
       y: { low, high: top, label: what },
     });
     chart.node.setAttribute("tabindex", "0");
+    chart.node.setAttribute("role", "group");
     chart.node.addEventListener("keydown", keys);
     chart.node.addEventListener("pointermove", (event) => hover(near(event, chart.node), event));
     chart.node.addEventListener("pointerleave", () => { tooltip.hide(); highlight(null); });
@@ -75,7 +79,7 @@ function frontierView(study, root) {
     chart.over = over;
     figure.chart = chart;
     put(figure, chart.node);
-    status.textContent = beyond.length ? `${beyond.length} of ${shown.length} points lie beyond the axis (KL up to ${fixed(most, 0)} nats); the logarithmic axis shows them.` : "";
+    status.textContent = beyond.length ? `${beyond.length} of ${shown.length} points lie beyond the axis (KL up to ${fixed(most, 0)} nats); the logarithmic axis shows them.` : log ? "KLs below 0.05 nats, the reference's 0 among them, stand at the left end." : "";
     current = null;
     rings();
   }
@@ -86,7 +90,7 @@ function frontierView(study, root) {
       const method = data.methods.find((one) => one.name === name);
       if (method && !study.hidden.has(name) && state.split === "test") plot.append(svg("path", { d: curve(line, line.value), class: "behind", style: { "--c": method.colour } }));
     }
-    if (data.ideal && state.metric === "reward") {
+    if (data.ideal && state.metric === "reward" && state.split === "test") {
       const { kl, reward, low, high } = data.ideal;
       plot.append(svg("path", { d: bandPath(kl.map(x), low.map(y), high.map(y)), class: "band ideal" }), svg("path", { d: linePath(kl.map(x), reward.map(y)), class: "line ideal" }));
     }
@@ -115,8 +119,7 @@ function frontierView(study, root) {
     const own = mark(method, isReference ? 5 : many ? 3.2 : 4.6, study.column("privileged", policy));
     own.setAttribute("transform", `translate(${place.x} ${place.y})`);
     group.append(own);
-    const alarm = study.column("alarms", policy);
-    if (alarm && !alarm.startsWith("not judged")) {
+    if (study.alarm(policy)) {
       group.append(svg("path", { d: "M-6-6L6 6M-6 6L6-6", transform: `translate(${place.x} ${place.y})`, class: "alarm" }));
     }
     plot.append(group);
@@ -155,7 +158,7 @@ function frontierView(study, root) {
       hover(next, { clientX: box.left + next.x * scale, clientY: box.top + next.y * scale });
       rings();
     } else if (event.key === "Enter" && current) study.choose(event.shiftKey ? "b" : "a", current.policy);
-    else if (event.key === "Escape") { tooltip.hide(); highlight(null); } else return;
+    else if (event.key === "Escape") { current = null; tooltip.hide(); highlight(null); rings(); } else return;
     event.preventDefault();
   }
 

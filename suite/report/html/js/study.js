@@ -4,7 +4,6 @@
 class Study {
   constructor(data, root) {
     this.data = data;
-    this.root = root;
     this.id = root.dataset.study;
     this.listeners = {};
     this.hidden = new Set();
@@ -94,6 +93,12 @@ class Study {
 
   isShown(policy) { return !this.hidden.has(this.method(policy).name); }
 
+  /** What is wrong with its completions; nothing where that was not judged. */
+  alarm(policy) {
+    const alarms = this.column("alarms", policy);
+    return alarms && !alarms.startsWith("not judged") ? alarms : "";
+  }
+
   /** What a tooltip says of a policy; the numbers are those of records.csv. */
   lines(policy) {
     const { main } = this.data;
@@ -102,8 +107,7 @@ class Study {
     lines.push(`${main.replace("_", " ")} ${withInterval(this.point(policy, main), 4)}`);
     const kl = this.point(policy, "kl");
     if (kl[0] !== null) {
-      const how = this.column("kl_is_bound", policy) ? "KL at most" : "exact KL";
-      lines.push(`${this.data.kind === "frontier" ? how : "KL"} ${withInterval(kl, 3)} nats`);
+      lines.push(`KL ${this.column("kl_is_bound", policy) ? "at most " : ""}${withInterval(kl, 3)} nats`);
     }
     const tokens = this.value(policy, "tokens");
     lines.push(`${test} prompts ${this.prompts(policy, main) ?? "–"}${tokens === null ? "" : `, ${fixed(tokens, 1)} tokens`}`);
@@ -111,8 +115,7 @@ class Study {
     const seconds = this.column("run_seconds", policy);
     if (compute) lines.push(`${large(compute)} forward tokens${seconds ? `, ${Math.round(seconds)} s of training` : ""}`);
     if (this.column("privileged", policy)) lines.push("selects by the gold reward itself");
-    const alarms = this.column("alarms", policy);
-    if (alarms) lines.push(`alarm: ${alarms}`);
+    if (this.alarm(policy)) lines.push(`alarm: ${this.alarm(policy)}`);
     if (this.column("run_key", policy)) lines.push(`run ${this.column("run_key", policy)}`);
     if (!this.rowOf.has(policy)) lines.push("not on a hull: no numbers by prompt");
     return lines;

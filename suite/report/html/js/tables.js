@@ -6,10 +6,10 @@ function everyPolicy(study) {
   const metrics = data.metrics.filter((metric) => data.points.test[metric] && !metric.startsWith("n_"));
   const rows = [...Array(study.size).keys()].map((policy) => [
     study.method(policy).name + (study.column("privileged", policy) ? " (privileged)" : ""), data.policies.setting[policy], data.policies.seed[policy], data.policies.step[policy],
-    ...(data.kind === "frontier" ? [] : [data.policies.x[policy]]), ...metrics.map((metric) => (metric === "kl" && study.column("kl_is_bound", policy) ? "≤ " : "") + withInterval(study.point(policy, metric, "test"))),
+    ...(data.kind === "frontier" ? [] : [data.policies.panel[policy].replace("_", " "), data.policies.x[policy], data.policies.temperature[policy]]), ...metrics.map((metric) => (metric === "kl" && study.column("kl_is_bound", policy) ? "≤ " : "") + withInterval(study.point(policy, metric, "test"))),
     study.prompts(policy, data.main, "test") ?? "–", study.column("selected", policy) ? "yes" : "", study.column("run_key", policy) ?? "",
   ]);
-  const head = ["method", "setting", "seed", "step", ...(data.kind === "frontier" ? [] : ["x"]), ...metrics.map((metric) => metric.replaceAll("_", " ")), "n prompts", "on a hull", "run"];
+  const head = ["method", "setting", "seed", "step", ...(data.kind === "frontier" ? [] : ["part", "x", "T"]), ...metrics.map((metric) => metric.replaceAll("_", " ")), "n prompts", "on a hull", "run"];
   return dataTable("Every policy, test prompts, 95 % over prompts", head, rows, [...head.keys()].slice(2, -2));
 }
 
@@ -17,7 +17,7 @@ function healthView(study, root) {
   const { policies, data: counts } = study.data;
   const parts = [];
   if (policies.alarms) {
-    const ill = [...Array(study.size).keys()].filter((policy) => policies.alarms[policy] && !policies.alarms[policy].startsWith("not judged"));
+    const ill = [...Array(study.size).keys()].filter((policy) => study.alarm(policy));
     parts.push(el("p", {}, ill.length ? `${ill.length} of ${study.size} policies have an alarm: their completions are beside the reference's longer, shorter, repeated, identical or improbable.` : `None of ${study.size} policies has an alarm.`));
     const names = Object.keys(policies).filter((name) => name.startsWith("health_"));
     const row = (policy) => [study.name(policy), ...names.map((name) => policies[name][policy] ?? "–"), policies.alarms[policy]];
@@ -46,7 +46,7 @@ function costsView(study, root) {
     return own.length ? [[method.name, own.length, ...["tokens_sampled", "tokens_scored", "tokens_trained", "compute"].map((name) => show(average(name))), fixed(average("run_seconds"), 0), fixed(average("worker_peak_memory_mib"), 0)]] : [];
   });
   const head = ["method", "runs", "tokens sampled", "tokens scored", "tokens trained", "compute, forward tokens", "seconds of training", "peak memory, MiB"];
-  put(root, rows.length ? dataTable("One whole run, mean over the runs of each method, with what the method needs beforehand", head, rows, [1, 2, 3, 4, 5, 6, 7]) : el("p", {}, "Nothing was trained, or its cost is not recorded."));
+  put(root, rows.length ? dataTable("One whole run, mean over the runs of each method; tokens and compute with what the method needs beforehand", head, rows, [1, 2, 3, 4, 5, 6, 7]) : el("p", {}, "Nothing was trained, or its cost is not recorded."));
 }
 
 function judgmentsView(study, root) {

@@ -8,7 +8,7 @@ function trainingView(study, root) {
     return;
   }
   const figures = el("div", { class: "multiples small" });
-  const status = el("p", { class: "note", role: "status" }, "Each line is a run, against the share of its steps; hover to see it in every panel, click to keep it.");
+  const status = el("p", { class: "note", role: "status" }, "Each line is a run, against the share of its steps; hover to see it in every panel, click to keep it; the outermost hundredth of the values may lie beyond an axis.");
   const ticks = el("p", { class: "ticks" });
   put(root, figures, status, ticks);
   const boxes = panels.map((title) => figures.appendChild(el("div", { class: "figure" }, el("h4", {}, title), el("div", { class: "plot" }))));
@@ -71,6 +71,6 @@ function trainingView(study, root) {
     const run = runs[index];
     const { method, setting, seed, step } = study.data.policies;
     const own = [...step.keys()].filter((policy) => method[policy] === run.method && setting[policy] === run.setting && seed[policy] === run.seed).sort((a, b) => step[a] - step[b]);
-    put(ticks, `${runName(index)}, policies kept at step `, ...own.map((policy) => el("button", { type: "button", on: { click: (event) => study.choose(event.shiftKey ? "b" : "a", policy) } }, String(step[policy]))), " (click: A, Shift-click: B)");
+    put(ticks, `${runName(index)}, policies kept at step `, ...own.map((policy) => el("button", { type: "button", on: { click: (event) => study.choose(event.shiftKey ? "b" : "a", policy) } }, study.data.kind === "frontier" ? String(step[policy]) : study.name(policy))), " (click: A, Shift-click: B)");
   }
 }

@@ -22,13 +22,13 @@ function verdictView(study, root) {
     put(body, 
       budget.lead ? el("p", { class: "lead" }, budget.lead) : null,
       el("ul", { class: "sentences" }, budget.rows.map((row) => el("li", { "data-word": row.word }, row.sentence))),
-      el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals simultaneous for all comparisons of their table${data.kind === "frontier" ? `. Reward: gold reward, ${data.reward}` : ""}. `
+      el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals ${budget.kind}${data.kind === "frontier" ? `. Reward: gold reward, ${data.reward}` : ""}. `
         + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more.")),
       el("div", { class: "forest" }),
     );
     const known = budget.rows.filter((row) => row.difference);
-    if (known.length) responsive(body.querySelector(".forest"), (width) => put(body.querySelector(".forest"), forest(known, width)));
-    if (known.some((row) => row.reward[0] !== null)) body.append(folded("The same as a table", () => rewards(budget)));
+    if (known.length) responsive(body.querySelector(".forest"), (width) => put(body.querySelector(".forest"), forest(budget, known, width)));
+    if (known.length) body.append(folded("The same as a table", () => rewards(budget)));
   }
 
   /** Every budget at once: a click on one chooses it. */
@@ -47,7 +47,7 @@ function verdictView(study, root) {
       el("tbody", {}, methods.map((method) => el("tr", {}, el("th", { scope: "row" }, method), budgets.map((budget) => cell(budget, method)))))));
   }
 
-  function forest(rows, width) {
+  function forest(budget, rows, width) {
     const left = Math.min(190, width * 0.34);
     const ends = rows.flatMap((row) => row.difference.slice(1)).filter((value) => value !== null);
     const reach = Math.max(0.03, ...ends.map(Math.abs)) * 1.08;
@@ -61,7 +61,7 @@ function verdictView(study, root) {
       svg("rect", { x: x(-0.02), width: x(0.02) - x(-0.02), y: 6, height: step * rows.length + 6, class: "margin" }));
     rows.forEach((row, k) => {
       const at = 22 + step * k;
-      const method = study.data.methods.find((one) => one.name === row.method) ?? { colour: "#555555", shape: "circle" };
+      const method = study.data.methods.find((one) => `${row.method} `.startsWith(`${one.name} `)) ?? { colour: "#555555", shape: "circle" };
       const [value, low, high] = row.difference;
       const group = svg("g", { style: { "--c": method.colour } });
       if (low !== null) group.append(svg("line", { x1: x(low), x2: x(high), y1: at, y2: at, class: "bar" }));
@@ -72,7 +72,7 @@ function verdictView(study, root) {
       const short = row.method.length > left / 7 ? `${row.method.slice(0, Math.floor(left / 7) - 1)}…` : row.method;
       node.append(svg("text", { x: left - 8, y: at + 4, "text-anchor": "end", class: "label" }, short));
       node.append(svg("rect", { x: 0, y: at - step / 2, width, height: step, class: "catch", on: {
-        pointermove: (event) => tooltip.show([row.sentence, `p (max-T) ${fixed(row.p, 3)}`,
+        pointermove: (event) => tooltip.show([row.sentence, ...(row.p === null ? [] : [`p (${budget.test}) ${fixed(row.p, 3)}`]),
           ...(row.detectable ? [`a gap of ${fixed(row.detectable)} would show four times in five`] : [])], event.clientX, event.clientY),
         pointerleave: () => tooltip.hide(),
       } }));
@@ -81,9 +81,9 @@ function verdictView(study, root) {
   }
 
   function rewards(budget) {
-    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", fixed(row.p, 3), row.word]);
-    if (budget.own) rows.unshift([against, withInterval(budget.own.reward), "", "", ""]);
-    return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it, simultaneous`, "p", `${against} is`], rows, [1, 2, 3]);
+    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", fixed(row.p, 3), row.word, fixed(row.detectable)]);
+    if (budget.own) rows.unshift([against, withInterval(budget.own.reward), "", "", "", ""]);
+    return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it`, `p (${budget.test})`, `${against} is`, "a gap that would show"], rows, [1, 2, 3, 5]);
   }
 
   if (budgets.some((budget) => budget.id === study.view.budget)) select.value = study.view.budget;
