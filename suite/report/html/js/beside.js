@@ -97,7 +97,7 @@ function besideView(study, root) {
     const worse = gaps.filter((gap) => gap < 0).length;
     const spent = [a, b].map((policy) => study.value(policy, "kl", "test"));
     const kl = spent.every((value) => value !== null) ? ` They spend ${fixed(spent[0], 2)} and ${fixed(spent[1], 2)} nats.` : "";
-    return `A minus B: ${withInterval(meanInterval(gaps), 3, true)} (95 % over ${gaps.length} test prompts, paired, these two policies as you chose them: no verdict on methods). A is better on ${better} prompts, B on ${worse}.${kl}`;
+    return `A minus B: ${withInterval(meanInterval(gaps), 3, true)} (95 % over ${gaps.length} test prompts, paired, for these two policies alone: no verdict on methods). A is better on ${better} prompts, B on ${worse}.${kl}`;
   }
 
   function domain(values) {
@@ -109,7 +109,7 @@ function besideView(study, root) {
   function drawScatter(width) {
     if (!pairs.length) { put(scatter); return; }
     const both = domain(pairs.flatMap((pair) => [pair.a.main, pair.b.main]));
-    const chart = axes({ width, height: Math.min(380, width), label: `${data.main} of A against B by prompt`, x: { ...both, label: "B" }, y: { ...both, label: "A" } });
+    const chart = axes({ width, height: Math.min(380, width), label: `${data.main} of A against B by prompt`, x: { ...both, label: `${data.prompts.metric} of B` }, y: { ...both, label: `${data.prompts.metric} of A` } });
     chart.plot.append(svg("line", { x1: chart.x(both.low), y1: chart.y(both.low), x2: chart.x(both.high), y2: chart.y(both.high), class: "zero" }));
     for (const pair of pairs) {
       chart.plot.append(svg("circle", { cx: chart.x(pair.b.main), cy: chart.y(pair.a.main), r: 3, class: "dot", on: {
