@@ -75,7 +75,7 @@ def test_the_same_policies_at_other_temperatures(finished):
     assert table["temperature"].tolist() == [0.0, 1.0] * 3
     assert {path.name for path in (folder / "t").iterdir()} == {
         "records.csv", "measurements.parquet", "health.csv", "study.json", "runs.json", "training.parquet", "comparisons.csv",
-        "curves.svg", "summary.md",
+        "curves.svg", "summary.md", "report.html",
     }  # fmt: skip
     numbers = pd.read_parquet(folder / "out" / "measurements.parquet")
     dpo = numbers[(numbers["method"] == "DPO") & (numbers["split"] == "test") & (numbers["step"] == numbers["step"].max())]
@@ -182,6 +182,8 @@ def test_it_leaves_everything_it_promises(finished):
         "comparisons.csv",
         "summary.md",
         "samples.md",
+        "samples.parquet",
+        "report.html",
         "deviations.md",
     }
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
@@ -259,13 +261,18 @@ def test_per_prompt_numbers_hold_no_text_and_give_the_records_back(finished):
 
 def test_started_again_it_recomputes_nothing_and_redraws(finished):
     folder, _ = finished
-    stamps = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+
+    def stamps_of_runs():
+        files = [path for path in (folder / "runs").rglob("*") if path.is_file() and path.parent.name != "studies"]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    stamps = stamps_of_runs()
     figure = (folder / "out" / "frontier.png").read_bytes()
     before = records(folder)
     (folder / "out" / "frontier.png").unlink()
     printed = run(folder)
     assert re.search(r"(\d+) runs: \1 cached", printed)
-    assert stamps == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    assert stamps == stamps_of_runs()
     assert (folder / "out" / "frontier.png").read_bytes() == figure
     pd.testing.assert_frame_equal(records(folder), before)
 
@@ -424,8 +431,7 @@ def test_the_live_page_shows_what_is_made(finished, tmp_path, monkeypatch):
 
     folder, printed = finished
     monkeypatch.chdir(tmp_path)
-    (path,) = (folder / "runs" / "studies").glob("*.json")
-    assert f"suite watch {path}" in printed
+    path = Path(re.search(r"suite watch (\S+)", printed)[1])
     whole = Sweep(*enter_study(path)).look()
     every = whole["progress"]["runs"]
     assert whole["progress"] == {"runs": every, "done": every, "now": [], "failed": []}

@@ -153,7 +153,7 @@ def test_summaries_as_a_frontier_by_options_alone(tmp_path):
     done = run(tmp_path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "out"
-    assert {"verdict.md", "summary.md", "records.csv", "frontier.svg", "frontier.png", "budgets.svg", "samples.md"} <= {
+    assert {"verdict.md", "summary.md", "records.csv", "frontier.svg", "frontier.png", "budgets.svg"} <= {
         path.name for path in out.iterdir()
     }
     records = pd.read_csv(out / "records.csv", keep_default_na=False)
