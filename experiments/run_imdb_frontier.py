@@ -127,7 +127,8 @@ def main(args: Arguments) -> int:
             return 0
         if left is None:
             write_deviations(out, study, grid, seeds)
-            print(f"\n{write_page(out, kept)}\nWritten to {out} from the records: there was nothing to run")
+            words = write_page(out, kept, samples=args.page_samples)
+            print(f"\n{words}\nWritten to {out} from the records: there was nothing to run")
             return 0
 
     def page(finished: Finished, out: Path) -> str:

@@ -24,6 +24,8 @@ SCHEMA = 4
 POINT = ["method", "setting", "seed", "step"]
 POLICY = ["method", "setting", "step"]
 PLACE = ["panel", "x", "temperature"]
+PLACED = [*POINT, *PLACE]
+"""What tells the rows of a policy at a place from all others."""
 ABOUT = ("privileged", "kl_is_bound", "compute")
 IDEAL_COLUMNS = ("kl", "reward", "low", "high", "effective_samples")
 TABLES = {

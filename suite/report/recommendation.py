@@ -6,14 +6,13 @@ from typing import Any
 import pandas as pd
 
 from suite.analysis.choice import best_policy
-from suite.analysis.records import PLACE, POINT, Results, per_prompt, wide
+from suite.analysis.records import PLACED, POINT, Results, per_prompt, wide
 from suite.common.errors import UserError
 from suite.maths.statistics import Interval, paired_difference
 from suite.report.page import interval
 from suite.report.tables import with_interval
 from suite.study.plan import REFERENCE
 
-KEYS = [*POINT, *PLACE]
 FEWEST = 3
 """Prompts that a comparison needs."""
 
@@ -32,7 +31,7 @@ def recommendation(results: Results, *, max_kl: float = 10.0) -> str:
     others = [*rows[1:], *([] if judged else [row for _, row in start.iterrows()])]
     metric, values = ("win_rate", "win") if judged else ("reward", "reward")
     form = ".2f" if judged else ".3f"
-    numbers = per_prompt(results.measurements, KEYS)[values]
+    numbers = per_prompt(results.measurements, PLACED)[values]
     pairs = [(row, *_pair(numbers, best, row)) for row in others]
     pairs = [(row, mine, theirs) for row, mine, theirs in pairs if len(mine) >= FEWEST]
     level, limits = 1 - 0.05 / max(1, len(pairs)), (-1.0, 1.0) if judged else None
@@ -84,7 +83,7 @@ def _by_win_rate(shown: pd.DataFrame) -> list[pd.Series]:
 
 
 def _pair(numbers: pd.Series, a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:
-    left, right = (numbers.loc[tuple(row[KEYS])] for row in (a, b))
+    left, right = (numbers.loc[tuple(row[PLACED])] for row in (a, b))
     return left.align(right, join="inner")
 
 

@@ -7,13 +7,12 @@ from typing import Any
 import pandas as pd
 
 from suite.analysis.gather import place_of
-from suite.analysis.records import PLACE, POINT, Results, sick, write_text
+from suite.analysis.records import PLACED, POINT, Results, sick, write_text
 from suite.report.page import inert
 from suite.study.plan import PlannedPoint
 from suite.study.run import Finished, samples_of
 
 SAMPLES = "samples.md"
-KEYS = [*POINT, *PLACE]
 DEGENERATE = 3
 """Prompts of each policy with an alarm that is shown."""
 
@@ -36,7 +35,7 @@ def samples_table(finished: Finished, results: Results, *, prompts: int) -> pd.D
     chosen = set(_policies(results.records[results.records["selected"]])) if "selected" in results.records else set()
     ill = sick(results.health)
     ill = ill.sort_values("repetition", ascending=False).head(prompts) if len(ill) else ill
-    degenerate = dict.fromkeys(ill[KEYS].itertuples(index=False, name=None), pd.DataFrame())
+    degenerate = dict.fromkeys(ill[PLACED].itertuples(index=False, name=None), pd.DataFrame())
     rows = []
     for planned in finished.plan.points:
         if planned.samples is None:
@@ -77,8 +76,8 @@ def write_samples(out: Path, results: Results) -> None:
             numbers = f" (reward {own['reward']:.3f}, KL {own['kl']:.1f} nats)" if known else ""
             lines.append(f"\n*{inert(own['name'])}*{numbers}:\n\n{quoted(own['text'])}")
     lines += ["\n## Degenerate policies\n", "The paper's Table 3 shows unlikelihood's; here those with the most repetition."]
-    alarms = {tuple(row[name] for name in KEYS): row["alarms"] for row in results.health.to_dict("records")}
-    for key, rows in table[table["kind"] == "degenerate"].groupby(KEYS, sort=False):
+    alarms = {tuple(row[name] for name in PLACED): row["alarms"] for row in results.health.to_dict("records")}
+    for key, rows in table[table["kind"] == "degenerate"].groupby(PLACED, sort=False):
         own = rows.iloc[0]
         lines += ["", f"### {inert(own['name'])}, seed {own['seed']}, step {own['step']}: {alarms.get(key, '')}"]
         lines += [f"\n{quoted(row['shown'])}\n>\n{quoted('⟶ ' + row['text'])}" for row in rows.to_dict("records")]

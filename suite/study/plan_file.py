@@ -86,12 +86,8 @@ def made_so_far(plan: Plan, missing: set[str]) -> Plan:
     def lost(targets: Sequence[RunSpec]) -> bool:
         return not missing.isdisjoint(spec.key for spec in closure(targets))
 
-    sources = {seed: source for seed, source in plan.sources.items() if not lost([source.pairs])} or plan.sources
-    without = {contender for contender in plan.policies if contender.seed not in sources}  # some learn from no pairs
-    left = replace(
-        plan, sources=sources, policies={c: spec for c, spec in plan.policies.items() if c not in without},
-        points=[point for point in plan.points if point.contender not in without],
-    )  # fmt: skip
+    sources = {seed: source for seed, source in plan.sources.items() if not lost([source.pairs])}
+    left = replace(plan, sources=sources or plan.sources)
     if lost([spec for shard in plan.pool for spec in (shard.samples, shard.gold)]):
         left = replace(left, pool=[], points=[point for point in left.points if point.samples is not None])
     return left.without(missing)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from suite.analysis.records import read_results
 from suite.report.html.write import report_html
 
 RESULTS = Path(__file__).parents[2] / "results"
+NUMBER = re.compile(r"[+−-]?\d+\.\d+")
 DPO = ("DPO", "beta = 0.1", 0, 288)
 SCREENSHOT = Path(__file__).parents[2] / "build" / "report.png"
 
@@ -54,7 +56,7 @@ def last(results, method):
 
 
 def number(text):
-    return float(re.search(r"[+−-]?\d+\.\d+", text)[0].replace("−", "-"))
+    return float(NUMBER.search(text)[0].replace("−", "-"))
 
 
 def test_hovering_shows_the_value_of_the_records(open_page, default, default_page):
@@ -96,7 +98,9 @@ def test_two_chosen_policies_stand_beside_each_other(open_page, default, default
     )
     assert beside.locator("select").nth(1).evaluate("e => e.selectedOptions[0].textContent").startswith("PPO beta")
     gaps = rewards(default, DPO) - rewards(default, ppo)
-    assert number(beside.locator(".summary").inner_text()) == pytest.approx(gaps.mean(), abs=6e-4)
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std() / np.sqrt(len(gaps))
+    said = [float(text.replace("−", "-")) for text in NUMBER.findall(beside.locator(".summary").inner_text())[:3]]
+    assert said == pytest.approx([gaps.mean(), gaps.mean() - half, gaps.mean() + half], abs=6e-4)
     assert f"A is better on {(gaps > 0).sum()} prompts, B on {(gaps < 0).sum()}." in beside.locator(".summary").inner_text()
     row = beside.locator("tr[data-prompt='test-00002']")
     texts = default.samples.set_index(["prompt_id", "method", "setting"])["text"]
@@ -314,6 +318,31 @@ def test_win_rates_have_the_verdicts_of_the_judge(open_page):
     raw = page.locator("[data-part=frontier] .point path.mark").first.get_attribute("transform")
     page.get_by_text("length-controlled", exact=True).click()
     assert page.locator("[data-part=frontier] .point path.mark").first.get_attribute("transform") != raw
+
+
+OPEN = "where => { for (const node of document.querySelectorAll(`${where} details`)) node.open = true; }"
+STUDIES = ["imdb_frontier", "temperature", "hh_dialogue_local", "best_of_n_imdb", "label_noise/noise-0.4"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_nothing_is_undefined(open_page, name):
+    """Every budget, every table that folds out, and what hovering says."""
+    page = open_page(report_html([(name, read_results(RESULTS / name))], samples=4))
+    texts = [page.locator("main").inner_text()]
+    for select in page.locator("[data-part=verdict] select").all():
+        for value in select.evaluate("e => [...e.options].map((o) => o.value)"):
+            select.select_option(value)
+            page.evaluate(OPEN, "[data-part=verdict]")
+            texts.append(page.locator("[data-part=verdict]").inner_text())
+    for _ in range(3):  # some stand in others
+        page.evaluate(OPEN, "main")
+        page.wait_for_timeout(50)
+    chart = page.locator("[data-part=frontier] svg.chart").first
+    (chart if chart.get_attribute("tabindex") else chart.locator(".point").first).focus()
+    page.keyboard.press("ArrowRight")
+    texts.append(page.locator("body").inner_text())
+    for text in texts:
+        assert not re.findall(r".*(?:undefined|NaN|null|Infinity|\[object).*", text)
 
 
 def test_two_studies_stand_side_by_side(open_page, default):

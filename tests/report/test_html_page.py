@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from scipy import stats
 
 from suite.analysis.records import read_results, write_results
 from suite.report.html.data import data_of
@@ -87,6 +88,18 @@ def test_the_committed_page_of_the_core_study_is_made_of_its_records():
     said = [row["sentence"] for budget in found["budgets"] for row in budget["rows"]]
     assert "DPO is worse than PPO: −0.077 [−0.146, −0.009]." in said
     assert {row[0] for row in found["texts"]["rows"]} == set(range(4))
+
+
+@pytest.mark.parametrize("page", sorted(RESULTS.glob("**/report.html")), ids=lambda path: path.parent.name)
+def test_committed_pages_have_the_script_and_style_of_today(page):
+    """After an edit: `python experiments/make_figures.py`, or `suite report` of the folder."""
+    if "runs" in page.relative_to(RESULTS).parts:
+        pytest.skip("no results")
+    text = page.read_text(encoding="utf-8")
+    source = files("suite.report.html")
+    assert source.joinpath("page.css").read_text(encoding="utf-8") in text
+    for name in SCRIPTS:
+        assert source.joinpath(f"js/{name}.js").read_text(encoding="utf-8") in text
 
 
 def test_only_policies_on_hulls_have_numbers_by_prompt(default, data):
@@ -210,6 +223,15 @@ def test_a_study_without_validation_texts_training_or_runs_has_a_page(default):
     assert found["training"]["runs"] == []
     assert found["points"]["validation"] == {}
     assert report_html([("bare", bare)])
+
+
+def test_students_quantile_to_a_thousandth_from_ten_prompts_on():
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node here, which runs the script")
+    script = files("suite.report.html").joinpath("js/core.js").read_text(encoding="utf-8")
+    asked = "console.log(JSON.stringify([9, 23, 191, 511].map(studentQuantile)))"
+    done = subprocess.run([node, "-e", script + asked], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == pytest.approx(stats.t.ppf(0.975, [9, 23, 191, 511]), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, "live"])

@@ -108,15 +108,3 @@ def test_a_strangers_file_runs_nothing(plan, tmp_path, monkeypatch, evaluator):
     with pytest.raises(UserError):
         enter_study(path)
     assert not (tmp_path / "pwned").exists()
-
-
-def test_a_seed_without_pairs_has_no_policies_yet(tmp_path):
-    """Methods that learn from the gold reward alone are done before the pairs of their seed are."""
-    study = sentiment_study("smoke", **machine())
-    plan = plan_study(
-        study, chosen_grid(GRIDS["default"], "dpo,ppo_gt"), RewardKLEvaluator(), seeds=[0, 1], reference=Contender(REFERENCE)
-    )
-    missing = {plan.sources[1].pairs.key} | {spec.key for c, spec in plan.policies.items() if c.seed == 1 and c.method == "DPO"}
-    left = made_so_far(plan, missing)
-    assert list(left.sources) == [0]
-    assert {point.contender.seed for point in left.points} == {0}

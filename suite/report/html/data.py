@@ -9,7 +9,7 @@ import pandas as pd
 
 from suite.analysis.curves import AGAINST, metric_of
 from suite.analysis.equal_kl import band, frontiers
-from suite.analysis.records import PLACE, POINT, Results
+from suite.analysis.records import PLACED, Results
 from suite.analysis.verdict import FEWEST_SEEDS
 from suite.common.errors import shown
 from suite.report.figures import styles_of
@@ -20,7 +20,6 @@ from suite.report.html.verdicts import budgets_of
 from suite.report.page import plain
 from suite.study.plan import REFERENCE
 
-KEYS = [*POINT, *PLACE]
 COSTS = ("compute", "tokens_sampled", "tokens_scored", "tokens_trained", "run_seconds", "worker_peak_memory_mib")
 MADE = ("run_key", "git_sha", "created_at", "privileged", "kl_is_bound", "selected")
 HEALTH = (
@@ -49,8 +48,8 @@ def data_of(results: Results, name: str, *, samples: int = 0, verdicts: bool = T
     about = results.about
     frontier = set(results.records["panel"]) <= {"frontier"}
     results = _with_equal_places(results)
-    policies = results.records.drop_duplicates(KEYS).reset_index(drop=True)
-    index = pd.MultiIndex.from_frame(policies[KEYS])
+    policies = results.records.drop_duplicates(PLACED).reset_index(drop=True)
+    index = pd.MultiIndex.from_frame(policies[PLACED])
     methods = methods_of(results)
     metrics = [metric for metric in dict.fromkeys(results.records["metric"]) if metric not in NO_RECORDS]
     texts = texts_of(results, index, samples)
@@ -94,7 +93,10 @@ def _with_equal_places(results: Results) -> Results:
     for name in ("records", "measurements", "health", "samples"):
         table = getattr(results, name)
         if table is not None and len(table):
-            tables[name] = table.assign(**{column: table[column].map(short).astype(float) for column in ("x", "temperature")})
+            columns = {column: table[column] for column in ("x", "temperature")}
+            tables[name] = table.assign(
+                **{c: v.map({own: float(short(own)) for own in v.unique()}) for c, v in columns.items()}
+            )
     return replace(results, **tables)
 
 
@@ -110,7 +112,7 @@ def _policies(table: pd.DataFrame, methods: list[str], health: pd.DataFrame) -> 
         if name in table and table[name].notna().any():
             columns[name] = shorts(table[name])
     if len(health):
-        own = table[KEYS].merge(health, on=KEYS, how="left")
+        own = table[PLACED].merge(health, on=PLACED, how="left")
         columns["alarms"] = [shown(alarms) if isinstance(alarms, str) else "" for alarms in own["alarms"]]
         columns |= {f"health_{name}": shorts(own[name], 4) for name in HEALTH if name in own}
     return columns
@@ -120,7 +122,7 @@ def _points(records: pd.DataFrame, split: str, metrics: list[str], index: pd.Mul
     """Metric → value, low, high and n of every policy on a split."""
     found: dict[str, Any] = {}
     for metric in metrics:
-        rows = records[(records["split"] == split) & (records["metric"] == metric)].set_index(KEYS)
+        rows = records[(records["split"] == split) & (records["metric"] == metric)].set_index(PLACED)
         if len(rows):
             own = rows.reindex(index)
             found[metric] = [shorts(own[name]) for name in ("value", "ci_low", "ci_high")]
@@ -182,14 +184,9 @@ def texts_of(results: Results, index: pd.MultiIndex, samples: int) -> dict[str, 
     table = table[table["prompt_id"].isin(order)]
     first = table.drop_duplicates("prompt_id").set_index("prompt_id").loc[order]
     prompts = [[shown(str(name)), readable(row["shown"]), readable(row["answer"] or "")] for name, row in first.iterrows()]
-    places = index.get_indexer(pd.MultiIndex.from_frame(table[KEYS]))
+    places = index.get_indexer(pd.MultiIndex.from_frame(table[PLACED]))
     rows = [
-        [
-            order.index(row["prompt_id"]),
-            int(place),
-            readable(row["text"]),
-            *(short(row.get(name)) for name in OF_A_TEXT),
-        ]
+        [order.index(row["prompt_id"]), int(place), readable(row["text"]), *(short(row.get(name)) for name in OF_A_TEXT)]
         for place, (_, row) in zip(places, table.iterrows(), strict=True)
         if place >= 0
     ]
@@ -206,7 +203,7 @@ def _prompts(results: Results, index: pd.MultiIndex, texts: Mapping[str, Any]) -
     with_texts = {row[1] for row in texts["rows"]}
     on_hull = set(range(len(index)))
     if set(results.records["panel"]) <= {"frontier"}:
-        selected = results.records.loc[results.records["selected"].astype(bool), KEYS].drop_duplicates()
+        selected = results.records.loc[results.records["selected"].astype(bool), PLACED].drop_duplicates()
         on_hull = {int(place) for place in index.get_indexer(pd.MultiIndex.from_frame(selected))}
     names = list(dict.fromkeys(measured["prompt_id"]))
     known = [name for name, _, _ in texts["prompts"]]
@@ -214,11 +211,11 @@ def _prompts(results: Results, index: pd.MultiIndex, texts: Mapping[str, Any]) -
     kept, tables = sorted(on_hull | with_texts), {}
     for name in (metric, "kl", "tokens"):
         rows = measured[measured["metric"] == name]
-        values = rows.groupby([*KEYS, "prompt_id"], sort=False, observed=True)["value"].mean().unstack("prompt_id")
+        values = rows.groupby([*PLACED, "prompt_id"], sort=False, observed=True)["value"].mean().unstack("prompt_id")
         values = values.reindex(columns=names).reindex(index[kept]) if len(values) else values
         if values.notna().any(axis=None):
             tables[name] = quantised(values.to_numpy(dtype=float))
-    drawn = measured.groupby(KEYS, sort=False, observed=True)["sample"].max()
+    drawn = measured.groupby(PLACED, sort=False, observed=True)["sample"].max()
     expected = {int(place) for place in index.get_indexer(drawn.index[drawn < 0])}
     return {"names": [shown(name) for name in names], "metric": metric, "policies": [int(place) for place in kept],
             "expected": sorted(expected & set(kept)), "tables": tables}  # fmt: skip

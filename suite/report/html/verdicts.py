@@ -64,7 +64,7 @@ def _budget(name: str, group: str, label: str, title: str, rows: pd.DataFrame, a
         words, rows = f"{plain(against)} has no policy in these results: there is nothing to compare.", rows.iloc[:0]
     return {
         "id": name, "group": group, "label": label, "title": title, "lead": words if seeds < FEWEST_SEEDS or own.empty else "",
-        "n": n, "seeds": seeds,
+        "test": "max-T", "kind": "simultaneous for all comparisons of their table", "n": n, "seeds": seeds,
         "verdict": seeds >= FEWEST_SEEDS, "own": _numbers(own.iloc[0]) if len(own) else None,
         "rows": [_row(row, against, seeds) for _, row in rows.iterrows() if row["method"] not in (against, REFERENCE)],
     }  # fmt: skip
@@ -119,7 +119,7 @@ def _of_curves(results: Results) -> list[Budget]:
         budgets.append({
             "id": f"{panel}-{x:g}-{temperature:g}", "group": str(panel).replace("_", " "), "label": at,
             "title": f"on the same prompts, at {at}", "lead": lead, "test": "paired t, Holm",
-            "kind": "95 % with Bonferroni over its part of the figure",
+            "kind": "of 95 %, Bonferroni over their part of the figure",
             "n": int(rows["n"].min()), "seeds": int(seeds), "verdict": False,
             "own": None, "rows": lines,
         })  # fmt: skip
@@ -137,7 +137,6 @@ def _spent(shown: pd.DataFrame) -> str:
 def _of_curve(row: Mapping[Any, Any], against: str) -> dict[str, Any]:
     """A comparison of two policies of one training seed: a difference, and no word on methods."""
     gap = [-row[name] + 0.0 for name in ("difference", "high", "low")]
-    word = f"{FEWEST_SEEDS} seeds give a word"
     said = f"{plain(against)} minus {plain(row['policy'])}: {signed(gap)}."
-    return {"method": plain(row["policy"]), "word": word, "sentence": said, "difference": [short(v) for v in gap],
+    return {"method": plain(row["policy"]), "word": "", "sentence": said, "difference": [short(v) for v in gap],
             "reward": [None] * 3, "p": short(row["p"]), "detectable": None}  # fmt: skip

@@ -19,7 +19,7 @@ function verdictView(study, root) {
     study.view.budget = id;
     const budget = budgets.find((one) => one.id === id);
     const seeds = `${budget.seeds} training seed${budget.seeds > 1 ? "s" : ""}`;
-    put(body, 
+    put(body,
       budget.lead ? el("p", { class: "lead" }, budget.lead) : null,
       el("ul", { class: "sentences" }, budget.rows.map((row) => el("li", { "data-word": row.word }, row.sentence))),
       el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals ${budget.kind}${data.kind === "frontier" ? `. Reward: gold reward, ${data.reward}` : ""}. `
