@@ -22,6 +22,12 @@ def styles_of(methods: list[str]) -> dict[str, tuple[str, str]]:
     return {m: STYLES.get(m) or OTHERS[unknown.index(m) % len(OTHERS)] for m in methods}
 
 
+def method_in(name: str) -> str:
+    """The method that the name of a method with its setting begins with: ours, or the first word of others."""
+    ours = [method for method in STYLES if f"{name} ".startswith(f"{method} ")]
+    return max(ours, key=len, default=name.split(" ")[0])
+
+
 def reward_kl_frontier(
     table: pd.DataFrame, ax: Any, *, reference: str, lines: Mapping[str, Frontier], metric: str = "reward", ideal: Any = None,
     health: pd.DataFrame | None = None, behind: pd.DataFrame | None = None, max_kl: float = 25.0,

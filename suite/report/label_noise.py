@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from suite.analysis.equal_kl import SHARED
-from suite.report.figures import LINES, styles_of
+from suite.report.figures import LINES, method_in, styles_of
 from suite.report.files import captioned, figure_file
 from suite.report.page import code, page, table
 from suite.report.tables import with_interval
@@ -23,7 +23,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
     rows = pd.read_csv(folder / TABLE, dtype={"kl_budget": str})
     rows = rows[rows["kl_budget"] != SHARED]
     budgets = list(dict.fromkeys(rows["kl_budget"]))
-    families = {name: name.split(" ")[0] for name in dict.fromkeys(rows["method"])}
+    families = {name: method_in(name) for name in dict.fromkeys(rows["method"])}
     styles, shades = styles_of(list(dict.fromkeys(families.values()))), dict[str, int]()
     levels, seeds = sorted(rows["noise"].unique()), int(rows["seeds"].max())
     aside = (max(levels) - min(levels)) * BESIDE

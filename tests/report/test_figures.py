@@ -4,7 +4,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from suite.report.figures import over_training
+from suite.report.figures import method_in, over_training
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("IPO (sum) beta = 0.1", "IPO (sum)"), ("DPO", "DPO"), ("DPO (TRL) beta = 1.0", "DPO (TRL)"), ("DPOP x = 1", "DPOP")],
+)
+def test_a_setting_has_the_style_of_its_method(name, method):
+    assert method_in(name) == method
 
 
 def test_seeds_whose_runs_differ_by_a_step_are_averaged_snapshot_by_snapshot():
