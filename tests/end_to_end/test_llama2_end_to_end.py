@@ -9,6 +9,7 @@ from doors import through_doors
 
 from suite.report.folder import redraw
 
+pytestmark = pytest.mark.slow  # two minutes; its stages, rewards, methods and page have tests of their own
 SCRIPT = Path(__file__).parents[2] / "experiments" / "run_llama2_rlhf.py"
 
 
