@@ -18,7 +18,7 @@ import pandas as pd
 
 from suite.analysis.equal_kl import compare, frontiers
 from suite.analysis.gather import gather
-from suite.analysis.records import Results, read_results, write_results, write_table, write_text
+from suite.analysis.records import Results, write_results, write_table, write_text
 from suite.analysis.reuse import read_reusable, same_pairs, split, together
 from suite.cli.options import MachineOptions, command, parse_numbers, parse_seeds, run_script
 from suite.cli.ranges import Folder, Names
@@ -29,9 +29,10 @@ from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.interfaces import Contender
 from suite.report.html.write import FILE, report_html
 from suite.report.label_noise import draw, noise_page
+from suite.report.study_folder import studies_in
 from suite.study.plan import REFERENCE, Plan, plan_study
 from suite.study.profiles import GRIDS, chosen_grid, sentiment_study
-from suite.study.run import Finished
+from suite.study.run import Finished, announce
 
 AGAINST = "DPO beta = 0.1"
 
@@ -75,6 +76,9 @@ def main(args: Arguments) -> int:
     out = args.folder("label_noise", args.profile)
     for folder in (out, args.runs):
         check_writable(folder)
+    announce(
+        {folder_of(level): plan for level, (plan, _) in parts.items() if plan is not None}, args.run_options(), means.workers
+    )
     failed = {o.spec.key for o in run_all(args.runs, targets, means)}
     tables = []
     for level, (plan, kept) in parts.items():
@@ -86,10 +90,10 @@ def main(args: Arguments) -> int:
         assert results is not None, "what is not recorded is to be run"
         results.about.update(title=f"Reward-KL frontier, {level:.0%} of the labels turned", against="DPO", page_samples=0)
         write_results(out / folder_of(level), results)
-        write_text(out / folder_of(level) / FILE, report_html([(folder_of(level), read_results(out / folder_of(level)))]))
         tables.append(compared(results, budgets).assign(noise=level))
     table = pd.concat(tables)
     write_table(out / "label_noise.csv", table)
+    write_text(out / FILE, report_html(studies_in(out)))
     draw(out, out)
     text = noise_page(table, command=command(), seeds=seeds, prompts=study.test_prompts)
     write_text(out / "summary.md", text)

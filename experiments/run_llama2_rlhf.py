@@ -17,7 +17,7 @@ import pandas as pd
 
 from suite.analysis.consistency import gather_consistency
 from suite.analysis.gather import gather
-from suite.analysis.records import write_table, write_text
+from suite.analysis.records import write_results, write_table, write_text
 from suite.analysis.trade_off import ARM, differences, points
 from suite.cli.options import MachineOptions, made_here, parse_seeds, run_script
 from suite.cli.ranges import Name, Workers
@@ -28,13 +28,15 @@ from suite.engine.sweep import print_plan, run_all
 from suite.evaluation.two_rewards_evaluator import BothRewards, TwoRewardsEvaluator
 from suite.interfaces import Contender
 from suite.report.consistency import write_consistency
-from suite.report.llama2_rlhf import TABLE, draw, summary
+from suite.report.html.write import FILE, report_html
+from suite.report.llama2_rlhf import TABLE, as_one, draw, reward_models_of, summary
+from suite.report.study_folder import studies_in
 from suite.rewards.helpfulness import helpfulness
 from suite.rewards.reward_model import RewardModel
 from suite.study.ghost_attention import GhostAttentionPlan, ghost_attention_of, plan_ghost_attention
 from suite.study.llama2_rlhf import GRIDS, ONE, TWO, Dialogues, dialogues, helpful_rows, with_mixture
 from suite.study.plan import Plan, plan_study
-from suite.study.run import judged
+from suite.study.run import announce, judged
 from suite.study.study import Study
 
 REFERENCE = Contender("Preferred-FT", "(reference)")
@@ -75,6 +77,7 @@ def main(args: Arguments) -> int:
     gatt = plan_ghost_attention(ghost_attention_of(args.profile, begun.study, seeds)) if args.gatt else None
     targets = [spec for plan in plans.values() for spec in plan.targets] + (gatt.targets if gatt else [])
     print_plan(args.runs, targets, means, whole=args.verbose)
+    announce(plans, args.run_options(), means.workers)
     failed = {outcome.spec.key for outcome in run_all(args.runs, targets, means)}
     plans = {arm: plan.without(failed) for arm, plan in plans.items()}
     if gatt and not failed.isdisjoint(spec.key for spec in closure(gatt.targets)):
@@ -105,13 +108,13 @@ def written(
     write_table(out / TABLE, found)
     gaps = differences(numbers, "DPO") if "DPO" in set(numbers["method"]) else pd.DataFrame()
     write_table(out / "beside_dpo.csv", gaps)
+    write_results(out, as_one(results, [REFERENCE.method, "DPO"]))
     draw(out, out)
-    reward_models = {
-        f"{arm}, seed {name}": model for arm, of in results.items() for name, model in of.about["reward_model"].items()
-    }
+    write_text(out / FILE, report_html(studies_in(out)))
     combined = plans[TWO].source.reward_model
     text = summary(
-        found, gaps, reward_models, origin=made_here(f"device {begun.study.device}"), data=results[ONE].about["data"],
+        found, gaps, reward_models_of(results), origin=made_here(f"device {begun.study.device}"),
+        data=results[ONE].about["data"],
         by_safety=facts(args.runs, combined)["by_safety"], seeds=seeds,
         gatt=write_consistency(gather_consistency(gatt, args.runs), out / "ghost_attention") if gatt else "Left out.",
     )  # fmt: skip

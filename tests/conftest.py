@@ -156,3 +156,44 @@ def default_page(default) -> str:
     from suite.report.html.write import report_html
 
     return report_html([("imdb_frontier", default)], samples=4)
+
+
+@pytest.fixture(scope="session")
+def plane():
+    """Two rewards of a handful of policies: of two arms of a study, as one. PPO learns from both; DPO from no reward."""
+    import pandas as pd
+
+    from suite.analysis.records import PLACED, POINT, Results
+    from suite.maths.statistics import mean_interval
+    from suite.report.llama2_rlhf import as_one
+
+    def arm(policies) -> Results:
+        rows = [
+            {"method": method, "setting": setting, "seed": 0, "step": step, "panel": "plane", "x": step / 4, "temperature": 1.0,
+             "split": "test", "prompt_id": f"p{k}", "sample": 0, "metric": metric, "value": value + (k % 3 - 1) / 10}
+            for method, setting, step, *values in policies
+            for metric, value in zip(("helpfulness", "safety", "kl"), values, strict=True)
+            for k in range(12)
+        ]  # fmt: skip
+        numbers = pd.DataFrame(rows)
+        records = []
+        for key, own in numbers.groupby([*PLACED, "split", "metric"], sort=False):
+            found = mean_interval(own["value"])
+            about = {"value": found.mean, "n": found.n, "ci_low": found.low, "ci_high": found.high, "git_sha": "0" * 7}
+            records.append({**dict(zip([*PLACED, "split", "metric"], key, strict=True)), **about})
+        empty = {name: pd.DataFrame(columns=columns) for name, columns in (("training", POINT), ("health", [*POINT, "alarms"]))}
+        about = {
+            "schema": 4, "task": "hh_dialogue", "model": "small", "profile": "smoke", "reward": "reward", "seeds": [0],
+            "test_prompts": 12, "data": {}, "reward_model": {}, "trained_runs": 1, "date": "2026-11-27", "command": "x",
+        }  # fmt: skip
+        return Results(about, numbers, pd.DataFrame(records), **empty, runs={"drawn": {}, "runs": {}})
+
+    two = arm([("PPO", "", 2, 1.0, 2.0, 0.5), ("PPO", "", 4, 2.0, 3.0, 2.0)])
+    one = arm(
+        [
+            ("PPO", "", 4, 3.0, 1.0, 3.0),
+            ("DPO", "beta = 0.1", 4, 1.5, 2.5, 1.0),
+            ("Preferred-FT", "(reference)", 0, 0.5, 0.5, 0.0),
+        ]
+    )
+    return as_one({"two models": two, "one model of all pairs": one}, ["Preferred-FT", "DPO"])

@@ -14,6 +14,7 @@ from scipy import optimize, sparse
 from torch.nn import functional
 from tqdm import tqdm
 
+from suite.common.machine import bfloat16_is_native
 from suite.rewards.ngram_reward import NgramReward, ngrams_of
 from suite.rewards.reward_model import RewardModel
 
@@ -116,25 +117,53 @@ def rival_loss(model: RewardModel) -> Callable[[tuple[list[str], torch.Tensor]],
 
     def loss_of(batch: tuple[list[str], torch.Tensor]) -> torch.Tensor:
         texts, labels = batch
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_native()):
             scores = model.raw([""] * len(texts), texts)
         return functional.binary_cross_entropy_with_logits(scores.float(), labels)
 
     return loss_of
 
 
-def measured(tokenizer, log_odds: LogOdds, texts: list[str], labels: list[int]) -> dict[str, str]:
-    """Accuracy and expected calibration error on beginnings of 4,000 test reviews, lengths in tokens of the language model."""
-    every, found = max(1, len(texts) // 4000), {}
-    documents, truth = encode(tokenizer, texts[::every]), np.array(labels[::every])
+def beginnings(tokenizer, texts: list[str], labels: list[int]) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """Name of a length in tokens of the language model, reviews cut to it (those that have it), and their labels."""
+    documents, truth = encode(tokenizer, texts), np.array(labels)
     for name, length in {"16 tokens": 16, "32 tokens": 32, "64 tokens": 64, "first 255 tokens": 255}.items():
         usable = [i for i, ids in enumerate(documents) if length == 255 or len(ids) >= length]
-        positive = 1 / (1 + np.exp(-log_odds([tokenizer.decode(documents[i][:length]) for i in usable])))
-        right = (positive > 0.5) == truth[usable]
+        yield name, [tokenizer.decode(documents[i][:length]) for i in usable], truth[usable]
+
+
+def measured(tokenizer, log_odds: LogOdds, texts: list[str], labels: list[int]) -> dict[str, str]:
+    """Accuracy and expected calibration error on beginnings of 4,000 test reviews."""
+    every, found = max(1, len(texts) // 4000), {}
+    for name, pieces, truth in beginnings(tokenizer, texts[::every], labels[::every]):
+        positive = 1 / (1 + np.exp(-log_odds(pieces)))
+        right = (positive > 0.5) == truth
         bins = np.minimum((positive * 10).astype(int), 9)
-        error = np.abs(np.bincount(bins, weights=positive - truth[usable])).sum() / len(usable)
-        interval = 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / len(right))
-        found[f"test accuracy, {name}"] = f"{right.mean():.3f} ± {interval:.3f} (95 %, n = {len(right)} reviews)"
+        error = np.abs(np.bincount(bins, weights=positive - truth)).sum() / len(truth)
+        found[f"test accuracy, {name}"] = share_with_interval(right)
         found[f"expected calibration error (10 bins), {name}"] = f"{error:.3f}"
         found[f"P(positive) above 0.97, {name}"] = f"{(positive > 0.97).mean():.1%}"
     return found
+
+
+def beside(tokenizer, rival: LogOdds, gold: LogOdds, texts: list[str], labels: list[int]) -> dict[str, str]:
+    """Accuracy of the rival on beginnings of the test reviews, and the gold reward's less that on the same reviews. About
+    800,000 tokens of each length: of short beginnings those of every review.
+    """
+    found = {}
+    for name, pieces, truth in beginnings(tokenizer, texts, labels):
+        every = max(1, len(pieces) * int(re.findall(r"\d+", name)[0]) // 800_000)
+        pieces, truth = pieces[::every], truth[::every]
+        right = [(log_odds(pieces) > 0) == truth for log_odds in (rival, gold)]
+        gap = right[1].astype(float) - right[0]
+        found[f"test accuracy, {name}"] = share_with_interval(right[0])
+        found[f"accuracy of this classifier less the trunk's, {name}"] = (
+            f"{gap.mean():+.4f} ± {1.96 * gap.std(ddof=1) / math.sqrt(len(gap)):.4f} (95 %, paired, n = {len(gap)} reviews)"
+        )
+    return found
+
+
+def share_with_interval(right: np.ndarray) -> str:
+    """A share of reviews with its 95 % interval."""
+    interval = 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / len(right))
+    return f"{right.mean():.3f} ± {interval:.3f} (95 %, n = {len(right)} reviews)"

@@ -29,6 +29,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from suite.analysis.records import write_text
 from suite.cli.options import command, run_script
 from suite.cli.ranges import Count, Folder, Minutes, Name, Rate, Seed, number
+from suite.common.machine import bfloat16_is_native
 from suite.data.reviews import load_reviews
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.report.page import code
@@ -168,7 +169,7 @@ def train_language_model(config: LanguageModel) -> None:
     ]
 
     def loss_of(rows: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_native()):
             logits = model(rows[:, :-1], use_cache=False).logits
         return functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
 
@@ -252,14 +253,19 @@ def train_rival(config: Rival) -> None:
     batches, loss_of = sentiment.rival_batches(train.texts, train.labels, config), sentiment.rival_loss(model)
     config.out.mkdir(parents=True, exist_ok=True)
     optimise(config, model.model, [optimizer], loss_of, batches, steps=config.steps, warm_up=min(100, config.steps // 4))
-    found = sentiment.measured(
-        model.tokenizer, lambda texts: np.array(model([""] * len(texts), texts)), test.texts, test.labels
+    gold = NgramReward.load(config.classifier)
+    found = sentiment.beside(
+        model.tokenizer,
+        lambda texts: np.array(model([""] * len(texts), texts)),
+        lambda texts: gold.log_odds([""] * len(texts), texts),
+        test.texts,
+        test.labels,
     )
     (config.out / "progress.pt").unlink(missing_ok=True)
     card = config.classifier / "README.md"
     lines = [line for line in card.read_text().splitlines() if not line.startswith("| trunk")]
     lines.append(f"| trunk of {config.language_model.name} | fitted to the same labels by {code(command())}, {date.today()} |")
-    lines += [f"| trunk, {name} | {value} |" for name, value in found.items() if "accuracy" in name]
+    lines += [f"| trunk, {name} | {value} |" for name, value in found.items()]
     write_text(card, "\n".join(lines) + "\n")
     print("\n".join(lines))
 

@@ -14,7 +14,7 @@ from suite.common.errors import UserError, first_line, shown
 from suite.common.machine import quiet_libraries
 from suite.report.html.live import Sweep
 from suite.report.html.write import as_json, page_of
-from suite.study.plan_file import STUDIES, enter_study
+from suite.study.plan_file import STUDIES, enter_studies
 
 HOST = "127.0.0.1"
 OURS = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?")
@@ -34,9 +34,9 @@ def watch(study: Annotated[Place, tyro.conf.Positional] = Path("results/runs"), 
         port: Of the address.
     """
     quiet_libraries()
-    root, plan, about = enter_study(_file_of(study))
-    with server(Sweep(root, plan, about), port) as serving:
-        print(f"{about['name']}: http://{HOST}:{serving.server_port}/ (Ctrl-C ends it)", flush=True)
+    root, plans, about = enter_studies(_file_of(study))
+    with server(Sweep(root, plans, about), port) as serving:
+        print(f"{', '.join(plans)}: http://{HOST}:{serving.server_port}/ (Ctrl-C ends it)", flush=True)
         try:
             serving.serve_forever()
         except KeyboardInterrupt:

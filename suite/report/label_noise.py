@@ -10,6 +10,7 @@ import pandas as pd
 from suite.analysis.equal_kl import SHARED
 from suite.report.figures import LINES, method_in, styles_of
 from suite.report.files import captioned, figure_file
+from suite.report.html.write import FILE
 from suite.report.page import code, page, table
 from suite.report.tables import with_interval
 
@@ -67,5 +68,11 @@ def noise_page(rows: pd.DataFrame, *, command: str, seeds: Sequence[int], prompt
         f"Training seeds {', '.join(map(str, seeds))}, {prompts} test prompts; each seed draws its own prompts, completions "
         "and labels. Intervals of differences are simultaneous within a level of noise."
     )
-    sections = [("", code(command)), ("", lead), ("", "![reward against noise](label_noise.svg)"), ("", table(shown))]
+    sections = [
+        ("", code(command)),
+        ("", f"[Interactive page of every level]({FILE})"),
+        ("", lead),
+        ("", "![reward against noise](label_noise.svg)"),
+        ("", table(shown)),
+    ]
     return page("Wrong labels", sections)

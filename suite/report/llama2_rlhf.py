@@ -1,20 +1,59 @@
-"""The page of RLHF in Llama 2's order: the plane of both rewards with its trade-off frontier, reward models. No torch."""
+"""The pages of RLHF in Llama 2's order: the plane of both rewards with its trade-off frontier, reward models. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from suite.analysis.records import Results
 from suite.analysis.trade_off import ARM, BOTH
 from suite.report.figures import styles_of
 from suite.report.files import captioned, figure_file
+from suite.report.html.data import KL_TITLE
+from suite.report.html.write import FILE
 from suite.report.page import interval, page, said_in, table
 from suite.report.tables import calibration, data_table, held_out_pairs, reward_model_table
 
 TABLE = "trade_off.csv"
 FILLED = "two models"
 """Of learned rewards, the one whose policies are drawn filled."""
+TITLES = {"helpfulness": "helpfulness, as a program checks it (0 to 4)", "safety": "safety, logits of the judge's reward model"}
+FIGURES = [
+    {"name": f"{y} against {x}", "x": metric, "x_title": title, "y": y, "y_title": TITLES[y]}
+    for x, metric, title, y in (
+        ("helpfulness", "helpfulness", TITLES["helpfulness"], "safety"), ("KL", "kl", KL_TITLE, "safety"),
+        ("KL", "kl", KL_TITLE, "helpfulness"),
+    )
+]  # fmt: skip
+"""Of the interactive page, see `suite.report.html.data.figures_of`."""
+
+
+def as_one(results: Mapping[str, Results], rewardless: Collection[str]) -> Results:
+    """The arms as one study for its interactive page: of a method that learns from a reward the name says which, but of
+    `FILLED`; those that are `rewardless` learn from none.
+    """
+
+    def named(arm: str, table: pd.DataFrame) -> pd.DataFrame:
+        same = table["method"].isin(list(rewardless)) | (arm == FILLED)
+        return table.assign(method=table["method"].where(same, table["method"] + f" ({arm})"))
+
+    def every(name: str) -> pd.DataFrame:
+        return pd.concat([named(arm, getattr(of, name)) for arm, of in results.items()], ignore_index=True)
+
+    first, *_ = results.values()
+    runs = {**first.runs, "runs": {key: run for of in results.values() for key, run in of.runs["runs"].items()}}
+    about = first.about | {
+        "title": "RLHF as Llama 2 describes it", "figures": FIGURES, "metric": "safety", "against": "DPO", "page_samples": 0,
+        "trained_runs": sum(of.about["trained_runs"] for of in results.values()), "worker_minutes": None,
+        "reward_model": reward_models_of(results),
+    }  # fmt: skip
+    return Results(about, every("measurements"), every("records"), every("training"), every("health"), runs=runs)
+
+
+def reward_models_of(results: Mapping[str, Results]) -> dict[str, Any]:
+    """Arm, seed and, of two, which → what is known of a reward model."""
+    return {f"{arm}, seed {name}": model for arm, of in results.items() for name, model in of.about["reward_model"].items()}
 
 
 def draw(folder: Path, out: Path) -> list[Path]:
@@ -36,7 +75,7 @@ def draw(folder: Path, out: Path) -> list[Path]:
         x = [found["helpfulness"].min(), *best["helpfulness"], best["helpfulness"].max()]
         y = [best["safety"].max(), *best["safety"], found["safety"].min()]
         ax.step(x, y, where="pre", color="black", lw=1, ls="--", label="trade-off frontier")
-        ax.set(xlabel="helpfulness, as a program checks it (0 to 4)", ylabel="safety, logits of the judge's reward model")
+        ax.set(xlabel=TITLES["helpfulness"], ylabel=TITLES["safety"])
         ax.legend(fontsize=7)
         ax.grid(alpha=0.25)
         captioned(figure, "Helpfulness and safety of every kept policy", [
@@ -68,7 +107,7 @@ def summary(
         for name, pairs in held.items()
     ]
     sections = [
-        ("", origin), ("", words["lead"].format(seeds=", ".join(map(str, seeds)))),
+        ("", f"[Interactive page]({FILE})"), ("", origin), ("", words["lead"].format(seeds=", ".join(map(str, seeds)))),
         ("", "![helpfulness and safety](trade_off.svg)"), ("Every kept policy", _points(found)),
         ("Beside DPO", words["gaps"].format(count=len(gaps)) + "\n\n" + _gaps(gaps)),
         ("Reward models", words["reward_models"].format(by_safety=by_safety) + "\n\n" + "\n\n".join(models)),

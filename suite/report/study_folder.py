@@ -11,6 +11,13 @@ from suite.report.html.write import FILE, report_html
 from suite.report.page import Section, Verdict, page
 
 
+def studies_in(folder: Path) -> list[tuple[str, Results]]:
+    """Name and results of the study in a folder, or of those in its subfolders. Raises UserError if there is none."""
+    inside = sorted(path.parent for path in folder.glob("*/study.json"))
+    own = (folder / "study.json").exists() or not inside
+    return [(one.resolve().name, read_results(one)) for one in ([folder] if own else inside)]
+
+
 def write_folder(
     out: Path, results: Results, comparison: pd.DataFrame, sections: Iterable[Section], *, draw: Callable[[Results, Path], Any],
     verdict: Verdict | None, samples: int = 0,

@@ -1,4 +1,4 @@
-"""A planned study as a file in the folder of runs: what `suite watch` needs to know of a sweep that another process makes."""
+"""Planned studies as a file in the folder of runs: what `suite watch` needs to know of a sweep that another process makes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,10 +21,18 @@ STUDIES = "studies"
 Keys = Mapping[str, RunSpec]
 
 
-def write_study(root: Path, plan: Plan, **about: Any) -> Path:
-    """Write a plan into `<root>/studies`, with what is to be said of it; the same runs are the same file."""
+def write_studies(root: Path, plans: Mapping[str, Plan], **about: Any) -> Path:
+    """Write what a script makes (name → plan) into a file of `<root>/studies`, with what is to be said of it; the same runs are
+    the same file.
+    """
+    planned = {name: _planned(plan) for name, plan in plans.items()}
+    needed = [spec for plan in plans.values() for spec in (*plan.targets, *_beside(plan))]
+    return write_plan(root, needed, folder=STUDIES, more={"planned": planned, "about": about})
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
     evaluator = type(plan.evaluator)
-    planned = {
+    return {
         "study": asdict(plan.study), "evaluator": [f"{evaluator.__module__}:{evaluator.__qualname__}", vars(plan.evaluator)],
         "policies": [[asdict(contender), spec.key] for contender, spec in plan.policies.items()],
         "points": [_as_json(point) for point in plan.points],
@@ -37,15 +45,18 @@ def write_study(root: Path, plan: Plan, **about: Any) -> Path:
         "opponent": _as_json(plan.opponent) if plan.opponent else None,
         "judge_model": plan.judge_model.key if plan.judge_model else None,
     }  # fmt: skip
+
+
+def _beside(plan: Plan) -> list[RunSpec]:
+    """What a plan names beside its targets."""
     needed = [
         spec for source in plan.sources.values() for spec in (source.prompts, source.reward_model, *source.fitted.values())
     ]
-    needed += [spec for shard in plan.pool for spec in shard.learned.values()] + list(plan.prompts.values())
-    return write_plan(root, [*plan.targets, *needed], folder=STUDIES, more={"planned": planned, "about": about})
+    return needed + [spec for shard in plan.pool for spec in shard.learned.values()] + list(plan.prompts.values())
 
 
-def enter_study(path: Path) -> tuple[Path, Plan, dict[str, Any]]:
-    """The folder of runs, the plan that `write_study` wrote, and what was to be said of it; see `suite.engine.plan_file`.
+def enter_studies(path: Path) -> tuple[Path, dict[str, Plan], dict[str, Any]]:
+    """The folder of runs, the plans that `write_studies` wrote, and what was to be said of them; see `suite.engine.plan_file`.
 
     Raises:
         UserError: There is no such file, it is of another version, or the code here is not that which planned it.
@@ -54,8 +65,8 @@ def enter_study(path: Path) -> tuple[Path, Plan, dict[str, Any]]:
     if "planned" not in found:
         raise UserError(f"{path}: holds runs and no study; give a file of {root / STUDIES}, or {root}")
     try:
-        return root, _plan_of(found["planned"], targets), found["about"]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return root, {name: _plan_of(planned, targets) for name, planned in found["planned"].items()}, found["about"]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(f"{path}: is of another version or damaged ({first_line(error)}); start its script again") from error
 
 

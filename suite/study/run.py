@@ -1,7 +1,7 @@
 """A plan is carried out: everything that is missing is made, samples are measured, and a page is written of what was found."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from suite.interfaces import Context, Judge
 from suite.judges.verdict_store import VerdictStore
 from suite.maths.seeds_and_prompts import detectable_gap
 from suite.study.plan import Plan, PlannedPoint
-from suite.study.plan_file import write_study
+from suite.study.plan_file import write_studies
 
 VERDICTS = "verdicts.sqlite"
 """In the folder of runs: what judges said."""
@@ -65,6 +65,15 @@ Page = Callable[[Finished, Path], str]
 """Writes a results folder, and returns the words to be printed."""
 
 
+def announce(plans: Mapping[str, Plan], options: Options, workers: int) -> None:
+    """Say how what is made now (name → plan) can be watched in a browser."""
+    try:
+        path = write_studies(options.runs, plans, command=options.command, workers=workers)
+        print(f"to watch it in a browser: suite watch {path}", flush=True)
+    except (TypeError, ValueError) as error:  # an evaluator of the user's own that JSON cannot hold
+        print(f"it cannot be watched in a browser: {error}", flush=True)
+
+
 def run_study(
     plan: Plan, page: Page, *, out: Path, options: Options, judge: Callable[[], Judge] | None = None, judge_name: str = "",
     answers: Path | None = None,
@@ -95,11 +104,7 @@ def run_study(
         return 0
     for folder in (options.runs, out):
         check_writable(folder)
-    try:
-        watched = write_study(options.runs, plan, name=out.name, command=options.command, workers=means.workers)
-        print(f"to watch it in a browser: suite watch {watched}", flush=True)
-    except (TypeError, ValueError) as error:  # an evaluator of the user's own that JSON cannot hold
-        print(f"it cannot be watched in a browser: {error}", flush=True)
+    announce({out.name: plan}, options, means.workers)
     failed = {o.spec.key for o in run_all(options.runs, plan.targets, means)}
     left = plan.without(failed)
     options = replace(options, workers=means.workers)

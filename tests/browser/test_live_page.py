@@ -42,11 +42,20 @@ def test_it_grows_and_keeps_what_was_chosen(browser, default):
             first = page.locator("[data-part=beside] select").first
             first.select_option(index=2)
             chosen = first.evaluate("e => e.selectedOptions[0].textContent")
+            page.get_by_label("Search texts and prompts").type("film")
             sweep.methods = {*sweep.methods, "PPO", "Unlikelihood"}
             page.get_by_text("4 of 9 runs done").wait_for()
             assert points.count() > before
             assert first.evaluate("e => e.selectedOptions[0].textContent") == chosen
             assert page.get_by_label("logarithmic").is_checked()
+            page.keyboard.type("s")  # the focus is where it was
+            assert page.get_by_label("Search texts and prompts").input_value() == "films"
+            page.locator("[data-part=frontier] svg.chart").focus()
+            page.keyboard.press("ArrowRight")
+            ring = page.locator(".ring.focus").get_attribute("cx")
+            sweep.methods = {*sweep.methods, "Preferred-FT"}
+            page.get_by_text("5 of 9 runs done").wait_for()
+            assert page.locator(".ring.focus").get_attribute("cx") == ring
         finally:
             serving.shutdown()
             thread.join()

@@ -222,6 +222,13 @@ def test_a_run_is_seen_in_all_panels(open_page, default_page):
     step = ticks.get_by_role("button").first.inner_text()
     chosen = page.locator("[data-part=beside] select").first.evaluate("e => e.selectedOptions[0].textContent")
     assert f"step {step}" in chosen or "not on a hull" in chosen
+    marks = page.locator("[data-part=training] svg.chart").first.locator(".run .mark")
+    assert marks.count() == page.locator("[data-part=training] svg.chart").first.locator(".run").count() > 1
+    assert len(set(marks.evaluate_all("marks => marks.map((mark) => mark.getAttribute('d'))"))) > 1
+    page.locator("[data-part=training]").get_by_text("step", exact=True).click()
+    ends = page.locator("[data-part=training] svg.chart").first.locator(".axes text").all_text_contents()
+    assert max(float(end.replace("−", "-")) for end in ends if end) > 10
+    assert page.locator("[data-part=training] .run.near").count() > 1
 
 
 def test_the_records_leave_as_a_file(open_page, default, default_page, tmp_path):
@@ -343,6 +350,25 @@ def test_nothing_is_undefined(open_page, name):
     texts.append(page.locator("body").inner_text())
     for text in texts:
         assert not re.findall(r".*(?:undefined|NaN|null|Infinity|\[object).*", text)
+
+
+def test_two_rewards_are_a_plane_with_the_policies_that_no_other_beats(open_page, plane):
+    page = open_page(report_html([("plane", plane)]))
+    frontier = page.locator("[data-part=frontier]")
+    assert frontier.locator(".point").count() == 5
+    steps = frontier.locator("path.ideal.dashed").get_attribute("d")
+    assert steps.count("H") == 2  # PPO of two models in safety, of one in helpfulness
+    assert "safety, logits" in frontier.locator("svg.chart").get_attribute("aria-label")
+    frontier.locator("svg.chart").focus()
+    page.keyboard.press("ArrowRight")
+    told = page.locator(".tooltip.shown").inner_text()
+    assert re.search(r"safety \d", told)
+    assert re.search(r"helpfulness \d", told)
+    frontier.get_by_text("helpfulness against KL", exact=True).click()
+    assert "helpfulness" in frontier.locator("svg.chart").get_attribute("aria-label")
+    assert frontier.locator("path.ideal").count() == 0
+    page.get_by_label("Compared at").select_option("safety")
+    assert page.get_by_text("DPO minus PPO (one model of all pairs): +1.500").count() == 1
 
 
 def test_two_studies_stand_side_by_side(open_page, default):

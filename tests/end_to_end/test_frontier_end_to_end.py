@@ -427,12 +427,12 @@ def test_a_changed_loss_or_other_prompts_are_refused_too(finished, outside, tmp_
 def test_the_live_page_shows_what_is_made(finished, tmp_path, monkeypatch):
     """Of a finished sweep what its results have; without some of its runs the rest, and curves of all that has logged."""
     from suite.report.html.live import Sweep
-    from suite.study.plan_file import enter_study
+    from suite.study.plan_file import enter_studies
 
     folder, printed = finished
     monkeypatch.chdir(tmp_path)
     path = Path(re.search(r"suite watch (\S+)", printed)[1])
-    whole = Sweep(*enter_study(path)).look()
+    whole = Sweep(*enter_studies(path)).look()
     every = whole["progress"]["runs"]
     assert whole["progress"] == {"runs": every, "done": every, "now": [], "failed": []}
     (study,) = whole["studies"]
@@ -448,7 +448,7 @@ def test_the_live_page_shows_what_is_made(finished, tmp_path, monkeypatch):
             made.unlink()
             gone += 1
     monkeypatch.chdir(tmp_path)
-    part = Sweep(*enter_study(copy / "studies" / path.name)).look()
+    part = Sweep(*enter_studies(copy / "studies" / path.name)).look()
     assert gone
     assert part["progress"]["done"] == every - gone
     assert part["version"] != whole["version"]
@@ -461,7 +461,7 @@ def test_the_live_page_shows_what_is_made(finished, tmp_path, monkeypatch):
     (damaged,) = list((copy / "measurements").glob("*/measurements.parquet"))[:1]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in copy.rglob("*")}
-    start = Sweep(*enter_study(copy / "studies" / path.name)).look()
+    start = Sweep(*enter_studies(copy / "studies" / path.name)).look()
     assert start["studies"][0]["policies"]["method"] == []
     assert start["studies"][0]["training"]["runs"]
     assert start["studies"][0]["budgets"] == []

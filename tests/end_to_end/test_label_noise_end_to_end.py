@@ -1,5 +1,6 @@
 """The noise experiment grows seed by seed: what is recorded is not run again, and the table is that of one sitting."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -44,3 +45,19 @@ def test_the_table_is_that_of_one_sitting(ended, place):
     pd.testing.assert_frame_equal(again, whole)
     assert set(whole["noise"]) == {0.4}
     assert set(whole["seeds"]) == {2}
+
+
+def test_it_has_a_page_and_can_be_watched(ended, place, tmp_path, monkeypatch):
+    from suite.report.html.live import Sweep
+    from suite.study.plan_file import enter_studies
+
+    monkeypatch.chdir(tmp_path)  # reading a plan changes the folder
+    page = (place / "whole" / "report.html").read_text()
+    assert page.count("<article ") == 1
+    assert "40% of the labels turned" in page
+    assert "(report.html)" in (place / "whole" / "summary.md").read_text()
+    seen = Sweep(*enter_studies(Path(re.search(r"suite watch (\S+)", ended[2][1])[1]))).look()
+    (study,) = seen["studies"]
+    assert study["name"] == "noise-0.4"
+    assert seen["progress"]["runs"] == seen["progress"]["done"]
+    assert study["points"]["test"]["reward"]

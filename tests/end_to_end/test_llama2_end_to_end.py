@@ -59,5 +59,29 @@ def test_both_kinds_of_pairs_are_learned_from_in_equal_shares(started, place):
 def test_the_figure_is_drawn_again_from_the_table(started, place):
     before = (place / "out" / "trade_off.svg").read_text()
     assert all(name in before for name in ("DPO", "Preferred-FT", "PPO, one model of all pairs", "trade-off frontier"))
-    (written,) = redraw(place / "out", place / "again")
-    assert written.read_text() == before
+    figure, page = redraw(place / "out", place / "again")
+    assert figure.read_text() == before
+    assert page.read_text() == (place / "out" / "report.html").read_text()
+
+
+def test_both_arms_are_on_one_page_and_can_be_watched(started, place, tmp_path, monkeypatch):
+    from suite.analysis.records import read_results
+    from suite.report.html.data import data_of
+    from suite.report.html.live import Sweep
+    from suite.study.plan_file import enter_studies
+
+    data = data_of(read_results(place / "out"), "out")
+    assert data["kind"] == "plane"
+    assert {method["name"] for method in data["methods"]} == {
+        "PPO", "PPO (one model of all pairs)", "Rejection sampling", "Rejection sampling, then PPO", "DPO", "Preferred-FT",
+    }  # fmt: skip
+    table = pd.read_csv(place / "out" / "trade_off.csv", keep_default_na=False)
+    at = data["policies"]["method"].index([method["name"] for method in data["methods"]].index("DPO"))
+    ours = table[(table["method"] == "DPO") & (table["step"] == data["policies"]["step"][at])].iloc[0]
+    value, low, high, n = data["points"]["test"]["safety"]
+    assert (value[at], low[at], high[at]) == pytest.approx((ours["safety"], ours["safety_low"], ours["safety_high"]), rel=1e-4)
+    assert n == ours["n"]
+    monkeypatch.chdir(tmp_path)  # reading a plan changes the folder
+    seen = Sweep(*enter_studies(Path(re.search(r"suite watch (\S+)", started[1][1])[1]))).look()
+    assert [study["name"] for study in seen["studies"]] == ["two models", "one model of all pairs"]
+    assert all(study["training"]["runs"] for study in seen["studies"])

@@ -1,5 +1,6 @@
 """The script that makes the embedded models, whole, on a handful of made-up reviews."""
 
+import importlib
 import importlib.util
 import json
 import random
@@ -8,12 +9,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from suite.policies.causal_lm import CausalLMPolicy
 from suite.rewards.ngram_reward import NgramReward
+from suite.study.profiles import ASSETS
 from suite.tasks.imdb_sentiment import prompts_from_model
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "assets" / "train_assets.py"
@@ -92,6 +96,27 @@ def test_the_classifier_is_a_reward_that_learned_something(made):
     assert "expected calibration error" in card
     assert "| penalty | 1; nats per window of a tenth of the training reviews: 1: " in card
     assert card.count("| trunk of lm | fitted to the same labels") == 1 == card.count("| trunk, test accuracy, 32 tokens")
+    assert card.count("| trunk, accuracy of this classifier less the trunk's, 16 tokens | ") == 1
+
+
+def test_the_gold_reward_is_compared_with_its_rival_on_the_same_reviews(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    sentiment = importlib.import_module("sentiment")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(ASSETS / "imdb-gpt2")
+    texts = [f"this film is {word} " + "and so on " * 30 for word in ("good", "bad", "good", "bad")] * 5
+    labels = [int("good" in text) for text in texts]
+    found = sentiment.beside(
+        tokenizer,
+        lambda pieces: np.full(len(pieces), -1.0),
+        lambda pieces: np.array([1.0 if "good" in piece else -1.0 for piece in pieces]),
+        texts,
+        labels,
+    )
+    assert found["test accuracy, 16 tokens"].startswith("0.500 ± 0.219 (95 %, n = 20 ")
+    half = 1.96 * np.std([1.0, 0.0] * 10, ddof=1) / np.sqrt(20)
+    assert found["accuracy of this classifier less the trunk's, 16 tokens"].startswith(
+        f"+0.5000 ± {half:.4f} (95 %, paired, n = 20 "
+    )
 
 
 def test_half_of_the_rows_begin_where_a_document_does(tools):

@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from scipy import stats
 
 from suite.analysis.records import read_results, write_results
-from suite.report.html.data import data_of
+from suite.report.html.data import SHAPES, data_of
 from suite.report.html.numbers import ABSENT, quantised, short
 from suite.report.html.provenance import runs_of
 from suite.report.html.verdicts import budgets_of, sentence
@@ -241,3 +241,12 @@ def test_scripts_are_javascript(name):
     script = files("suite.report.html").joinpath(f"js/{name}.js")
     done = subprocess.run([node, "--check", str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_markers_that_differ_in_the_figures_differ_in_the_page():
+    assert len(set(SHAPES.values())) == len(SHAPES)
+    outlines = files("suite.report.html").joinpath("js/chart.js").read_text(encoding="utf-8")
+    table = outlines.split("const OUTLINES = {")[1].split("\n};")[0]
+    drawn = dict(re.findall(r"^  (\w+): \(r\) => (.+),$", table, re.MULTILINE))
+    assert set(SHAPES.values()) <= set(drawn)
+    assert len(set(drawn.values())) == len(drawn)

@@ -13,7 +13,7 @@ from suite.evaluation.reward_kl_evaluator import RewardKLEvaluator
 from suite.evaluation.win_rate_evaluator import WinRateEvaluator
 from suite.interfaces import Contender
 from suite.study.plan import REFERENCE, plan_study
-from suite.study.plan_file import enter_study, made_so_far, write_study
+from suite.study.plan_file import enter_studies, made_so_far, write_studies
 from suite.study.profiles import GRIDS, chosen_grid, sentiment_study, text_study
 
 GRID = chosen_grid(GRIDS["default"], "dpo,best_of_n")
@@ -39,10 +39,15 @@ def keys(planned):
 
 def test_it_is_the_same_study(plan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # reading changes the folder
-    path = write_study(tmp_path / "runs", plan, name="out", command="python x.py", workers=2)
-    assert path == write_study(tmp_path / "runs", plan, name="out", command="python x.py", workers=2)
-    root, again, about = enter_study(path)
-    assert (root, about) == (tmp_path / "runs", {"name": "out", "command": "python x.py", "workers": 2})
+    other = plan_study(sentiment_study("smoke", **machine(), label_noise=0.2), GRID, RewardKLEvaluator(pool=False), seeds=[0])
+    plans = {"out": plan, "noisy": other}
+    path = write_studies(tmp_path / "runs", plans, command="python x.py", workers=2)
+    assert path == write_studies(tmp_path / "runs", plans, command="python x.py", workers=2)
+    root, found, about = enter_studies(path)
+    assert (root, about) == (tmp_path / "runs", {"command": "python x.py", "workers": 2})
+    assert list(found) == ["out", "noisy"]
+    assert {spec.key for spec in found["noisy"].targets} == {spec.key for spec in other.targets}
+    again = found["out"]
     assert (again.study, again.evaluator, again.task) == (plan.study, plan.evaluator, plan.task)
     assert [keys(point) for point in again.points] == [keys(point) for point in plan.points]
     assert {c: spec.key for c, spec in again.policies.items()} == {c: spec.key for c, spec in plan.policies.items()}
@@ -65,7 +70,7 @@ def test_a_study_with_a_judge_and_an_opponent(tmp_path, monkeypatch):
         study, {"dpo": [{}], "ppo": [{}]}, WinRateEvaluator((0.0, 1.0)), reference=Contender("SFT", "(reference)"),
         opponent=("ppo", 0.0), judge_model="own",
     )  # fmt: skip
-    _, again, _ = enter_study(write_study(tmp_path / "runs", plan, name="out"))
+    again = enter_studies(write_studies(tmp_path / "runs", {"out": plan}))[1]["out"]
     assert again.judge_model.key == plan.judge_model.key
     assert keys(again.opponent) == keys(plan.opponent)
     assert again.evaluator == plan.evaluator
@@ -91,9 +96,9 @@ def test_a_plan_without_a_study_is_told(plan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_plan(tmp_path / "runs", plan.targets)
     with pytest.raises(UserError, match="holds runs and no study"):
-        enter_study(path)
+        enter_studies(path)
     with pytest.raises(UserError, match="cannot be read"):
-        enter_study(Path("runs/studies/none.json"))
+        enter_studies(Path("runs/studies/none.json"))
 
 
 @pytest.mark.parametrize(
@@ -101,10 +106,10 @@ def test_a_plan_without_a_study_is_told(plan, tmp_path, monkeypatch):
 )
 def test_a_strangers_file_runs_nothing(plan, tmp_path, monkeypatch, evaluator):
     monkeypatch.chdir(tmp_path)
-    path = write_study(tmp_path / "runs", plan, name="out")
+    path = write_studies(tmp_path / "runs", {"out": plan})
     found = json.loads(path.read_text())
-    found["planned"]["evaluator"] = evaluator
+    found["planned"]["out"]["evaluator"] = evaluator
     path.write_text(json.dumps(found))
     with pytest.raises(UserError):
-        enter_study(path)
+        enter_studies(path)
     assert not (tmp_path / "pwned").exists()

@@ -25,13 +25,14 @@ MADE = ("run_key", "git_sha", "created_at", "privileged", "kl_is_bound", "select
 HEALTH = (
     "tokens", "eos_rate", "distinct_1", "distinct_2", "distinct_3", "repetition", "identical", "reference_perplexity",
 )  # fmt: skip
-SHAPES = {"o": "circle", "s": "square", "D": "diamond", "d": "diamond", "^": "up", "v": "down", "P": "plus", "+": "plus",
-          "X": "cross", "x": "cross", "<": "left", ">": "right", "*": "star", "H": "hexagon", "h": "hexagon", "p": "hexagon",
-          "8": "hexagon"}  # fmt: skip
+SHAPES = {"o": "circle", "s": "square", "D": "diamond", "d": "thin_diamond", "^": "up", "v": "down", "P": "plus",
+          "+": "thin_plus", "X": "cross", "x": "thin_cross", "<": "left", ">": "right", "*": "star", "H": "flat_hexagon",
+          "h": "hexagon", "p": "pentagon", "8": "octagon"}  # fmt: skip
 """Markers of the figures (`styles.toml`) → names of the page's shapes."""
-HEADLINES = {"win_rate": "Win rates", "reward": "Rewards"}
-"""Metric of a study of curves → heading of its figure."""
+HEADLINES = {"frontier": "Reward and KL", "plane": "Two rewards", "win_rate": "Win rates", "reward": "Rewards"}
+"""Kind of a study, of one of curves its metric → heading of its figure."""
 OF_A_TEXT = ("ended", "reward", "tokens")
+KL_TITLE = "KL(π ‖ π_ref), nats per completion"
 NO_RECORDS = ("sampler_kl", "reference_log_prob")
 """Metrics of runs, which are no property of a policy."""
 
@@ -45,8 +46,7 @@ def data_of(results: Results, name: str, *, samples: int = 0, verdicts: bool = T
         samples: Test prompts whose texts and completions are in it.
         verdicts: Compare; not of results that still grow.
     """
-    about = results.about
-    frontier = set(results.records["panel"]) <= {"frontier"}
+    about, kind = results.about, kind_of(results)
     results = _with_equal_places(results)
     policies = results.records.drop_duplicates(PLACED).reset_index(drop=True)
     index = pd.MultiIndex.from_frame(policies[PLACED])
@@ -55,9 +55,9 @@ def data_of(results: Results, name: str, *, samples: int = 0, verdicts: bool = T
     texts = texts_of(results, index, samples)
     return {
         "name": plain(name),
-        "headline": "Reward and KL" if frontier else HEADLINES[main_of(results)],
-        "title": plain(about.get("title") or name), "kind": "frontier" if frontier else "curves",
-        "main": "reward" if frontier else main_of(results), "reference": REFERENCE,
+        "headline": HEADLINES[main_of(results) if kind == "curves" else kind],
+        "title": plain(about.get("title") or name), "kind": kind, "main": main_of(results), "reference": REFERENCE,
+        "figures": figures_of(results), "rewards": rewards_of(results),
         "against": plain(about.get("against", AGAINST)),
         "reward": plain(about.get("label") or about.get("reward", "reward")), "behindName": unmarked(about.get("behind", "")),
         "note": unmarked(about.get("note", "")), "facts": facts_of(results),
@@ -66,7 +66,7 @@ def data_of(results: Results, name: str, *, samples: int = 0, verdicts: bool = T
                     for method, (colour, marker) in styles_of(methods).items()],
         "metrics": metrics, "policies": _policies(policies, methods, results.health),
         "points": {split: _points(results.records, split, metrics, index) for split in ("test", "validation")},
-        "hulls": _hulls(results) if frontier else {}, "ideal": _ideal(results),
+        "hulls": _hulls(results) if kind == "frontier" else {}, "ideal": _ideal(results),
         "behind": _behind(results), "budgets": budgets_of(results) if verdicts and len(policies) else [],
         "prompts": _prompts(results, index, texts),
         "texts": texts, "training": training_of(results, methods), "judgments": judgments_of(results, samples),
@@ -81,10 +81,32 @@ def methods_of(results: Results) -> list[str]:
     return list(dict.fromkeys([*results.records["method"], *results.training["method"]]))
 
 
+def kind_of(results: Results) -> str:
+    """`frontier`: reward against KL; `plane`: one reward against another; `curves`: against temperature, training or N."""
+    panels = set(results.records["panel"])
+    return "frontier" if panels <= {"frontier"} else "plane" if panels <= {"plane"} else "curves"
+
+
 def main_of(results: Results) -> str:
-    """What a study of curves draws."""
+    """The metric of most interest."""
     known = set(results.records["metric"])
     return str(results.about.get("metric") or ("win_rate" if "win_rate" in known else "reward"))
+
+
+def rewards_of(results: Results) -> list[str]:
+    """What is said of a policy: of a plane both its rewards, else the metric of most interest."""
+    return list(dict.fromkeys([main_of(results), *(figure["y"] for figure in results.about.get("figures", []))]))
+
+
+def figures_of(results: Results) -> list[dict[str, str]]:
+    """What may be drawn against what: `name`, `x`, `x_title`, `y`, `y_title`; of a plane as its study says."""
+    about = results.about
+    label, kl = about.get("label") or about.get("reward", "reward"), {"x": "kl", "x_title": KL_TITLE}
+    own = [
+        {"name": label, **kl, "y": "reward", "y_title": f"gold reward, {label}"},
+        {"name": "log-odds", **kl, "y": "log_odds", "y_title": "mean log-odds, nats"},
+    ]  # fmt: skip
+    return [{key: plain(str(value)) for key, value in figure.items()} for figure in about.get("figures", own)]
 
 
 def _with_equal_places(results: Results) -> Results:
@@ -199,7 +221,7 @@ def _prompts(results: Results, index: pd.MultiIndex, texts: Mapping[str, Any]) -
     Best-of-N.
     """
     measured = results.measurements[results.measurements["split"] == "test"]
-    metric = metric_of(results.measurements)
+    metric = metric_of(results.measurements) if kind_of(results) != "plane" else main_of(results)
     with_texts = {row[1] for row in texts["rows"]}
     on_hull = set(range(len(index)))
     if set(results.records["panel"]) <= {"frontier"}:
@@ -209,7 +231,7 @@ def _prompts(results: Results, index: pd.MultiIndex, texts: Mapping[str, Any]) -
     known = [name for name, _, _ in texts["prompts"]]
     names.sort(key=lambda name: known.index(shown(name)) if shown(name) in known else len(known))  # prompts with texts first
     kept, tables = sorted(on_hull | with_texts), {}
-    for name in (metric, "kl", "tokens"):
+    for name in dict.fromkeys([metric, *(rewards_of(results) if kind_of(results) == "plane" else ()), "kl", "tokens"]):
         rows = measured[measured["metric"] == name]
         values = rows.groupby([*PLACED, "prompt_id"], sort=False, observed=True)["value"].mean().unstack("prompt_id")
         values = values.reindex(columns=names).reindex(index[kept]) if len(values) else values

@@ -17,7 +17,8 @@ def training_of(results: Results, methods: list[str]) -> dict[str, Any]:
     """Curves of the diagnostics: every run's, in parts of its steps.
 
     Returns:
-        `panels` (metric and title) and `runs`: `method`, `setting`, `seed`, `step`, and for every panel the means or null.
+        `by`: what they are drawn against first; `panels`: titles; and `runs`: `method`, `setting`, `seed`, `step`, and for
+        every panel the means or null.
     """
     table = results.training
     panels = {metric: title for metric, title in said_in("styles")["diagnostics"].items() if metric in table}
@@ -33,7 +34,7 @@ def training_of(results: Results, methods: list[str]) -> dict[str, Any]:
             "method": methods.index(str(method)), "setting": plain(str(setting)) if setting else "", "seed": int(str(seed)),
             "step": shorts(means["step"], 4), "values": values,
         })  # fmt: skip
-    return {"panels": [plain(title) for title in panels.values()], "runs": runs}
+    return {"by": "share", "panels": [plain(title) for title in panels.values()], "runs": runs}
 
 
 def judgments_of(results: Results, samples: int) -> dict[str, Any]:

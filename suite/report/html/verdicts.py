@@ -9,6 +9,7 @@ from suite.analysis.curves import AGAINST, compare_curves
 from suite.analysis.equal_compute import compare_within, compute_budgets
 from suite.analysis.equal_kl import MAX_KL, SHARED, compare, frontiers
 from suite.analysis.records import Results, wide
+from suite.analysis.trade_off import ARM, differences
 from suite.analysis.verdict import FEWEST_SEEDS, SAME, TURNED, WORDS
 from suite.report.html.numbers import short
 from suite.report.page import interval, plain
@@ -28,8 +29,9 @@ def budgets_of(results: Results) -> list[Budget]:
         `sentence`, `word`, `difference`, `low`, `high` (those of `against` minus the other), `reward` and its interval, `p`,
         `detectable`.
     """
-    if set(results.records["panel"]) != {"frontier"}:
-        return _of_curves(results)
+    panels = set(results.records["panel"])
+    if panels != {"frontier"}:
+        return _of_plane(results) if panels == {"plane"} else _of_curves(results)
     about, against = results.about, results.about.get("against", AGAINST)
     found = compare(
         frontiers(results.records, results.measurements), against=against, ideal=results.ideal_frontier,
@@ -105,6 +107,26 @@ def signed(gap: list[float]) -> str:
     """A difference with its interval, with true minus signs."""
     value, low, high = gap
     return interval(value, low, high, "+.3f").replace("-", "−")
+
+
+def _of_plane(results: Results) -> list[Budget]:
+    """In each of two rewards, the last policies of their runs beside those of `against`."""
+    against = results.about.get("against", AGAINST)
+    if against not in set(results.measurements["method"]):
+        return []
+    found = differences(results.measurements.assign(**{ARM: ""}), against)
+    found["method"] = [f"{method} {setting}".strip() for method, setting in zip(found["method"], found["setting"], strict=True)]
+    found = found.rename(columns={"low": "difference_low", "high": "difference_high"})
+    budgets = []
+    for metric, rows in found.groupby("metric", sort=False):
+        seeds = int(rows["seeds"].min())
+        budgets.append({
+            "id": str(metric), "group": "rewards", "label": str(metric), "title": f"in {metric}, of the last policies of runs",
+            "lead": "Rates were not searched: these policies, not these methods.", "test": "max-T",
+            "kind": "simultaneous for both rewards", "n": int(rows["n"].min()), "seeds": seeds, "verdict": False, "own": None,
+            "rows": [_row(row, against, seeds) for _, row in rows.iterrows()],
+        })  # fmt: skip
+    return budgets
 
 
 def _of_curves(results: Results) -> list[Budget]:

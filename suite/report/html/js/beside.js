@@ -63,7 +63,7 @@ function besideView(study, root) {
 
   function side(policy, prompt) {
     const of = (metric) => { const row = study.byPrompt(policy, metric); return row && !Number.isNaN(row[prompt]) ? row[prompt] : null; };
-    return { main: of(data.prompts.metric), kl: of("kl"), tokens: of("tokens"), mean: expected.has(policy), ...texts.get(`${prompt} ${policy}`) };
+    return { main: of(data.prompts.metric), others: data.rewards.slice(1).map((metric) => [metric, of(metric)]), kl: of("kl"), tokens: of("tokens"), mean: expected.has(policy), ...texts.get(`${prompt} ${policy}`) };
   }
 
   function update() {
@@ -97,7 +97,7 @@ function besideView(study, root) {
     const worse = gaps.filter((gap) => gap < 0).length;
     const spent = [a, b].map((policy) => study.value(policy, "kl", "test"));
     const kl = spent.every((value) => value !== null) ? ` They spend ${fixed(spent[0], 2)} and ${fixed(spent[1], 2)} nats.` : "";
-    return `A minus B: ${withInterval(meanInterval(gaps), 3, true)} (95 % over ${gaps.length} test prompts, paired, for these two policies alone: no verdict on methods). A is better on ${better} prompts, B on ${worse}.${kl}`;
+    return `A minus B${data.kind === "plane" ? ` in ${data.main}` : ""}: ${withInterval(meanInterval(gaps), 3, true)} (95 % over ${gaps.length} test prompts, paired, for these two policies alone: no verdict on methods). A is better on ${better} prompts, B on ${worse}.${kl}`;
   }
 
   function domain(values) {
@@ -172,10 +172,11 @@ function besideView(study, root) {
   }
 
   // A mean is that over all samples of the pool; the text beside it is one of them, with a reward of its own.
-  function completion({ main, kl, tokens, text, ended, reward, textTokens, mean: isMean }) {
+  function completion({ main, others, kl, tokens, text, ended, reward, textTokens, mean: isMean }) {
     const facts = [];
     if (isMean && text !== undefined && reward !== null) facts.push(`this text ${fixed(reward)}`);
     facts.push(`${isMean ? "mean " : ""}${data.prompts.metric} ${fixed(main)}`);
+    for (const [metric, value] of others) if (value !== null) facts.push(`${metric} ${fixed(value)}`);
     if (kl !== null) facts.push(`KL ${fixed(kl, 1)}`);
     const length = tokens ?? textTokens ?? null;
     if (length !== null) facts.push(`${fixed(length, 0)} tokens`);

@@ -97,24 +97,31 @@ const OUTLINES = {
   down: (r) => polygon(3, 1.3 * r, 180),
   left: (r) => polygon(3, 1.3 * r, -90),
   right: (r) => polygon(3, 1.3 * r, 90),
+  thin_diamond: (r) => polygon(4, 1.4 * r, 0, 1, 0.6),
+  pentagon: (r) => polygon(5, 1.2 * r, 0),
   hexagon: (r) => polygon(6, 1.15 * r, 0),
-  plus: (r) => crossed(r, 0),
-  cross: (r) => crossed(r, 45),
+  flat_hexagon: (r) => polygon(6, 1.15 * r, 30),
+  octagon: (r) => polygon(8, 1.1 * r, 22.5),
+  plus: (r) => crossed(r, 0, 0.38),
+  thin_plus: (r) => crossed(r, 0, 0.16),
+  cross: (r) => crossed(r, 45, 0.38),
+  thin_cross: (r) => crossed(r, 45, 0.16),
   star: (r) => polygon(10, 1.6 * r, 0, 0.45),
 };
 
-function polygon(corners, radius, turn, inner = 1) {
+function polygon(corners, radius, turn, inner = 1, width = 1) {
   const points = [];
   for (let k = 0; k < corners; k += 1) {
     const angle = (k * 360 / corners + turn - 90) * Math.PI / 180;
     const r = k % 2 ? radius * inner : radius;
-    points.push(`${(r * Math.cos(angle)).toFixed(2)} ${(r * Math.sin(angle)).toFixed(2)}`);
+    points.push(`${(width * r * Math.cos(angle)).toFixed(2)} ${(r * Math.sin(angle)).toFixed(2)}`);
   }
   return `M${points.join("L")}Z`;
 }
 
-function crossed(r, turn) {
-  const w = r / 2.6;
+/** A cross whose arms are so wide, as a share of their length. */
+function crossed(r, turn, width) {
+  const w = width * r;
   const corners = [[-w, -r], [w, -r], [w, -w], [r, -w], [r, w], [w, w], [w, r], [-w, r], [-w, w], [-r, w], [-r, -w], [-w, -w]];
   const angle = turn * Math.PI / 180;
   const turned = corners.map(([x, y]) => [1.2 * (x * Math.cos(angle) - y * Math.sin(angle)), 1.2 * (x * Math.sin(angle) + y * Math.cos(angle))]);

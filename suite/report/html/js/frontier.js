@@ -1,18 +1,19 @@
-// Reward against KL: points, bars, hulls, the ideal; hovering tells, a click chooses A, with Shift B.
+// Reward against KL, or one reward against another: points, bars, hulls, the ideal; hovering tells, a click chooses A, with Shift B.
 "use strict";
 
 function frontierView(study, root) {
   const { data } = study;
   const state = study.view;
-  const metrics = ["reward", "log_odds"].filter((metric) => data.points.test[metric]);
+  const ofKl = data.kind === "frontier";
+  const figures = data.figures.filter(({ y }) => data.points.test[y]);
   const validated = Boolean(data.points.validation.reward);
   const figure = el("div", { class: "figure" });
   const status = el("p", { class: "note", role: "status" });
   const set = (name) => (value) => { state[name] = value; draw(); };
   const controls = el("div", { class: "controls" },
-    metrics.length > 1 ? choice("Reward as", `metric-${study.id}`, [["reward", data.reward], ["log_odds", "log-odds"]], state.metric, set("metric")) : null,
+    figures.length > 1 ? choice(ofKl ? "Reward as" : "Figure", `metric-${study.id}`, figures.map(({ name }) => [name, name]), state.figure, set("figure")) : null,
     validated ? choice("Prompts", `split-${study.id}`, [["test", "test"], ["validation", "validation"]], state.split, set("split")) : null,
-    choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], state.scale, set("scale")),
+    ofKl ? choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], state.scale, set("scale")) : null,
     el("label", { class: "check" }, el("input", { type: "checkbox", checked: state.bars, on: { change: (event) => { state.bars = event.target.checked; draw(); } } }), " intervals of points"));
   put(root, controls, legend(study), figure, status, note());
   let width = 0;
@@ -25,9 +26,11 @@ function frontierView(study, root) {
 
   function note() {
     const seeds = data.facts.seeds.length;
-    const words = ["Hover to see a policy, click to choose it as A, Shift-click as B; arrow keys walk along the points, Enter and Shift-Enter choose.",
-      `Lines: hulls chosen on validation prompts, ${seeds > 1 ? "mean over seeds; dashed where not every seed has policies on both sides" : "of the one training seed"}${seeds > 2 ? "; bands: 95 % over seeds and prompts" : ""}.`,
-      "On validation prompts they flatter: those chose them. Intervals of points: 95 % over prompts. Crosses: completions degenerate. Hollow marks select by the gold reward itself."];
+    const words = ["Hover to see a policy, click to choose it as A, Shift-click as B; arrow keys walk along the points, Enter and Shift-Enter choose."];
+    if (ofKl) words.push(`Lines: hulls chosen on validation prompts, ${seeds > 1 ? "mean over seeds; dashed where not every seed has policies on both sides" : "of the one training seed"}${seeds > 2 ? "; bands: 95 % over seeds and prompts" : ""}.`,
+      "On validation prompts they flatter: those chose them. Hollow marks select by the gold reward itself.");
+    else words.push("Dashed: the policies that no other beats in both.");
+    words.push("Intervals of points: 95 % over prompts. Crosses: completions degenerate.");
     if (data.ideal) words.push(`Black: the ideal, π* of the gold reward, as far as the reference's samples on test prompts show it (${fixed(data.ideal.kl[data.ideal.kl.length - 1], 1)} nats).`);
     if (data.behindName) words.push(`Broad and pale: ${data.behindName}.`);
     return el("p", { class: "note" }, words.join(" "));
@@ -36,12 +39,13 @@ function frontierView(study, root) {
   function draw() {
     if (!width) return;
     tooltip.hide();
+    const drawn = study.figure;
     const log = state.scale === "log";
     const shown = [];
     for (let policy = 0; policy < study.size; policy += 1) {
-      const reward = study.value(policy, state.metric);
-      const kl = study.value(policy, "kl");
-      if (reward !== null && kl !== null && study.isShown(policy)) shown.push({ policy, kl, reward });
+      const reward = study.value(policy, drawn.y);
+      const at = study.value(policy, drawn.x);
+      if (reward !== null && at !== null && study.isShown(policy)) shown.push({ policy, at, reward });
     }
     if (!shown.length) {
       put(figure, el("p", { class: "note" }, "Nothing is measured yet, or every method is hidden."));
@@ -49,52 +53,69 @@ function frontierView(study, root) {
       figure.chart = null;
       return;
     }
-    const most = Math.max(1, ...shown.map((one) => one.kl));
-    const high = log ? most * 1.2 : Math.min(25, most * 1.08);
-    const beyond = shown.filter((one) => one.kl > high);
-    const rewards = shown.filter((one) => one.kl <= high).map((one) => one.reward);
-    const span = Math.max(0.02, Math.max(...rewards) - Math.min(...rewards));
-    const [low, top] = [Math.min(...rewards) - 0.06 * span, Math.max(...rewards) + 0.08 * span];
+    const across = drawn.x === "kl" ? klDomain(shown, log) : around(shown.map((one) => one.at));
+    const beyond = shown.filter((one) => one.at > across.high);
+    const y = around(shown.filter((one) => one.at <= across.high).map((one) => one.reward));
     const height = Math.max(320, Math.min(560, width * 0.62));
-    const what = state.metric === "log_odds" ? "mean log-odds, nats" : `gold reward, ${data.reward}`;
     const chart = axes({
-      width, height, label: `${what} against KL on ${state.split} prompts: ${shown.length} policies. The table "Every policy" has the numbers.`,
-      x: { low: log ? 0.05 : -0.02 * high, high, log, label: `KL(π ‖ π_ref), nats per completion${log ? ", logarithmic" : ""}` },
-      y: { low, high: top, label: what },
+      width, height, label: `${drawn.y_title} against ${ofKl ? "KL" : drawn.x_title} on ${state.split} prompts: ${shown.length} policies. The table "Every policy" has the numbers.`,
+      x: { ...across, label: `${drawn.x_title}${log ? ", logarithmic" : ""}` }, y: { ...y, label: drawn.y_title },
     });
     chart.node.setAttribute("tabindex", "0");
     chart.node.setAttribute("role", "group");
     chart.node.addEventListener("keydown", keys);
+    chart.node.addEventListener("focus", rings);
+    chart.node.addEventListener("blur", rings);
     chart.node.addEventListener("pointermove", (event) => hover(near(event, chart.node), event));
     chart.node.addEventListener("pointerleave", () => { tooltip.hide(); highlight(null); });
     chart.node.addEventListener("click", (event) => {
       const found = near(event, chart.node);
       if (found) study.choose(event.shiftKey ? "b" : "a", found.policy);
     });
-    lines(chart);
-    marks = shown.filter((one) => one.kl <= high).map((one) => point(one, chart));
-    marks.sort((one, other) => one.kl - other.kl);
+    lines(chart, drawn);
+    if (drawn.x !== "kl") chart.plot.append(svg("path", { d: tradeOff(shown, chart), class: "line ideal dashed" }));
+    marks = shown.filter((one) => one.at <= across.high).map((one) => point(one, chart, drawn));
+    marks.sort((one, other) => one.at - other.at);
     const over = svg("g", { class: "rings" });
     chart.node.append(over);
     chart.over = over;
     figure.chart = chart;
     put(figure, chart.node);
-    status.textContent = beyond.length ? `${beyond.length} of ${shown.length} points lie beyond the axis (KL up to ${fixed(most, 0)} nats); the logarithmic axis shows them.` : log ? "KLs below 0.05 nats, the reference's 0 among them, stand at the left end." : "";
-    current = null;
+    status.textContent = beyond.length ? `${beyond.length} of ${shown.length} points lie beyond the axis (KL up to ${fixed(Math.max(...beyond.map((one) => one.at)), 0)} nats); the logarithmic axis shows them.` : log ? "KLs below 0.05 nats, the reference's 0 among them, stand at the left end." : "";
+    current = marks.find((one) => one.policy === study.pointed) ?? null;
     rings();
   }
 
-  function lines({ plot, x, y }) {
+  function klDomain(shown, log) {
+    const most = Math.max(1, ...shown.map((one) => one.at));
+    const high = log ? most * 1.2 : Math.min(25, most * 1.08);
+    return { low: log ? 0.05 : -0.02 * high, high, log };
+  }
+
+  function around(values) {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const span = Math.max(0.02, high - low);
+    return { low: low - 0.06 * span, high: high + 0.08 * span };
+  }
+
+  /** Steps through the policies that no other beats in both. */
+  function tradeOff(shown, { x, y, height }) {
+    const beats = (one, other) => one.at >= other.at && one.reward >= other.reward && (one.at > other.at || one.reward > other.reward);
+    const best = shown.filter((one) => !shown.some((other) => beats(other, one))).sort((one, other) => one.at - other.at);
+    return `M0 ${y(best[0].reward)}${best.map((one) => `V${y(one.reward)}H${x(one.at)}`).join("")}V${height}`;
+  }
+
+  function lines({ plot, x, y }, drawn) {
     const curve = (line, values) => linePath(line.kl.map(x), values.map((value) => (value === null ? NaN : y(value))));
-    for (const [name, line] of Object.entries(data.behind[state.metric] ?? {})) {
+    for (const [name, line] of Object.entries(data.behind[drawn.y] ?? {})) {
       const method = data.methods.find((one) => one.name === name);
       if (method && !study.hidden.has(name) && state.split === "test") plot.append(svg("path", { d: curve(line, line.value), class: "behind", style: { "--c": method.colour } }));
     }
-    if (data.ideal && state.metric === "reward" && state.split === "test") {
+    if (data.ideal && drawn.y === "reward" && state.split === "test") {
       const { kl, reward, low, high } = data.ideal;
       plot.append(svg("path", { d: bandPath(kl.map(x), low.map(y), high.map(y)), class: "band ideal" }), svg("path", { d: linePath(kl.map(x), reward.map(y)), class: "line ideal" }));
     }
-    for (const [name, parts] of Object.entries(data.hulls[state.split]?.[state.metric] ?? {})) {
+    for (const [name, parts] of Object.entries(data.hulls[state.split]?.[drawn.y] ?? {})) {
       const method = data.methods.find((one) => one.name === name);
       if (!method || study.hidden.has(name)) continue;
       for (const part of parts) {
@@ -102,15 +123,15 @@ function frontierView(study, root) {
         plot.append(svg("path", { d: curve(part, part.value), class: part.solid ? "line" : "line dashed", style: { "--c": method.colour } }));
       }
     }
-    const start = study.value(study.reference, state.metric);
+    const start = study.value(study.reference, drawn.y);
     if (start !== null) plot.append(svg("line", { x1: 0, x2: 5000, y1: y(start), y2: y(start), class: "start" }));
   }
 
-  function point({ policy, kl, reward }, { plot, x, y }) {
+  function point({ policy, at, reward }, { plot, x, y }, drawn) {
     const method = study.method(policy);
-    const [, low, high] = study.point(policy, state.metric);
-    const [, nearest, farthest] = study.point(policy, "kl");
-    const place = { policy, kl, x: x(kl), y: y(reward) };
+    const [, low, high] = study.point(policy, drawn.y);
+    const [, nearest, farthest] = study.point(policy, drawn.x);
+    const place = { policy, at, x: x(at), y: y(reward) };
     const isReference = method.name === data.reference;
     const group = svg("g", { class: isReference ? "point reference" : "point", "data-policy": policy, style: { "--c": method.colour } });
     if (state.bars && low !== null && low !== high) group.append(svg("line", { x1: place.x, x2: place.x, y1: y(low), y2: y(high), class: "bar" }));
@@ -140,6 +161,7 @@ function frontierView(study, root) {
   function hover(found, event) {
     if (!found) { tooltip.hide(); study.emit("highlight", null); return; }
     current = found;
+    study.pointed = found.policy;
     tooltip.show(study.lines(found.policy), event.clientX, event.clientY);
     study.emit("highlight", found.policy);
   }
@@ -158,7 +180,7 @@ function frontierView(study, root) {
       hover(next, { clientX: box.left + next.x * scale, clientY: box.top + next.y * scale });
       rings();
     } else if (event.key === "Enter" && current) study.choose(event.shiftKey ? "b" : "a", current.policy);
-    else if (event.key === "Escape") { current = null; tooltip.hide(); highlight(null); rings(); } else return;
+    else if (event.key === "Escape") { current = study.pointed = null; tooltip.hide(); highlight(null); rings(); } else return;
     event.preventDefault();
   }
 

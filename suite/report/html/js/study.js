@@ -8,7 +8,8 @@ class Study {
     this.listeners = {};
     this.hidden = new Set();
     this.chosen = { a: null, b: null };
-    this.view = { metric: "reward", split: "test", scale: "linear", bars: data.policies.method.length < 80, budget: null };
+    this.pointed = null; // the policy at which the arrow keys stand
+    this.view = { figure: data.figures[0]?.name, split: "test", scale: "linear", bars: data.policies.method.length < 80, budget: null };
     this.rowOf = new Map(data.prompts.policies.map((policy, row) => [policy, row]));
     this.tables = {};
     this.reference = data.policies.method.findIndex((method) => data.methods[method].name === data.reference);
@@ -17,16 +18,24 @@ class Study {
 
   get split() { return this.view.split; }
 
+  /** Which metrics are drawn against each other. */
+  get figure() { return this.data.figures.find(({ name }) => name === this.view.figure); }
+
   /** What a reader has chosen, hidden and set in an earlier drawing. */
   keep(earlier) {
     if (!earlier) return;
     this.view = earlier.view;
     this.rows = earlier.rows;
+    this.training = earlier.training;
     this.hidden = earlier.hidden;
     const places = new Map([...Array(this.size).keys()].map((policy) => [this.name(policy), policy]));
-    for (const which of ["a", "b"]) {
-      const policy = earlier.chosen[which] === null ? null : places.get(earlier.name(earlier.chosen[which]));
-      if (policy !== null && policy !== undefined) this.chosen[which] = policy;
+    const like = (policy) => (policy === null ? null : places.get(earlier.name(policy)) ?? null);
+    for (const which of ["a", "b"]) this.chosen[which] = like(earlier.chosen[which]) ?? this.chosen[which];
+    this.pointed = like(earlier.pointed);
+    if (this.training && this.training.kept !== null) {
+      const kept = earlier.runName(this.training.kept);
+      const run = [...this.data.training.runs.keys()].find((index) => this.runName(index) === kept);
+      this.training.kept = run ?? null;
     }
   }
 
@@ -56,8 +65,17 @@ class Study {
     else if (policy !== this.reference && this.data.facts.seeds.length > 1) parts.push(`seed ${seed[policy]}`);
     if (panel[policy] === "best_of_n") parts.push(`N = ${x[policy]}`);
     else if (panel[policy] === "training") parts.push(`${x[policy]} of training`);
-    if (panel[policy] !== "frontier" || temperature[policy] !== 1) parts.push(`T = ${temperature[policy]}`);
+    if (!this.ofRuns(policy) || temperature[policy] !== 1) parts.push(`T = ${temperature[policy]}`);
     return parts.join(", ");
+  }
+
+  /** Whether it stands for itself, and not in a part of a figure of curves. */
+  ofRuns(policy) { return ["frontier", "plane"].includes(this.data.policies.panel[policy]); }
+
+  /** A training run: method, setting, seed. */
+  runName(index) {
+    const run = this.data.training.runs[index];
+    return `${this.data.methods[run.method].name} ${run.setting}`.trim() + `, seed ${run.seed}`;
   }
 
   /** Value, low and high of a metric on a split; nulls where it is not known. */
@@ -101,10 +119,10 @@ class Study {
 
   /** What a tooltip says of a policy; the numbers are those of records.csv. */
   lines(policy) {
-    const { main } = this.data;
+    const { main, rewards } = this.data;
     const lines = [this.name(policy)];
     const test = this.split;
-    lines.push(`${main.replace("_", " ")} ${withInterval(this.point(policy, main), 4)}`);
+    for (const metric of rewards) lines.push(`${metric.replace("_", " ")} ${withInterval(this.point(policy, metric), 4)}`);
     const kl = this.point(policy, "kl");
     if (kl[0] !== null) {
       lines.push(`KL ${this.column("kl_is_bound", policy) ? "at most " : ""}${withInterval(kl, 3)} nats`);

@@ -6,10 +6,10 @@ function everyPolicy(study) {
   const metrics = data.metrics.filter((metric) => data.points.test[metric] && !metric.startsWith("n_"));
   const rows = [...Array(study.size).keys()].map((policy) => [
     study.method(policy).name + (study.column("privileged", policy) ? " (privileged)" : ""), data.policies.setting[policy], data.policies.seed[policy], data.policies.step[policy],
-    ...(data.kind === "frontier" ? [] : [data.policies.panel[policy].replace("_", " "), data.policies.x[policy], data.policies.temperature[policy]]), ...metrics.map((metric) => (metric === "kl" && study.column("kl_is_bound", policy) ? "≤ " : "") + withInterval(study.point(policy, metric, "test"))),
+    ...(data.kind !== "curves" ? [] : [data.policies.panel[policy].replace("_", " "), data.policies.x[policy], data.policies.temperature[policy]]), ...metrics.map((metric) => (metric === "kl" && study.column("kl_is_bound", policy) ? "≤ " : "") + withInterval(study.point(policy, metric, "test"))),
     study.prompts(policy, data.main, "test") ?? "–", study.column("selected", policy) ? "yes" : "", study.column("run_key", policy) ?? "",
   ]);
-  const head = ["method", "setting", "seed", "step", ...(data.kind === "frontier" ? [] : ["part", "x", "T"]), ...metrics.map((metric) => metric.replaceAll("_", " ")), "n prompts", "on a hull", "run"];
+  const head = ["method", "setting", "seed", "step", ...(data.kind !== "curves" ? [] : ["part", "x", "T"]), ...metrics.map((metric) => metric.replaceAll("_", " ")), "n prompts", "on a hull", "run"];
   return dataTable("Every policy, test prompts, 95 % over prompts", head, rows, [...head.keys()].slice(2, -2));
 }
 

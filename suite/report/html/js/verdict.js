@@ -23,7 +23,7 @@ function verdictView(study, root) {
       budget.lead ? el("p", { class: "lead" }, budget.lead) : null,
       el("ul", { class: "sentences" }, budget.rows.map((row) => el("li", { "data-word": row.word }, row.sentence))),
       el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals ${budget.kind}${data.kind === "frontier" ? `. Reward: gold reward, ${data.reward}` : ""}. `
-        + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more.")),
+        + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more, and rates that were searched.")),
       el("div", { class: "forest" }),
     );
     const known = budget.rows.filter((row) => row.difference);
@@ -57,17 +57,18 @@ function verdictView(study, root) {
       y: { low: 0, high: rows.length, ticks: [] }, label: `Differences from ${against} with intervals; the sentences have the numbers.`,
     });
     const step = 26;
-    plot.append(svg("line", { x1: x(0), x2: x(0), y1: 0, y2: 14 + step * rows.length, class: "zero" }),
-      svg("rect", { x: x(-0.02), width: x(0.02) - x(-0.02), y: 6, height: step * rows.length + 6, class: "margin" }));
+    plot.append(svg("line", { x1: x(0), x2: x(0), y1: 0, y2: 14 + step * rows.length, class: "zero" }));
+    if (budget.verdict) plot.append(svg("rect", { x: x(-0.02), width: x(0.02) - x(-0.02), y: 6, height: step * rows.length + 6, class: "margin" }));
     rows.forEach((row, k) => {
       const at = 22 + step * k;
-      const method = study.data.methods.find((one) => `${row.method} `.startsWith(`${one.name} `)) ?? { colour: "#555555", shape: "circle" };
+      const own = study.data.methods.filter((one) => `${row.method} `.startsWith(`${one.name} `));
+      const method = own.sort((one, other) => other.name.length - one.name.length)[0] ?? { colour: "#555555", shape: "circle" };
       const [value, low, high] = row.difference;
       const group = svg("g", { style: { "--c": method.colour } });
       if (low !== null) group.append(svg("line", { x1: x(low), x2: x(high), y1: at, y2: at, class: "bar" }));
-      const own = mark(method, 5);
-      own.setAttribute("transform", `translate(${x(value)} ${at})`);
-      group.append(own);
+      const sign = mark(method, 5);
+      sign.setAttribute("transform", `translate(${x(value)} ${at})`);
+      group.append(sign);
       plot.append(group);
       const short = row.method.length > left / 7 ? `${row.method.slice(0, Math.floor(left / 7) - 1)}…` : row.method;
       node.append(svg("text", { x: left - 8, y: at + 4, "text-anchor": "end", class: "label" }, short));
