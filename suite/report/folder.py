@@ -29,8 +29,8 @@ def redraw(folder: Path, out: Path | None = None) -> list[Path]:
         if table and not any(folder.glob("**/study.json")):
             return drawn
         studies = studies_in(folder)
-        for _, results in studies if table is None else ():
-            draw = frontier.draw if set(results.records["panel"]) == {"frontier"} else curves.draw
-            drawn += draw(results, out)
+        if table is None and len(studies) == 1:
+            results = studies[0][1]
+            drawn = frontier.draw(results, out) if set(results.records["panel"]) == {"frontier"} else curves.draw(results, out)
         write_text(out / FILE, report_html(studies))
         return [*drawn, out / FILE]

@@ -1,13 +1,20 @@
 """The interactive page of two rewards: what is drawn, what is compared, and which reward a method learned from."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from suite.analysis.records import read_results, write_results
+from suite.report.folder import redraw
 from suite.report.html.data import data_of
 from suite.report.html.verdicts import budgets_of
 from suite.report.html.write import report_html
+from suite.report.label_noise import TABLE
 from suite.report.study_folder import studies_in
 
+RESULTS = Path(__file__).parents[2] / "results"
 ONE = "PPO (one model of all pairs)"
 
 
@@ -41,8 +48,6 @@ def test_last_policies_are_compared_in_each_reward_and_no_word_is_said_of_method
 
 
 def test_without_the_other_there_is_nothing_to_compare(plane):
-    from dataclasses import replace
-
     alone = {
         name: table[table["method"] != "DPO"] for name, table in vars(plane).items() if name in ("records", "measurements")
     }
@@ -56,3 +61,12 @@ def test_the_page_is_made_from_the_folder_or_from_those_inside_it(plane, tmp_pat
     ((name, found),) = studies_in(tmp_path / "all" / "a")
     assert name == "a"
     assert report_html([("a", found)]) == report_html([("a", read_results(tmp_path / "all" / "b"))])
+
+
+def test_an_experiment_of_several_studies_is_drawn_again_with_one_page(plane, tmp_path):
+    for name in ("noise-0", "noise-0.4"):
+        write_results(tmp_path / name, plane)
+    shutil.copy(RESULTS / "label_noise" / TABLE, tmp_path)
+    figure, page = redraw(tmp_path)
+    assert (figure.name, page) == ("label_noise.svg", tmp_path / "report.html")
+    assert page.read_text() == report_html([(name, read_results(tmp_path / name)) for name in ("noise-0", "noise-0.4")])
