@@ -181,8 +181,9 @@ def test_every_budget_has_the_numbers_of_its_table(open_page, default_page):
         rows = comparisons[(comparisons["kl_budget"].astype(str) == budget) & comparisons["difference"].notna()]
         text = page.locator("[data-part=verdict]").inner_text()
         assert len(rows)
-        for row in rows.itertuples():
-            said = f"DPO minus {row.method}: {-row.difference:+.3f} [{-row.difference_high:+.3f}, {-row.difference_low:+.3f}]."
+        for row in rows.rename(columns={"from": "from_"}).itertuples():
+            said = f"DPO minus {row.method}: {-row.difference:+.3f} [{-row.difference_high:+.3f}, {-row.difference_low:+.3f}]"
+            said += f" (from {row.from_:.1f} to {row.to:.1f} nats)." if budget == "shared" else "."
             assert said.replace("-", "−") in text.replace("-", "−")
     compute = select.evaluate("e => [...e.options].map((o) => o.value).filter((v) => v.startsWith('compute'))")
     assert len(compute) == 4

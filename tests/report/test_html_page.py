@@ -144,7 +144,12 @@ def test_sentences_are_those_of_the_table(default):
         ("better", [0.05, 0.02, 0.08], 3, "DPO is better than PPO: +0.050 [+0.020, +0.080]."),
         ("1 seed: these policies", [0.05, 0.02, 0.08], 1, "DPO minus PPO: +0.050 [+0.020, +0.080]."),
         ("rate not searched", [0.05, 0.02, 0.08], 5, "DPO minus PPO: +0.050 [+0.020, +0.080] (rate not searched)."),
-        ("no policy there", None, 5, "DPO is not compared with PPO: in some seed one of them has none there."),
+        (
+            "no policy there",
+            None,
+            5,
+            "DPO is not compared with PPO: in some seed one of them has no policies on both sides of that KL.",
+        ),
         ("the same policies", [0.0, 0.0, 0.0], 5, "DPO is no other than PPO: all numbers are the same."),
     ],
 )

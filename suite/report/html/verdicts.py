@@ -53,7 +53,10 @@ def budgets_of(results: Results) -> list[Budget]:
     for amount, rows in within.groupby("budget", sort=False) if len(within) else ():
         words, label = f"{amount / 1e6:.2g} million forward tokens", f"{amount / 1e6:.2g} M tokens"
         rows = rows.rename(columns={"reward_low": "low", "reward_high": "high"}).assign(n=about["test_prompts"])
-        title = f"reward of the best policy within {words}, whatever its KL"
+        title = (
+            f"reward of the policy with the most validation reward within {words}, whatever its KL (without Best-of-N, which "
+            "costs N completions each time it is asked)"
+        )
         budgets.append(_budget(f"compute-{amount:g}", "equal compute", label, title, rows, against))
     return budgets
 
@@ -66,7 +69,7 @@ def _budget(name: str, group: str, label: str, title: str, rows: pd.DataFrame, a
         words, rows = f"{plain(against)} has no policy in these results: there is nothing to compare.", rows.iloc[:0]
     return {
         "id": name, "group": group, "label": label, "title": title, "lead": words if seeds < FEWEST_SEEDS or own.empty else "",
-        "test": "max-T", "kind": "simultaneous for all comparisons of their table", "n": n, "seeds": seeds,
+        "test": "max-T", "kind": "of 95 %, simultaneous for all methods and budgets of their group", "n": n, "seeds": seeds,
         "verdict": seeds >= FEWEST_SEEDS, "own": _numbers(own.iloc[0]) if len(own) else None,
         "rows": [_row(row, against, seeds) for _, row in rows.iterrows() if row["method"] not in (against, REFERENCE)],
     }  # fmt: skip
@@ -78,14 +81,16 @@ def _numbers(row: pd.Series) -> dict[str, Any]:
 
 def _row(row: pd.Series, against: str, seeds: int) -> dict[str, Any]:
     known = pd.notna(row.get("difference"))
-    gap = [-row[name] + 0.0 for name in ("difference", "difference_high", "difference_low")] if known else None
+    gap = [short(-row[name] + 0.0) for name in ("difference", "difference_high", "difference_low")] if known else None
     turned: Mapping[Any, Any] = TURNED
     given = row.get("verdict")
     word = str(turned.get(given, given)) if isinstance(given, str) and given else ABSENT
+    said = sentence(against, str(row["method"]), word, gap, seeds)
+    if gap and row.get("kl_budget") == SHARED:
+        said = f"{said[:-1]} (from {row['from']:.1f} to {row['to']:.1f} nats)."
     return {
-        "method": plain(str(row["method"])), "word": word, "sentence": sentence(against, str(row["method"]), word, gap, seeds),
-        "difference": [short(value) for value in gap] if gap else None, **_numbers(row), "p": short(row.get("p")),
-        "detectable": short(row.get("detectable")),
+        "method": plain(str(row["method"])), "word": word, "sentence": said, "difference": gap, **_numbers(row),
+        "p": short(row.get("p")), "detectable": short(row.get("detectable")),
     }  # fmt: skip
 
 
@@ -93,7 +98,7 @@ def sentence(of: str, other: str, word: str, gap: list[float] | None, seeds: int
     """One comparison in words, of methods where there are enough seeds, else of the policies at hand."""
     ours, theirs = plain(of), plain(other)
     if gap is None:
-        why = "in some seed one of them has none there" if word == ABSENT else word
+        why = "in some seed one of them has no policies on both sides of that KL" if word == ABSENT else word
         return f"{ours} is not compared with {theirs}: {why}."
     numbers = signed(gap)
     if word in WORDS:
@@ -123,8 +128,8 @@ def _of_plane(results: Results) -> list[Budget]:
         budgets.append({
             "id": str(metric), "group": "rewards", "label": str(metric), "title": f"in {metric}, of the last policies of runs",
             "lead": "Rates were not searched: these policies, not these methods.", "test": "max-T",
-            "kind": "simultaneous for both rewards", "n": int(rows["n"].min()), "seeds": seeds, "verdict": False, "own": None,
-            "rows": [_row(row, against, seeds) for _, row in rows.iterrows()],
+            "kind": "of 95 %, simultaneous for both rewards", "n": int(rows["n"].min()), "seeds": seeds,
+            "verdict": False, "own": None, "rows": [_row(row, against, seeds) for _, row in rows.iterrows()],
         })  # fmt: skip
     return budgets
 

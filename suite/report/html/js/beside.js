@@ -28,10 +28,10 @@ function besideView(study, root) {
   const histogram = figures.appendChild(el("div", { class: "figure histogram" }));
   const list = el("div", { class: "beside-rows" });
   const counted = el("p", { class: "note", role: "status" });
-  const search = el("input", { type: "search", id: `search-${study.id}`, placeholder: "word", value: state.search, on: { input: () => { state.search = search.value.toLowerCase(); state.count = ROWS_AT_ONCE; rows(); } } });
-  const order = el("select", { id: `order-${study.id}`, on: { change: () => { state.order = order.value; rows(); } } },
+  const search = el("input", { type: "search", id: `search-${study.id}`, placeholder: "word", value: state.search, on: { input: () => { state.search = search.value.toLowerCase(); again(); } } });
+  const order = el("select", { id: `order-${study.id}`, on: { change: () => { state.order = order.value; again(); } } },
     Object.entries(ORDERS).map(([value, [label]]) => el("option", { value, selected: value === state.order }, label)));
-  const only = el("select", { id: `only-${study.id}`, on: { change: () => { state.only = only.value; state.count = ROWS_AT_ONCE; rows(); } } },
+  const only = el("select", { id: `only-${study.id}`, on: { change: () => { state.only = only.value; again(); } } },
     [["all", "all prompts"], ["texts", "prompts with texts"], ["a", "A is better"], ["b", "B is better"]].map(([value, label]) => el("option", { value, selected: value === state.only }, label)));
   const more = el("button", { type: "button", on: { click: () => { state.count += 5 * ROWS_AT_ONCE; rows(); } } }, "Show more");
   put(root, 
@@ -55,6 +55,13 @@ function besideView(study, root) {
     return { field: el("label", { class: "field", for: select.id }, `${which.toUpperCase()} `, select), select, spare };
   }
 
+  /** Rows as the controls say, and no longer the one prompt that was clicked. */
+  function again() {
+    state.prompt = null;
+    state.count = ROWS_AT_ONCE;
+    rows();
+  }
+
   function swap() {
     const { a, b } = study.chosen;
     study.chosen.a = b;
@@ -76,7 +83,7 @@ function besideView(study, root) {
     }
     pairs = [];
     state.prompt = null;
-    if (study.rowOf.has(a) && study.rowOf.has(b)) {
+    if (a !== b && study.rowOf.has(a) && study.rowOf.has(b)) {
       for (let prompt = 0; prompt < names.length; prompt += 1) {
         const [mine, theirs] = [side(a, prompt), side(b, prompt)];
         if (mine.main !== null && theirs.main !== null) pairs.push({ prompt, a: mine, b: theirs, difference: mine.main - theirs.main });
@@ -96,8 +103,11 @@ function besideView(study, root) {
     const better = gaps.filter((gap) => gap > 0).length;
     const worse = gaps.filter((gap) => gap < 0).length;
     const spent = [a, b].map((policy) => study.value(policy, "kl", "test"));
-    const kl = spent.every((value) => value !== null) ? ` They spend ${fixed(spent[0], 2)} and ${fixed(spent[1], 2)} nats.` : "";
-    return `A minus B${data.kind === "plane" ? ` in ${data.main}` : ""}: ${withInterval(meanInterval(gaps), 3, true)} (95 % over ${gaps.length} test prompts, paired, for these two policies alone: no verdict on methods). A is better on ${better} prompts, B on ${worse}.${kl}`;
+    const amounts = [a, b].map((policy, k) => (study.column("kl_is_bound", policy) ? "at most " : "") + fixed(spent[k], 2));
+    const kl = spent.every((value) => value !== null) ? ` Their KL: ${amounts.join(" and ")} nats.` : "";
+    const means = [a, b].filter((policy) => expected.has(policy)).map((policy) => study.name(policy));
+    const how = means.length ? ` Of ${means.join(" and ")} a number by prompt is the mean over the pool's samples, which varies less than one completion.` : "";
+    return `A minus B${data.kind === "plane" ? ` in ${data.main}` : ""}: ${withInterval(meanInterval(gaps), 3, true)} (95 % over ${gaps.length} test prompts, paired, for these two policies alone: no verdict on methods). A is better on ${better} prompts, B on ${worse}.${kl}${how}`;
   }
 
   function domain(values) {
@@ -153,7 +163,7 @@ function besideView(study, root) {
   function rows() {
     const found = shown();
     const part = found.slice(0, state.count);
-    put(counted, `${found.length} of ${pairs.length} prompts${part.length < found.length ? `, the first ${part.length} are shown` : ""}.`,
+    put(counted, `${found.length} of ${pairs.length} prompts${part.length < found.length ? `, the first ${part.length} are shown` : ""}${texts.size ? `; texts are here of ${data.texts.prompts.length} of ${names.length} prompts` : ""}.`,
       ...(state.prompt === null ? [] : [" ", el("button", { type: "button", on: { click: () => { state.prompt = null; rows(); } } }, "Show all prompts")]),
       ...(texts.size ? [] : [" No texts are in this page (--page-samples puts some in)."]));
     const start = study.referenceFor(study.chosen.a);

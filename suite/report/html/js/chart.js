@@ -154,6 +154,8 @@ const tooltip = {
   hide() { this.node?.classList.remove("shown"); },
 };
 
+addEventListener("scroll", () => tooltip.hide(), { passive: true });
+
 /** Where a pointer stands in the units of an SVG's viewBox. */
 function placeIn(node, event) {
   const box = node.getBoundingClientRect();

@@ -28,10 +28,10 @@ function frontierView(study, root) {
     const seeds = data.facts.seeds.length;
     const words = ["Hover to see a policy, click to choose it as A, Shift-click as B; arrow keys walk along the points, Enter and Shift-Enter choose."];
     if (ofKl) words.push(`Lines: hulls chosen on validation prompts, ${seeds > 1 ? "mean over seeds; dashed where not every seed has policies on both sides" : "of the one training seed"}${seeds > 2 ? "; bands: 95 % over seeds and prompts" : ""}.`,
-      "On validation prompts they flatter: those chose them. Hollow marks select by the gold reward itself.");
+      "Between two policies a line is what mixing them reaches. On validation prompts lines flatter: those prompts chose them. Hollow marks select by the gold reward itself; pale ones have no numbers by prompt on this page.");
     else words.push("Dashed: the policies that no other beats in both.");
-    words.push("Intervals of points: 95 % over prompts. Crosses: completions degenerate.");
-    if (data.ideal) words.push(`Black: the ideal, π* of the gold reward, as far as the reference's samples on test prompts show it (${fixed(data.ideal.kl[data.ideal.kl.length - 1], 1)} nats).`);
+    words.push("Intervals of points: 95 % over prompts. A thin × through a mark: completions degenerate.");
+    if (data.ideal) words.push(`The line and band without marks: the ideal, π* of the gold reward, as far as the reference's samples on test prompts show it, for test prompts and not as log-odds (${fixed(data.ideal.kl[data.ideal.kl.length - 1], 1)} nats).`);
     if (data.behindName) words.push(`Broad and pale: ${data.behindName}.`);
     return el("p", { class: "note" }, words.join(" "));
   }
@@ -65,14 +65,15 @@ function frontierView(study, root) {
     chart.node.setAttribute("role", "group");
     chart.node.addEventListener("keydown", keys);
     chart.node.addEventListener("focus", rings);
-    chart.node.addEventListener("blur", rings);
+    chart.node.addEventListener("blur", () => { tooltip.hide(); rings(); });
     chart.node.addEventListener("pointermove", (event) => hover(near(event, chart.node), event));
     chart.node.addEventListener("pointerleave", () => { tooltip.hide(); highlight(null); });
     chart.node.addEventListener("click", (event) => {
       const found = near(event, chart.node);
+      hover(found, event); // there is no pointer to hover with on a touch screen
       if (found) study.choose(event.shiftKey ? "b" : "a", found.policy);
     });
-    lines(chart, drawn);
+    lines(chart, drawn, log ? across.low : -Infinity);
     if (drawn.x !== "kl") chart.plot.append(svg("path", { d: tradeOff(shown, chart), class: "line ideal dashed" }));
     marks = shown.filter((one) => one.at <= across.high).map((one) => point(one, chart, drawn));
     marks.sort((one, other) => one.at - other.at);
@@ -105,21 +106,22 @@ function frontierView(study, root) {
     return `M0 ${y(best[0].reward)}${best.map((one) => `V${y(one.reward)}H${x(one.at)}`).join("")}V${height}`;
   }
 
-  function lines({ plot, x, y }, drawn) {
-    const curve = (line, values) => linePath(line.kl.map(x), values.map((value) => (value === null ? NaN : y(value))));
+  function lines({ plot, x, y }, drawn, least) {
+    const at = (line, values) => values.filter((_, k) => line.kl[k] >= least);
+    const curve = (line, values) => linePath(at(line, line.kl).map(x), at(line, values).map((value) => (value === null ? NaN : y(value))));
+    const area = (line) => bandPath(at(line, line.kl).map(x), at(line, line.low).map(y), at(line, line.high).map(y));
     for (const [name, line] of Object.entries(data.behind[drawn.y] ?? {})) {
       const method = data.methods.find((one) => one.name === name);
       if (method && !study.hidden.has(name) && state.split === "test") plot.append(svg("path", { d: curve(line, line.value), class: "behind", style: { "--c": method.colour } }));
     }
     if (data.ideal && drawn.y === "reward" && state.split === "test") {
-      const { kl, reward, low, high } = data.ideal;
-      plot.append(svg("path", { d: bandPath(kl.map(x), low.map(y), high.map(y)), class: "band ideal" }), svg("path", { d: linePath(kl.map(x), reward.map(y)), class: "line ideal" }));
+      plot.append(svg("path", { d: area(data.ideal), class: "band ideal" }), svg("path", { d: curve(data.ideal, data.ideal.reward), class: "line ideal" }));
     }
     for (const [name, parts] of Object.entries(data.hulls[state.split]?.[drawn.y] ?? {})) {
       const method = data.methods.find((one) => one.name === name);
       if (!method || study.hidden.has(name)) continue;
       for (const part of parts) {
-        if (part.low) plot.append(svg("path", { d: bandPath(part.kl.map(x), part.low.map(y), part.high.map(y)), class: "band", style: { "--c": method.colour } }));
+        if (part.low) plot.append(svg("path", { d: area(part), class: "band", style: { "--c": method.colour } }));
         plot.append(svg("path", { d: curve(part, part.value), class: part.solid ? "line" : "line dashed", style: { "--c": method.colour } }));
       }
     }
@@ -133,7 +135,8 @@ function frontierView(study, root) {
     const [, nearest, farthest] = study.point(policy, drawn.x);
     const place = { policy, at, x: x(at), y: y(reward) };
     const isReference = method.name === data.reference;
-    const group = svg("g", { class: isReference ? "point reference" : "point", "data-policy": policy, style: { "--c": method.colour } });
+    const bare = study.rowOf.has(policy) ? "" : " bare";
+    const group = svg("g", { class: `point${isReference ? " reference" : ""}${bare}`, "data-policy": policy, style: { "--c": method.colour } });
     if (state.bars && low !== null && low !== high) group.append(svg("line", { x1: place.x, x2: place.x, y1: y(low), y2: y(high), class: "bar" }));
     if (state.bars && nearest !== null && nearest !== farthest) group.append(svg("line", { x1: x(nearest), x2: x(farthest), y1: place.y, y2: place.y, class: "bar" }));
     const many = study.size > 80;

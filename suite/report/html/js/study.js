@@ -131,7 +131,7 @@ class Study {
     lines.push(`${test} prompts ${this.prompts(policy, main) ?? "–"}${tokens === null ? "" : `, ${fixed(tokens, 1)} tokens`}`);
     const compute = this.column("compute", policy);
     const seconds = this.column("run_seconds", policy);
-    if (compute) lines.push(`${large(compute)} forward tokens${seconds ? `, ${Math.round(seconds)} s of training` : ""}`);
+    if (compute) lines.push(`${large(compute)} forward tokens${seconds ? `, ${Math.round(seconds)} s for the whole run` : ""}`);
     if (this.column("privileged", policy)) lines.push("selects by the gold reward itself");
     if (this.alarm(policy)) lines.push(`alarm: ${this.alarm(policy)}`);
     if (this.column("run_key", policy)) lines.push(`run ${this.column("run_key", policy)}`);
@@ -139,8 +139,8 @@ class Study {
     return lines;
   }
 
-  /** Two policies to begin with: the best of `against` within 10 nats and the best of PPO, else of any other trained method, of the
-   * same seed; of policies whose completions are on the page, if there are such. Nothing is claimed of them.
+  /** Two policies to begin with: the best of `against` within 10 nats, of those whose completions are on the page, if there are such;
+   * and of PPO, else of any other trained method, the one of the same seed that has gone about as far. Nothing is claimed of them.
    */
   begin() {
     const { data } = this;
@@ -157,8 +157,10 @@ class Study {
       return most(shown.length ? shown : own);
     };
     const a = best((policy) => this.method(policy).name === data.against) ?? best(() => true);
+    const near = (wanted) => candidates.filter(wanted).reduce((found, policy) => (found === null || gap(policy) < gap(found) ? policy : found), null);
+    const gap = (policy) => Math.abs((this.value(policy, "kl", split) ?? 0) - (this.value(a, "kl", split) ?? 0));
     const rival = (policy) => this.method(policy) !== this.method(a) && this.column("step", policy) > 0 && this.column("seed", policy) === this.column("seed", a);
-    const b = a === null ? null : best((policy) => rival(policy) && this.method(policy).name === "PPO") ?? best(rival) ?? best((policy) => policy !== a);
+    const b = a === null ? null : near((policy) => rival(policy) && this.method(policy).name === "PPO") ?? near(rival) ?? best((policy) => policy !== a);
     this.chosen = { a, b: b ?? (this.reference >= 0 && this.reference !== a ? this.reference : null) };
   }
 }

@@ -29,7 +29,7 @@ function trainingView(study, root) {
   function draw(k, width) {
     const own = runs.map((run, index) => ({ run, index })).filter(({ run }) => run.values[k] && !study.hidden.has(study.data.methods[run.method].name));
     const values = own.flatMap(({ run }) => run.values[k]).filter((value) => value !== null).sort((a, b) => a - b);
-    if (!values.length) { put(boxes[k].lastChild, el("p", { class: "note" }, "no run")); return; }
+    if (!values.length) { put(boxes[k].lastChild, el("p", { class: "note" }, "no run, or hidden above")); return; }
     const [low, high] = [values[Math.floor(0.005 * values.length)], values[Math.ceil(0.995 * values.length) - 1]];
     const room = 0.06 * (high - low || 1);
     const x = state.by === "step" ? { low: 0, high: 1.02 * Math.max(...own.map(({ run }) => run.step[run.step.length - 1])) } : { low: 0, high: 1.02, ticks: [0, 0.25, 0.5, 0.75, 1] };
@@ -48,7 +48,7 @@ function trainingView(study, root) {
     }
     chart.node.addEventListener("pointermove", (event) => near(k, chart, own, event));
     chart.node.addEventListener("pointerleave", () => { tooltip.hide(); emphasise(state.kept); });
-    chart.node.addEventListener("click", () => { state.kept = hovered; if (hovered !== null) policies(hovered); });
+    chart.node.addEventListener("click", () => { state.kept = state.kept === hovered ? null : hovered; policies(state.kept); emphasise(state.kept ?? hovered); });
     put(boxes[k].lastChild, chart.node);
     emphasise(state.kept);
   }
@@ -78,6 +78,7 @@ function trainingView(study, root) {
   }
 
   function policies(index) {
+    if (index === null) { put(ticks); return; }
     const run = runs[index];
     const { method, setting, seed, step } = study.data.policies;
     const own = [...step.keys()].filter((policy) => method[policy] === run.method && setting[policy] === run.setting && seed[policy] === run.seed).sort((a, b) => step[a] - step[b]);

@@ -19,16 +19,21 @@ function verdictView(study, root) {
     study.view.budget = id;
     const budget = budgets.find((one) => one.id === id);
     const seeds = `${budget.seeds} training seed${budget.seeds > 1 ? "s" : ""}`;
+    const opened = body.querySelector("details")?.open;
+    const gold = data.methods.some((method) => method.name.endsWith("-GT"));
     put(body,
       budget.lead ? el("p", { class: "lead" }, budget.lead) : null,
       el("ul", { class: "sentences" }, budget.rows.map((row) => el("li", { "data-word": row.word }, row.sentence))),
       el("p", { class: "note" }, `Differences are ${budget.title}; n = ${budget.n} test prompts, ${seeds}, paired, intervals ${budget.kind}${data.kind === "frontier" ? `. Reward: gold reward, ${data.reward}` : ""}. `
-        + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more, and rates that were searched.")),
+        + (budget.verdict ? "Better or worse: the interval lies on one side of 0; equivalent: within ±0.02, the grey band." : "A verdict on methods takes three seeds or more, and rates that were searched.")
+        + (gold ? " GT (ground truth): learns from, or selects by, the gold reward that measures all of them, which nobody has in practice." : "")),
+      data.texts.rows.length ? el("p", { class: "note" }, "What they say on the same prompts: ", el("a", { href: `#beside-${study.id}` }, "A beside B"), ".") : null,
       el("div", { class: "forest" }),
     );
     const known = budget.rows.filter((row) => row.difference);
     if (known.length) responsive(body.querySelector(".forest"), (width) => put(body.querySelector(".forest"), forest(budget, known, width)));
     if (known.length) body.append(folded("The same as a table", () => rewards(budget)));
+    if (opened && known.length) body.lastChild.open = true;
   }
 
   /** Every budget at once: a click on one chooses it. */
@@ -41,7 +46,7 @@ function verdictView(study, root) {
       return el("td", { class: "number", "data-word": row?.word, title: row?.sentence }, text);
     };
     const head = budgets.map((budget) => el("th", { scope: "col", class: "number" }, el("button", { type: "button", on: { click: () => { select.value = budget.id; show(budget.id); } } }, budget.label)));
-    const caption = `${against} minus the other at every budget; ▲ better, ▼ worse, = equivalent, no sign: not resolved or no verdict; –: no policies there`;
+    const caption = `${against} minus the other at every budget; ▲ better, ▼ worse, = equivalent, no sign: not resolved or no verdict; –: not compared there`;
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Every budget" }, el("table", { class: "overview" }, el("caption", {}, caption),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, `${against} minus`), head)),
       el("tbody", {}, methods.map((method) => el("tr", {}, el("th", { scope: "row" }, method), budgets.map((budget) => cell(budget, method)))))));
@@ -53,10 +58,11 @@ function verdictView(study, root) {
     const reach = Math.max(0.03, ...ends.map(Math.abs)) * 1.08;
     const { node, plot, x } = axes({
       width, height: 58 + 26 * rows.length, margin: { left, right: 14, top: 10, bottom: 40 },
-      x: { low: -reach, high: reach, label: `${against} minus the other`, sign: true },
+      x: { low: -reach, high: reach, label: width < 500 ? `${against} minus the other` : `${against} worse ←   ${against} minus the other   → ${against} better`, sign: true },
       y: { low: 0, high: rows.length, ticks: [] }, label: `Differences from ${against} with intervals; the sentences have the numbers.`,
     });
     const step = 26;
+    const privileged = new Set([...Array(study.size).keys()].filter((policy) => study.column("privileged", policy)).map((policy) => study.method(policy).name));
     plot.append(svg("line", { x1: x(0), x2: x(0), y1: 0, y2: 14 + step * rows.length, class: "zero" }));
     if (budget.verdict) plot.append(svg("rect", { x: x(-0.02), width: x(0.02) - x(-0.02), y: 6, height: step * rows.length + 6, class: "margin" }));
     rows.forEach((row, k) => {
@@ -66,14 +72,14 @@ function verdictView(study, root) {
       const [value, low, high] = row.difference;
       const group = svg("g", { style: { "--c": method.colour } });
       if (low !== null) group.append(svg("line", { x1: x(low), x2: x(high), y1: at, y2: at, class: "bar" }));
-      const sign = mark(method, 5);
+      const sign = mark(method, 5, privileged.has(method.name));
       sign.setAttribute("transform", `translate(${x(value)} ${at})`);
       group.append(sign);
       plot.append(group);
       const short = row.method.length > left / 7 ? `${row.method.slice(0, Math.floor(left / 7) - 1)}…` : row.method;
       node.append(svg("text", { x: left - 8, y: at + 4, "text-anchor": "end", class: "label" }, short));
       node.append(svg("rect", { x: 0, y: at - step / 2, width, height: step, class: "catch", on: {
-        pointermove: (event) => tooltip.show([row.sentence, ...(row.p === null ? [] : [`p (${budget.test}) ${fixed(row.p, 3)}`]),
+        pointermove: (event) => tooltip.show([row.sentence, ...(row.p === null ? [] : [`p (${budget.test}) ${atLeast(row.p)}`]),
           ...(row.detectable ? [`a gap of ${fixed(row.detectable)} would show four times in five`] : [])], event.clientX, event.clientY),
         pointerleave: () => tooltip.hide(),
       } }));
@@ -81,8 +87,10 @@ function verdictView(study, root) {
     return node;
   }
 
+  function atLeast(p) { return p !== null && p < 0.001 ? "below 0.001" : fixed(p, 3); }
+
   function rewards(budget) {
-    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", fixed(row.p, 3), row.word, fixed(row.detectable)]);
+    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", atLeast(row.p), row.word, fixed(row.detectable)]);
     if (budget.own) rows.unshift([against, withInterval(budget.own.reward), "", "", "", ""]);
     return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it`, `p (${budget.test})`, `${against} is`, "a gap that would show"], rows, [1, 2, 3, 5]);
   }
