@@ -108,6 +108,7 @@ def test_hard_labels_have_no_finite_optimum():
     assert min(values) == values[2]  # at scale 1/β = 1, the optimum, and nowhere else
 
 
+@pytest.mark.slow
 def test_with_hard_labels_longer_training_goes_further_and_beta_does_not_stop_it():
     rewards = WORLD.random_rewards(1).float()
     hard = win_probabilities(REFERENCE, rewards, labels="hard")

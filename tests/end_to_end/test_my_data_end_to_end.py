@@ -78,6 +78,7 @@ def test_win_rates_under_a_reward_model_that_no_method_has_seen(folder):
     assert "another judge" in page
 
 
+@pytest.mark.slow
 def test_a_frontier_by_a_function_of_ones_own(folder):
     done = run(folder, "--methods", "dpo,best_of_n_gt", "--reward", "rewards:short", "--out", "frontier")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -142,6 +142,7 @@ def test_best_of_n_keeps_the_best_of_the_first_n(shared):
             assert row.score == among[among["sample"] < n]["score"].max()
 
 
+@pytest.mark.slow
 def test_transfer_and_a_second_judge(shared):
     study = ("tldr_summarization", {"dpo": [{"beta": 0.5}]}, WinRateEvaluator((0.0,)))
     news = {"other_task": ("cnn_dm_transfer", MADE_UP)}
@@ -316,6 +317,7 @@ class Listener:
                 on_answer(question, Answer("tie", "tie"))
 
 
+@pytest.mark.slow
 def test_adapters_and_answers_from_another_file(tmp_path):
     rows = list(ROWS["tldr_summarization"]())
     files = {

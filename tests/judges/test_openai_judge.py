@@ -586,6 +586,7 @@ def test_a_mistake_in_the_environment_is_one_line(tmp_path, serve, monkeypatch, 
     assert server.sent == 0
 
 
+@pytest.mark.slow
 def test_two_thousand_comparisons_at_twenty_percent_faults(tmp_path, serve):
     """Each ends as one stored verdict or a counted failure; nothing that is stored is asked again."""
     draw = random.Random(0)
