@@ -76,9 +76,8 @@ def main(args: Arguments) -> int:
     out = args.folder("label_noise", args.profile)
     for folder in (out, args.runs):
         check_writable(folder)
-    announce(
-        {folder_of(level): plan for level, (plan, _) in parts.items() if plan is not None}, args.run_options(), means.workers
-    )
+    if begun := {folder_of(level): plan for level, (plan, _) in parts.items() if plan is not None}:
+        announce(begun, args.run_options(), means.workers)
     failed = {o.spec.key for o in run_all(args.runs, targets, means)}
     tables = []
     for level, (plan, kept) in parts.items():

@@ -9,7 +9,6 @@ Examples:
   python experiments/run_llama2_rlhf.py --no-gatt --dry-run
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +39,6 @@ from suite.study.plan import Plan, plan_study
 from suite.study.run import announce, judged
 from suite.study.study import Study
 
-GATT = "ghost_attention"
 REFERENCE = Contender("Preferred-FT", "(reference)")
 
 
@@ -91,11 +89,6 @@ def main(args: Arguments) -> int:
     return 1 if failed else 0
 
 
-def inside(text: str, folder: str) -> str:
-    """A page's text with its figures in a folder beside it."""
-    return re.sub(r"\]\((\w+\.svg)\)", rf"]({folder}/\1)", text)
-
-
 def plan_of(study: Study, arm: str, seeds: list[int]) -> Plan:
     """The runs of one arm; the reference is measured once."""
     reference = REFERENCE if arm == ONE else None
@@ -119,11 +112,14 @@ def written(
     draw(out, out)
     write_text(out / FILE, report_html(studies_in(out)))
     combined = plans[TWO].source.reward_model
+    spoken = (
+        write_consistency(gather_consistency(gatt, args.runs), out / "ghost_attention", seen_from=out) if gatt else "Left out."
+    )
     text = summary(
         found, gaps, reward_models_of(results), origin=made_here(f"device {begun.study.device}"),
         data=results[ONE].about["data"],
         by_safety=facts(args.runs, combined)["by_safety"], seeds=seeds,
-        gatt=inside(write_consistency(gather_consistency(gatt, args.runs), out / GATT), GATT) if gatt else "Left out.",
+        gatt=spoken,
     )  # fmt: skip
     write_text(out / "summary.md", text)
     return text

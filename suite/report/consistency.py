@@ -33,9 +33,10 @@ MEANS = {KEPT: "Kept by turn", "unasked": "Kept without being asked", GAINED: "G
 """Columns whose means are told → heading."""
 
 
-def write_consistency(tables: Consistency, out: Path) -> str:
+def write_consistency(tables: Consistency, out: Path, *, seen_from: Path | None = None) -> str:
     """Write `consistency.csv` (a row per answer, no texts), `consistency_by_turn.csv`, `consistency.svg` and, where attention
-    was measured, `attention.svg` into a folder; returns what is to be said, in Markdown, with links to the figures.
+    was measured, `attention.svg` into a folder; returns what is to be said, in Markdown, with links to the figures as
+    seen from the folder itself or from another, `seen_from`.
 
     Raises:
         UserError: Fewer than two test dialogues were answered by all.
@@ -45,7 +46,7 @@ def write_consistency(tables: Consistency, out: Path) -> str:
     gaps, attention = differences(rows), attention_by_turn(rows)
     write_table(out / TABLE, tables.answers)
     write_table(out / BY_TURN, summary_table(means, gaps, attention))
-    figures = [path.name for path in draw(out, out)]
+    figures = [path.relative_to(seen_from or out).as_posix() for path in draw(out, out)]
     parts = [f"**{heading}**\n\n{body}" if heading else body for heading, body in _sections(tables, means, gaps, attention)]
     return "\n\n".join([parts[0], *(f"![{Path(name).stem}]({name})" for name in figures), *parts[1:]])
 

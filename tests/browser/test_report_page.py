@@ -147,6 +147,23 @@ def test_a_dot_leads_to_its_prompt(open_page, default_page):
     name = page.locator(".tooltip.shown strong").inner_text()
     dot.click(force=True)
     assert beside.locator("tbody tr").evaluate_all("rows => rows.map((row) => row.dataset.prompt)") == [name]
+    page.get_by_label("Sort by").select_option("largest")  # what is asked for next is not of that prompt alone
+    assert beside.locator("tbody tr").count() > 1
+
+
+def test_it_begins_with_two_policies_that_have_gone_about_as_far(open_page, default, default_page):
+    page = open_page(default_page)
+    a, b = page.locator("[data-part=beside] select").evaluate_all(
+        "all => all.slice(0, 2).map((e) => e.selectedOptions[0].textContent)"
+    )
+    numbers = default.records[default.records["split"] == "validation"]
+    kl = numbers[numbers["metric"] == "kl"].set_index(["method", "setting", "step"])["value"]
+    of = {f"{m} {s}, seed {default.about['seeds'][0]}, step {t}": v for (m, s, t), v in kl.items()}
+    known = page.locator("[data-part=beside] select").first.evaluate("e => [...e.options].map((o) => o.textContent)")
+    rivals = {name: abs(v - of[a]) for name, v in of.items() if name.startswith("PPO beta") and name in known and v <= 10}
+    assert a.startswith("DPO ")
+    assert b == min(rivals, key=rivals.get)
+    assert len(rivals) > 1
 
 
 def test_the_keyboard_walks_and_chooses(open_page, default_page):
@@ -378,3 +395,6 @@ def test_two_studies_stand_side_by_side(open_page, default):
     left, right = (box.bounding_box() for box in page.locator("article.study").all())
     assert left["x"] + left["width"] <= right["x"]
     assert left["y"] == right["y"]
+    links = page.locator("nav a")
+    assert links.evaluate_all("links => links.map((link) => link.hash)") == ["#study-0", "#study-1"]
+    assert page.locator("#study-1 h1").inner_text() == links.last.inner_text()

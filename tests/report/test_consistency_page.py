@@ -38,6 +38,7 @@ def test_everything_is_written_and_drawn_again_from_the_table(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == names
     for figure in ("consistency.svg", "attention.svg"):
         assert f"({figure})" in words
+        assert f"({tmp_path.name}/{figure})" in write_consistency(study(gatt=20), tmp_path, seen_from=tmp_path.parent)
     before = {name: (tmp_path / name).read_bytes() for name in names}
     (tmp_path / "attention.svg").unlink()
     redraw(tmp_path)

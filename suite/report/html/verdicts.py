@@ -50,13 +50,12 @@ def budgets_of(results: Results) -> list[Budget]:
     within = compare_within(
         results.records, results.measurements, amounts, against=against, unsearched=about.get("unsearched", ())
     )  # fmt: skip
+    asked = results.records["method"].str.startswith("Best-of-N").any()
+    left_out = " (without Best-of-N, which costs N completions each time it is asked)" if asked else ""
     for amount, rows in within.groupby("budget", sort=False) if len(within) else ():
         words, label = f"{amount / 1e6:.2g} million forward tokens", f"{amount / 1e6:.2g} M tokens"
         rows = rows.rename(columns={"reward_low": "low", "reward_high": "high"}).assign(n=about["test_prompts"])
-        title = (
-            f"reward of the policy with the most validation reward within {words}, whatever its KL (without Best-of-N, which "
-            "costs N completions each time it is asked)"
-        )
+        title = f"reward of the policy with the most validation reward within {words}, whatever its KL{left_out}"
         budgets.append(_budget(f"compute-{amount:g}", "equal compute", label, title, rows, against))
     return budgets
 

@@ -85,6 +85,7 @@ function linePath(xs, ys) {
 }
 
 function bandPath(xs, lows, highs) {
+  if (!xs.length) return "";
   const back = [...xs.keys()].reverse();
   return `${linePath(xs, lows)}${back.map((k) => `L${xs[k].toFixed(1)} ${highs[k].toFixed(1)}`).join("")}Z`;
 }

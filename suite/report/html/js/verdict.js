@@ -79,7 +79,7 @@ function verdictView(study, root) {
       const short = row.method.length > left / 7 ? `${row.method.slice(0, Math.floor(left / 7) - 1)}…` : row.method;
       node.append(svg("text", { x: left - 8, y: at + 4, "text-anchor": "end", class: "label" }, short));
       node.append(svg("rect", { x: 0, y: at - step / 2, width, height: step, class: "catch", on: {
-        pointermove: (event) => tooltip.show([row.sentence, ...(row.p === null ? [] : [`p (${budget.test}) ${atLeast(row.p)}`]),
+        pointermove: (event) => tooltip.show([row.sentence, ...(row.p === null ? [] : [`p (${budget.test}) ${chance(row.p)}`]),
           ...(row.detectable ? [`a gap of ${fixed(row.detectable)} would show four times in five`] : [])], event.clientX, event.clientY),
         pointerleave: () => tooltip.hide(),
       } }));
@@ -87,10 +87,11 @@ function verdictView(study, root) {
     return node;
   }
 
-  function atLeast(p) { return p !== null && p < 0.001 ? "below 0.001" : fixed(p, 3); }
+  /** A p-value; what is below 0.001 is no zero. */
+  function chance(p) { return p !== null && p < 0.001 ? "below 0.001" : fixed(p, 3); }
 
   function rewards(budget) {
-    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", atLeast(row.p), row.word, fixed(row.detectable)]);
+    const rows = budget.rows.map((row) => [row.method, withInterval(row.reward), row.difference ? withInterval(row.difference, 3, true) : "–", chance(row.p), row.word, fixed(row.detectable)]);
     if (budget.own) rows.unshift([against, withInterval(budget.own.reward), "", "", "", ""]);
     return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it`, `p (${budget.test})`, `${against} is`, "a gap that would show"], rows, [1, 2, 3, 5]);
   }
