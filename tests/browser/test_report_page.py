@@ -375,7 +375,11 @@ def test_two_rewards_are_a_plane_with_the_policies_that_no_other_beats(open_page
     frontier = page.locator("[data-part=frontier]")
     assert frontier.locator(".point").count() == 5
     steps = frontier.locator("path.ideal.dashed").get_attribute("d")
-    assert steps.count("H") == 2  # PPO of two models in safety, of one in helpfulness
+    marks = frontier.locator(".point .mark").evaluate_all("marks => marks.map((mark) => mark.getAttribute('transform'))")
+    at = [tuple(float(number) for number in re.findall(r"[\d.]+", place)) for place in marks]
+    best = sorted((x, y) for x, y in at if not any(u >= x and v <= y and (u, v) != (x, y) for u, v in at))  # y points downwards
+    assert [(float(x), float(y)) for y, x in re.findall(r"V([\d.]+)H([\d.]+)", steps)] == best
+    assert len(best) == 2  # PPO of two models in safety, of one in helpfulness
     assert "safety, logits" in frontier.locator("svg.chart").get_attribute("aria-label")
     frontier.locator("svg.chart").focus()
     page.keyboard.press("ArrowRight")

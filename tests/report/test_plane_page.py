@@ -42,6 +42,9 @@ def test_last_policies_are_compared_in_each_reward_and_no_word_is_said_of_method
     assert gaps == pytest.approx({"PPO": -0.5, ONE: 1.5, "Preferred-FT (reference)": 2.0})
     gaps = {row["method"]: row["difference"][0] for row in helpfulness["rows"]}
     assert gaps == pytest.approx({"PPO": -0.5, ONE: -1.5, "Preferred-FT (reference)": 1.0})
+    value, low, high = next(row["difference"] for row in safety["rows"] if row["method"] == "PPO")
+    assert low < value < high
+    assert value - low == pytest.approx(high - value, rel=1e-4)
     assert not helpfulness["verdict"]
     assert helpfulness["lead"] == "Rates were not searched: these policies, not these methods."
     assert all(row["word"] == "one seed: these policies" for row in helpfulness["rows"])
