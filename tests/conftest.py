@@ -170,7 +170,8 @@ def plane():
     def arm(policies) -> Results:
         rows = [
             {"method": method, "setting": setting, "seed": 0, "step": step, "panel": "plane", "x": step / 4, "temperature": 1.0,
-             "split": "test", "prompt_id": f"p{k}", "sample": 0, "metric": metric, "value": value + ((k + round(2 * values[0])) % 3 - 1) / 10}
+             "split": "test", "prompt_id": f"p{k}", "sample": 0, "metric": metric,
+             "value": value + ((k + round(2 * values[0])) % 3 - 1) / 10}
             for method, setting, step, *values in policies
             for metric, value in zip(("helpfulness", "safety", "kl"), values, strict=True)
             for k in range(12)
