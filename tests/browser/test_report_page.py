@@ -187,6 +187,27 @@ def test_the_keyboard_walks_and_chooses(open_page, default_page):
     assert page.locator(".tooltip.shown").count() == 0
 
 
+def scrolled_by(page, down):
+    """Scroll, and let the browser say so: it does in its next frame, after what the keyboard had shown."""
+    page.evaluate("down => { scrollBy(0, down); return new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))); }", down)
+
+
+def test_what_the_keyboard_shows_outlives_the_scroll_of_its_own_focus(open_page, default_page):
+    page = open_page(default_page)
+    chart = page.locator("[data-part=frontier] svg.chart")
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    scrolled_by(page, 0)
+    tooltip = page.locator(".tooltip.shown")
+    name, before = tooltip.locator("strong").inner_text(), tooltip.bounding_box()
+    scrolled_by(page, 40)
+    assert tooltip.locator("strong").inner_text() == name
+    assert tooltip.bounding_box()["y"] == pytest.approx(before["y"] - 40, abs=1)  # it goes with its point
+    page.mouse.move(*mark_of(page, DPO))
+    scrolled_by(page, 40)
+    assert tooltip.count() == 0 or tooltip.locator("strong").inner_text() != name  # what the pointer showed does not stay
+
+
 def test_every_budget_has_the_numbers_of_its_table(open_page, default_page):
     import pandas as pd
 

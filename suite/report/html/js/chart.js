@@ -142,20 +142,35 @@ function swatch(method, hollow = false) {
 /** The one tooltip: lines of text beside the pointer, read out to those who do not see it. */
 const tooltip = {
   node: null,
+  place: null, // where the keyboard's point stands; null for the pointer's
   show(lines, x, y) {
     this.node ??= document.body.appendChild(el("div", { class: "tooltip", role: "status" }));
     put(this.node, ...lines.map((line, k) => el(k ? "div" : "strong", {}, line)));
     this.node.classList.add("shown");
+    this.place = null;
+    this.move(x, y);
+  },
+  /** Beside a point that the keyboard chose: `place()` gives [x, y] in the window, asked again when the page scrolls. */
+  showAt(lines, place) {
+    this.show(lines, ...place());
+    this.place = place;
+  },
+  move(x, y) {
     const { width, height } = this.node.getBoundingClientRect();
     const left = x + 14 + width > innerWidth ? Math.max(4, x - width - 14) : x + 14;
     const top = Math.max(4, Math.min(y + 14, innerHeight - height - 4));
     this.node.style.left = `${left}px`;
     this.node.style.top = `${top}px`;
   },
-  hide() { this.node?.classList.remove("shown"); },
+  /** The pointer's point has gone from under it; the keyboard's, which may have scrolled the page into view itself, is followed. */
+  scrolled() {
+    if (this.place) this.move(...this.place());
+    else this.hide();
+  },
+  hide() { this.place = null; this.node?.classList.remove("shown"); },
 };
 
-addEventListener("scroll", () => tooltip.hide(), { passive: true });
+addEventListener("scroll", () => tooltip.scrolled(), { passive: true });
 
 /** Where a pointer stands in the units of an SVG's viewBox. */
 function placeIn(node, event) {

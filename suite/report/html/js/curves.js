@@ -53,10 +53,9 @@ function curvesView(study, root) {
         group.append(svg("line", { x1: at, x2: at, y1: chart.y(one.low), y2: chart.y(one.high), class: "bar" }));
         const node = mark(method, 5, study.column("privileged", one.policy));
         node.setAttribute("transform", `translate(${at} ${chart.y(one.value)})`);
-        const tell = (event) => tooltip.show(study.lines(one.policy), event.clientX, event.clientY);
         const holder = svg("g", { class: "point", "data-policy": one.policy, tabindex: "0", role: "button", "aria-label": study.lines(one.policy).join("; "), on: {
-          pointermove: tell, pointerleave: () => tooltip.hide(), click: (event) => study.choose(event.shiftKey ? "b" : "a", one.policy),
-          focus: (event) => { const box = event.target.getBoundingClientRect(); tell({ clientX: box.right, clientY: box.bottom }); }, blur: () => tooltip.hide(),
+          pointermove: (event) => tooltip.show(study.lines(one.policy), event.clientX, event.clientY), pointerleave: () => tooltip.hide(), click: (event) => study.choose(event.shiftKey ? "b" : "a", one.policy),
+          focus: (event) => tooltip.showAt(study.lines(one.policy), () => { const box = event.target.getBoundingClientRect(); return [box.right, box.bottom]; }), blur: () => tooltip.hide(),
           keydown: (event) => { if (event.key === "Enter" || event.key === " ") study.choose(event.shiftKey ? "b" : "a", one.policy); },
         } }, node);
         group.append(holder);

@@ -163,9 +163,13 @@ function frontierView(study, root) {
 
   function hover(found, event) {
     if (!found) { tooltip.hide(); study.emit("highlight", null); return; }
+    pointAt(found);
+    tooltip.show(study.lines(found.policy), event.clientX, event.clientY);
+  }
+
+  function pointAt(found) {
     current = found;
     study.pointed = found.policy;
-    tooltip.show(study.lines(found.policy), event.clientX, event.clientY);
     study.emit("highlight", found.policy);
   }
 
@@ -178,9 +182,13 @@ function frontierView(study, root) {
     if (step) {
       const walk = event.key === "ArrowUp" || event.key === "ArrowDown" ? marks.filter((one) => !current || study.method(one.policy) === study.method(current.policy)) : marks;
       const next = walk[(walk.indexOf(current) + step + walk.length) % walk.length];
-      const box = figure.chart.node.getBoundingClientRect();
-      const scale = box.width / figure.chart.width;
-      hover(next, { clientX: box.left + next.x * scale, clientY: box.top + next.y * scale });
+      const { chart } = figure;
+      pointAt(next);
+      tooltip.showAt(study.lines(next.policy), () => {
+        const box = chart.node.getBoundingClientRect();
+        const scale = box.width / chart.width;
+        return [box.left + next.x * scale, box.top + next.y * scale];
+      });
       rings();
     } else if (event.key === "Enter" && current) study.choose(event.shiftKey ? "b" : "a", current.policy);
     else if (event.key === "Escape") { current = study.pointed = null; tooltip.hide(); highlight(null); rings(); } else return;
