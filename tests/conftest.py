@@ -122,10 +122,10 @@ def open_page(browser, tmp_path):
     """Open a page, wait until it is drawn, and fail at the end if it asked for anything or complained."""
     opened, complaints = [], []
 
-    def opens(text: str, *, width: int = 1200, scheme: str = "light"):
+    def opens(text: str, *, width: int = 1200, scheme: str = "light", touch: bool = False):
         path = tmp_path / "report.html"
         path.write_text(text, encoding="utf-8")
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=touch, is_mobile=touch)
         opened.append(page)
         page.set_default_timeout(20_000)
         page.on("console", lambda message: complaints.append(message.text))

@@ -189,7 +189,10 @@ def test_the_keyboard_walks_and_chooses(open_page, default_page):
 
 def scrolled_by(page, down):
     """Scroll, and let the browser say so: it does in its next frame, after what the keyboard had shown."""
-    page.evaluate("down => { scrollBy(0, down); return new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))); }", down)
+    page.evaluate(
+        "by => { scrollBy(0, by); return new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))); }",
+        down,
+    )
 
 
 def test_what_the_keyboard_shows_outlives_the_scroll_of_its_own_focus(open_page, default_page):
@@ -206,6 +209,21 @@ def test_what_the_keyboard_shows_outlives_the_scroll_of_its_own_focus(open_page,
     page.mouse.move(*mark_of(page, DPO))
     scrolled_by(page, 40)
     assert tooltip.count() == 0 or tooltip.locator("strong").inner_text() != name  # what the pointer showed does not stay
+
+
+def test_a_touch_screen_has_no_shift_key(open_page, default_page):
+    assert not open_page(default_page).get_by_text("A touch chooses").is_visible()
+    page = open_page(default_page, width=390, touch=True)
+    rival = page.locator("[data-part=frontier] .point:not(.bare):not(.reference)").last.get_attribute("data-policy")
+    wanted = [rival, str(place_of(page, *DPO))]
+    for which, place in zip("AB", wanted, strict=True):
+        page.get_by_role("group", name="A touch chooses").get_by_label(which, exact=True).tap()
+        mark = page.locator(f"[data-part=frontier] .point[data-policy='{place}'] path.mark")
+        mark.scroll_into_view_if_needed()
+        box = mark.bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    chosen = page.locator("[data-part=beside] select").evaluate_all("all => all.slice(0, 2).map((e) => e.value)")
+    assert chosen == wanted
 
 
 def test_every_budget_has_the_numbers_of_its_table(open_page, default_page):
@@ -423,3 +441,51 @@ def test_two_studies_stand_side_by_side(open_page, default):
     links = page.locator("nav a")
     assert links.evaluate_all("links => links.map((link) => link.hash)") == ["#study-0", "#study-1"]
     assert page.locator("#study-1 h1").inner_text() == links.last.inner_text()
+    assert page.get_by_label("same axes and settings").count() == 0  # curves against temperature are nothing like a frontier
+
+
+def test_studies_of_one_reward_share_axes_and_settings_until_they_are_parted(open_page, default):
+    page = open_page(report_html([("one", default), ("other", read_results(RESULTS / "imdb_frontier_paper_grid"))]), width=1600)
+    both = [page.locator(f"#study-{study}") for study in range(2)]
+
+    def axes():
+        ticks = "texts => texts.map((text) => `${text.textContent} ${text.getAttribute('x')} ${text.getAttribute('y')}`)"
+        return [study.locator("[data-part=frontier] svg.chart .axes text").evaluate_all(ticks) for study in both]
+
+    def pressed(method):
+        return [
+            study.locator(".legend button", has_text=re.compile(f"^ {method}$")).get_attribute("aria-pressed") for study in both
+        ]
+
+    def is_log():
+        return [study.get_by_label("logarithmic").is_checked() for study in both]
+
+    left, right = axes()
+    assert left == right
+    both[0].get_by_text("logarithmic", exact=True).click()
+    assert is_log() == [True, True]
+    for other in ("log-odds", "validation"):  # each draws what the others have, as they are set by now
+        both[1].get_by_text(other, exact=True).click()
+        left, right = axes()
+        assert left == right
+    assert left[0] != "0.5"
+    both[1].locator(".legend button", has_text=re.compile("^ Unlikelihood$")).click()
+    assert pressed("Unlikelihood") == ["false", "false"]
+    left, right = axes()
+    assert left == right
+    both[1].get_by_label("Compared at").select_option(label="3 nats")
+    assert both[0].get_by_label("Compared at").evaluate("e => e.selectedOptions[0].textContent") == "3 nats"
+
+    both[0].get_by_label("same axes and settings").click()
+    assert not both[1].get_by_label("same axes and settings").is_checked()
+    both[1].get_by_text("linear", exact=True).click()
+    both[1].locator(".legend button", has_text=re.compile("^ Unlikelihood$")).click()
+    assert is_log() == [True, False]
+    assert pressed("Unlikelihood") == ["false", "true"]
+    left, right = axes()
+    assert left != right
+    both[1].get_by_label("same axes and settings").click()  # the others are set as the one in which it was asked
+    assert is_log() == [False, False]
+    assert pressed("Unlikelihood") == ["true", "true"]
+    left, right = axes()
+    assert left == right

@@ -138,7 +138,7 @@ def test_the_plan_trains_nothing(brief):
 
 def test_if_everything_fails_it_says_so(folder):
     """The reward works on the test pairs and fails on whatever is measured."""
-    done = run(folder, "--methods", "dpo", "--reward", "rewards:later", "--out", "nothing")
+    done = run(folder, "--methods", "best_of_n", "--reward", "rewards:later", "--out", "nothing")
     assert done.returncode == 2
     assert "what everything needs has failed" in done.stderr
     assert "RuntimeError: by design" in done.stdout

@@ -20,12 +20,8 @@ def test_there_are_some():
     assert NOTEBOOKS
 
 
-def is_slow(path):
-    """It takes more than a minute; what the others are made of is tested elsewhere too."""
-    return [pytest.mark.slow] * (path.stem != "paper_figures")
-
-
-@pytest.mark.parametrize("path", [pytest.param(path, marks=is_slow(path), id=path.stem) for path in NOTEBOOKS])
+@pytest.mark.slow  # what they are made of is tested elsewhere too
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs(path, monkeypatch):
     from nbclient import NotebookClient
 

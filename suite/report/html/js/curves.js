@@ -11,7 +11,7 @@ function curvesView(study, root) {
   const figures = el("div", { class: "multiples wide" });
   const controls = el("div", { class: "controls" }, rates.length > 1
     ? choice("Win rate", `rate-${study.id}`, [["win_rate", "raw"], ["length_controlled", "length-controlled"]], data.main, (value) => { state.metric = value; draw(); })
-    : null);
+    : null, touchChoice(study));
   put(root, controls, legend(study), figures,
     el("p", { class: "note" }, "Bars: 95 % over prompts, for the policies at hand. Hover to see a policy, click to choose it as A, Shift-click as B."));
   const panels = Object.keys(PANELS).filter((panel) => data.policies.panel.includes(panel));
@@ -54,9 +54,9 @@ function curvesView(study, root) {
         const node = mark(method, 5, study.column("privileged", one.policy));
         node.setAttribute("transform", `translate(${at} ${chart.y(one.value)})`);
         const holder = svg("g", { class: "point", "data-policy": one.policy, tabindex: "0", role: "button", "aria-label": study.lines(one.policy).join("; "), on: {
-          pointermove: (event) => tooltip.show(study.lines(one.policy), event.clientX, event.clientY), pointerleave: () => tooltip.hide(), click: (event) => study.choose(event.shiftKey ? "b" : "a", one.policy),
+          pointermove: (event) => tooltip.show(study.lines(one.policy), event.clientX, event.clientY), pointerleave: () => tooltip.hide(), click: (event) => study.clicked(event, one.policy),
           focus: (event) => tooltip.showAt(study.lines(one.policy), () => { const box = event.target.getBoundingClientRect(); return [box.right, box.bottom]; }), blur: () => tooltip.hide(),
-          keydown: (event) => { if (event.key === "Enter" || event.key === " ") study.choose(event.shiftKey ? "b" : "a", one.policy); },
+          keydown: (event) => { if (event.key === "Enter" || event.key === " ") study.clicked(event, one.policy); },
         } }, node);
         group.append(holder);
       }

@@ -3,26 +3,35 @@
 
 function frontierView(study, root) {
   const { data } = study;
-  const state = study.view;
   const ofKl = data.kind === "frontier";
   const figures = data.figures.filter(({ y }) => data.points.test[y]);
   const validated = Boolean(data.points.validation.reward);
   const figure = el("div", { class: "figure" });
   const status = el("p", { class: "note", role: "status" });
-  const set = (name) => (value) => { state[name] = value; draw(); };
-  const controls = el("div", { class: "controls" },
-    figures.length > 1 ? choice(ofKl ? "Reward as" : "Figure", `metric-${study.id}`, figures.map(({ name }) => [name, name]), state.figure, set("figure")) : null,
-    validated ? choice("Prompts", `split-${study.id}`, [["test", "test"], ["validation", "validation"]], state.split, set("split")) : null,
-    ofKl ? choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], state.scale, set("scale")) : null,
-    el("label", { class: "check" }, el("input", { type: "checkbox", checked: state.bars, on: { change: (event) => { state.bars = event.target.checked; draw(); } } }), " intervals of points"));
+  const controls = el("div", { class: "controls" });
   put(root, controls, legend(study), figure, status, note());
+  settings();
   let width = 0;
   let marks = [];
   let current = null;
   responsive(figure, (now) => { width = now; draw(); });
   study.on("shown", draw);
+  study.on("view", () => { if (!controls.contains(document.activeElement)) settings(); draw(); });
   study.on("chosen", rings);
   study.on("highlight", highlight);
+
+  function settings() {
+    const { view } = study;
+    const set = (name) => (value) => study.set(name, value);
+    const check = (text, checked, change) => el("label", { class: "check" }, el("input", { type: "checkbox", checked, on: { change: (event) => change(event.target.checked) } }), ` ${text}`);
+    put(controls,
+      figures.length > 1 ? choice(ofKl ? "Reward as" : "Figure", `metric-${study.id}`, figures.map(({ name }) => [name, name]), view.figure, set("figure")) : null,
+      validated ? choice("Prompts", `split-${study.id}`, [["test", "test"], ["validation", "validation"]], view.split, set("split")) : null,
+      ofKl ? choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], view.scale, set("scale")) : null,
+      check("intervals of points", view.bars, set("bars")),
+      touchChoice(study),
+      study.alike.length ? check("same axes and settings as beside", view.linked, (linked) => study.link(linked)) : null);
+  }
 
   function note() {
     const seeds = data.facts.seeds.length;
@@ -40,25 +49,21 @@ function frontierView(study, root) {
     if (!width) return;
     tooltip.hide();
     const drawn = study.figure;
-    const log = state.scale === "log";
-    const shown = [];
-    for (let policy = 0; policy < study.size; policy += 1) {
-      const reward = study.value(policy, drawn.y);
-      const at = study.value(policy, drawn.x);
-      if (reward !== null && at !== null && study.isShown(policy)) shown.push({ policy, at, reward });
-    }
+    const log = study.view.scale === "log";
+    const shown = shownOf(study);
     if (!shown.length) {
       put(figure, el("p", { class: "note" }, "Nothing is measured yet, or every method is hidden."));
       marks = [];
       figure.chart = null;
       return;
     }
-    const across = drawn.x === "kl" ? klDomain(shown, log) : around(shown.map((one) => one.at));
+    const every = study.together.flatMap(shownOf);
+    const across = drawn.x === "kl" ? klDomain(every, log) : around(every.map((one) => one.at));
     const beyond = shown.filter((one) => one.at > across.high);
-    const y = around(shown.filter((one) => one.at <= across.high).map((one) => one.reward));
+    const y = around(every.filter((one) => one.at <= across.high).map((one) => one.reward));
     const height = Math.max(320, Math.min(560, width * 0.62));
     const chart = axes({
-      width, height, label: `${drawn.y_title} against ${ofKl ? "KL" : drawn.x_title} on ${state.split} prompts: ${shown.length} policies. The table "Every policy" has the numbers.`,
+      width, height, label: `${drawn.y_title} against ${ofKl ? "KL" : drawn.x_title} on ${study.split} prompts: ${shown.length} policies. The table "Every policy" has the numbers.`,
       x: { ...across, label: `${drawn.x_title}${log ? ", logarithmic" : ""}` }, y: { ...y, label: drawn.y_title },
     });
     chart.node.setAttribute("tabindex", "0");
@@ -71,7 +76,7 @@ function frontierView(study, root) {
     chart.node.addEventListener("click", (event) => {
       const found = near(event, chart.node);
       hover(found, event); // there is no pointer to hover with on a touch screen
-      if (found) study.choose(event.shiftKey ? "b" : "a", found.policy);
+      if (found) study.clicked(event, found.policy);
     });
     lines(chart, drawn, log ? across.low : -Infinity);
     if (drawn.x !== "kl") chart.plot.append(svg("path", { d: tradeOff(shown, chart), class: "line ideal dashed" }));
@@ -85,6 +90,14 @@ function frontierView(study, root) {
     status.textContent = beyond.length ? `${beyond.length} of ${shown.length} points lie beyond the axis (KL up to ${fixed(Math.max(...beyond.map((one) => one.at)), 0)} nats); the logarithmic axis shows them.` : log ? "KLs below 0.05 nats, the reference's 0 among them, stand at the left end." : "";
     current = marks.find((one) => one.policy === study.pointed) ?? null;
     rings();
+  }
+
+  /** The policies of a study that have both metrics of this figure and are not hidden. */
+  function shownOf(own) {
+    const { x, y } = own.figure;
+    return [...Array(own.size).keys()].filter((policy) => own.isShown(policy))
+      .map((policy) => ({ policy, at: own.value(policy, x), reward: own.value(policy, y) }))
+      .filter(({ at, reward }) => at !== null && reward !== null);
   }
 
   function klDomain(shown, log) {
@@ -112,12 +125,12 @@ function frontierView(study, root) {
     const area = (line) => bandPath(at(line, line.kl).map(x), at(line, line.low).map(y), at(line, line.high).map(y));
     for (const [name, line] of Object.entries(data.behind[drawn.y] ?? {})) {
       const method = data.methods.find((one) => one.name === name);
-      if (method && !study.hidden.has(name) && state.split === "test") plot.append(svg("path", { d: curve(line, line.value), class: "behind", style: { "--c": method.colour } }));
+      if (method && !study.hidden.has(name) && study.split === "test") plot.append(svg("path", { d: curve(line, line.value), class: "behind", style: { "--c": method.colour } }));
     }
-    if (data.ideal && drawn.y === "reward" && state.split === "test") {
+    if (data.ideal && drawn.y === "reward" && study.split === "test") {
       plot.append(svg("path", { d: area(data.ideal), class: "band ideal" }), svg("path", { d: curve(data.ideal, data.ideal.reward), class: "line ideal" }));
     }
-    for (const [name, parts] of Object.entries(data.hulls[state.split]?.[drawn.y] ?? {})) {
+    for (const [name, parts] of Object.entries(data.hulls[study.split]?.[drawn.y] ?? {})) {
       const method = data.methods.find((one) => one.name === name);
       if (!method || study.hidden.has(name)) continue;
       for (const part of parts) {
@@ -137,8 +150,8 @@ function frontierView(study, root) {
     const isReference = method.name === data.reference;
     const bare = study.rowOf.has(policy) ? "" : " bare";
     const group = svg("g", { class: `point${isReference ? " reference" : ""}${bare}`, "data-policy": policy, style: { "--c": method.colour } });
-    if (state.bars && low !== null && low !== high) group.append(svg("line", { x1: place.x, x2: place.x, y1: y(low), y2: y(high), class: "bar" }));
-    if (state.bars && nearest !== null && nearest !== farthest) group.append(svg("line", { x1: x(nearest), x2: x(farthest), y1: place.y, y2: place.y, class: "bar" }));
+    if (study.view.bars && low !== null && low !== high) group.append(svg("line", { x1: place.x, x2: place.x, y1: y(low), y2: y(high), class: "bar" }));
+    if (study.view.bars && nearest !== null && nearest !== farthest) group.append(svg("line", { x1: x(nearest), x2: x(farthest), y1: place.y, y2: place.y, class: "bar" }));
     const many = study.size > 80;
     const own = mark(method, isReference ? 5 : many ? 3.2 : 4.6, study.column("privileged", policy));
     own.setAttribute("transform", `translate(${place.x} ${place.y})`);
@@ -190,7 +203,7 @@ function frontierView(study, root) {
         return [box.left + next.x * scale, box.top + next.y * scale];
       });
       rings();
-    } else if (event.key === "Enter" && current) study.choose(event.shiftKey ? "b" : "a", current.policy);
+    } else if (event.key === "Enter" && current) study.clicked(event, current.policy);
     else if (event.key === "Escape") { current = study.pointed = null; tooltip.hide(); highlight(null); rings(); } else return;
     event.preventDefault();
   }
@@ -214,14 +227,21 @@ function sameRun(study, one, other) {
   return ["method", "setting", "seed"].every((name) => study.data.policies[name][one] === study.data.policies[name][other]);
 }
 
+/** Where there is no Shift key: what the next touch chooses. */
+function touchChoice(study) {
+  const node = choice("A touch chooses", `touch-${study.id}`, [["a", "A"], ["b", "B"]], study.view.touch, (value) => { study.view.touch = value; });
+  node.classList.add("touch");
+  return node;
+}
+
 /** Buttons that show and hide methods, in every chart of the study. */
 function legend(study) {
   const hollow = new Set(study.data.policies.method.filter((method, policy) => study.column("privileged", policy)));
   const buttons = study.data.methods.map((method, k) => {
-    const button = el("button", { type: "button", "aria-pressed": String(!study.hidden.has(method.name)), on: { click: () => {
-      study.toggle(method.name);
-      button.setAttribute("aria-pressed", String(!study.hidden.has(method.name)));
-    } } }, swatch(method, hollow.has(k)), " ", method.name);
+    const button = el("button", { type: "button", on: { click: () => study.toggle(method.name) } }, swatch(method, hollow.has(k)), " ", method.name);
+    const press = () => button.setAttribute("aria-pressed", String(!study.hidden.has(method.name)));
+    press();
+    study.on("shown", press);
     return button;
   });
   return el("div", { class: "legend", role: "group", "aria-label": "Show and hide methods" }, buttons);

@@ -4,14 +4,17 @@
 /** Draw every study; drawn again with other data it keeps what was chosen, hidden and set. */
 function render({ studies, bibtex }) {
   render.drawn ??= new Map();
-  for (const root of document.querySelectorAll("[data-study]")) {
-    const number = Number(root.dataset.study);
-    const study = new Study(studies[number], root);
+  const all = [...document.querySelectorAll("[data-study]")].map((root) => new Study(studies[Number(root.dataset.study)], root));
+  for (const study of all) {
+    study.alike = all.filter((other) => other !== study && study.isLike(other));
+    study.begin();
+    study.keep(render.drawn.get(study.id));
+    render.drawn.set(study.id, study);
+  }
+  for (const study of all) {
+    const { root } = study;
     const focused = root.contains(document.activeElement) ? pathTo(document.activeElement, root) : null;
     const open = [...root.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent);
-    study.begin();
-    study.keep(render.drawn.get(number));
-    render.drawn.set(number, study);
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     const views = {
       verdict: verdictView, frontier: study.data.kind === "curves" ? curvesView : frontierView, beside: besideView, training: trainingView,

@@ -4,12 +4,14 @@
 class Study {
   constructor(data, root) {
     this.data = data;
+    this.root = root;
     this.id = root.dataset.study;
     this.listeners = {};
+    this.alike = []; // other studies of this page whose figures have the same axes
     this.hidden = new Set();
     this.chosen = { a: null, b: null };
     this.pointed = null; // the policy at which the arrow keys stand
-    this.view = { figure: data.figures[0]?.name, split: "test", scale: "linear", bars: data.policies.method.length < 80, budget: null };
+    this.view = { figure: data.figures[0]?.name, split: "test", scale: "linear", bars: data.policies.method.length < 80, linked: true, touch: "a", budget: null };
     this.rowOf = new Map(data.prompts.policies.map((policy, row) => [policy, row]));
     this.tables = {};
     this.reference = data.policies.method.findIndex((method) => data.methods[method].name === data.reference);
@@ -37,6 +39,32 @@ class Study {
       const run = [...this.data.training.runs.keys()].find((index) => this.runName(index) === kept);
       this.training.kept = run ?? null;
     }
+  }
+
+  /** Whether another study's figures measure the same, so that one axis serves both. */
+  isLike({ data }) {
+    const axes = ({ kind, reward, figures }) => JSON.stringify([kind, reward, figures]);
+    return data.kind !== "curves" && axes(data) === axes(this.data);
+  }
+
+  /** This study and those that are set and drawn with it. */
+  get together() { return this.view.linked ? [this, ...this.alike] : [this]; }
+
+  /** A setting of this study and of those together with it. */
+  set(name, value) {
+    const studies = this.together;
+    for (const { view, data } of studies) if (name !== "budget" || data.budgets.some(({ id }) => id === value)) view[name] = value;
+    for (const study of studies) study.emit("view"); // what one draws depends on how all are set
+  }
+
+  /** Together with the others from now on, as this one is set, or each for itself. */
+  link(linked) {
+    for (const study of this.alike) {
+      if (linked) [study.view, study.hidden] = [{ ...this.view, budget: study.view.budget }, new Set(this.hidden)];
+      study.view.linked = linked;
+    }
+    this.view.linked = linked;
+    for (const study of [this, ...this.alike]) study.emit("view"), study.emit("shown");
   }
 
   on(event, listener) { (this.listeners[event] ??= []).push(listener); }
@@ -99,14 +127,20 @@ class Study {
     return this.tables[metric][this.rowOf.get(policy)];
   }
 
+  /** Choose what was clicked: A or, with Shift, B; on a touch screen whichever was asked for. */
+  clicked(event, policy) {
+    this.choose(event.shiftKey ? "b" : this.view.touch, policy);
+  }
+
   choose(which, policy) {
     this.chosen[which] = policy;
     this.emit("chosen");
   }
 
   toggle(method) {
-    if (!this.hidden.delete(method)) this.hidden.add(method);
-    this.emit("shown");
+    const hide = !this.hidden.has(method);
+    for (const { hidden } of this.together) hidden[hide ? "add" : "delete"](method);
+    for (const study of this.together) study.emit("shown");
   }
 
   isShown(policy) { return !this.hidden.has(this.method(policy).name); }

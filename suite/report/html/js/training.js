@@ -82,6 +82,6 @@ function trainingView(study, root) {
     const run = runs[index];
     const { method, setting, seed, step } = study.data.policies;
     const own = [...step.keys()].filter((policy) => method[policy] === run.method && setting[policy] === run.setting && seed[policy] === run.seed).sort((a, b) => step[a] - step[b]);
-    put(ticks, `${study.runName(index)}, policies kept at step `, ...own.map((policy) => el("button", { type: "button", on: { click: (event) => study.choose(event.shiftKey ? "b" : "a", policy) } }, study.ofRuns(policy) ? String(step[policy]) : study.name(policy))), " (click: A, Shift-click: B)");
+    put(ticks, `${study.runName(index)}, policies kept at step `, ...own.map((policy) => el("button", { type: "button", on: { click: (event) => study.clicked(event, policy) } }, study.ofRuns(policy) ? String(step[policy]) : study.name(policy))), " (click: A, Shift-click: B)");
   }
 }

@@ -9,14 +9,17 @@ function verdictView(study, root) {
     return;
   }
   const groups = [...new Set(budgets.map((budget) => budget.group))];
-  const select = el("select", { id: `budget-${study.id}`, on: { change: () => show(select.value) } },
+  const select = el("select", { id: `budget-${study.id}`, on: { change: () => study.set("budget", select.value) } },
     groups.map((group) => el("optgroup", { label: group },
       budgets.filter((budget) => budget.group === group).map((budget) => el("option", { value: budget.id }, budget.label)))));
   const body = el("div", { "aria-live": "polite" });
+  let shown = null;
   put(root, el("label", { for: select.id, class: "field" }, "Compared at ", select), body, budgets.length > 1 ? overview() : null);
 
+  study.on("view", () => { if (study.view.budget !== null && study.view.budget !== shown) show(study.view.budget); });
+
   function show(id) {
-    study.view.budget = id;
+    shown = select.value = id;
     const budget = budgets.find((one) => one.id === id);
     const seeds = `${budget.seeds} training seed${budget.seeds > 1 ? "s" : ""}`;
     const opened = body.querySelector("details")?.open;
@@ -45,7 +48,7 @@ function verdictView(study, root) {
       const text = row?.difference ? `${fixed(row.difference[0], 3, true)} ${signs[row.word] ?? ""}` : "–";
       return el("td", { class: "number", "data-word": row?.word, title: row?.sentence }, text);
     };
-    const head = budgets.map((budget) => el("th", { scope: "col", class: "number" }, el("button", { type: "button", on: { click: () => { select.value = budget.id; show(budget.id); } } }, budget.label)));
+    const head = budgets.map((budget) => el("th", { scope: "col", class: "number" }, el("button", { type: "button", on: { click: () => study.set("budget", budget.id) } }, budget.label)));
     const caption = `${against} minus the other at every budget; ▲ better, ▼ worse, = equivalent, no sign: not resolved or no verdict; –: not compared there`;
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Every budget" }, el("table", { class: "overview" }, el("caption", {}, caption),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, `${against} minus`), head)),
@@ -96,6 +99,5 @@ function verdictView(study, root) {
     return dataTable(`Compared at ${budget.label}`, ["method", "reward, 95 %", `${against} minus it`, `p (${budget.test})`, `${against} is`, "a gap that would show"], rows, [1, 2, 3, 5]);
   }
 
-  if (budgets.some((budget) => budget.id === study.view.budget)) select.value = study.view.budget;
-  show(select.value);
+  show(budgets.some((budget) => budget.id === study.view.budget) ? study.view.budget : select.value);
 }
