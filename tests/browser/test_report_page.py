@@ -29,10 +29,21 @@ def place_of(page, method, setting, seed, step):
     )
 
 
+def scrolled(page, down=0):
+    """Scroll, and wait until the browser has said so, in its next frame: a tooltip at the pointer goes with that."""
+    frames = "new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))"
+    page.evaluate(f"down => {{ scrollBy(0, down); return {frames}; }}", down)
+
+
+def in_view(locator):
+    locator.scroll_into_view_if_needed()
+    scrolled(locator.page)
+    return locator
+
+
 def mark_of(page, point):
     mark = page.locator(f"[data-part=frontier] .point[data-policy='{place_of(page, *point)}'] path.mark")
-    mark.scroll_into_view_if_needed()
-    box = mark.bounding_box()
+    box = in_view(mark).bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
@@ -142,8 +153,7 @@ def test_a_dot_leads_to_its_prompt(open_page, default_page):
     page = open_page(default_page)
     beside = page.locator("[data-part=beside]")
     dot = beside.locator("circle.dot").nth(7)
-    dot.scroll_into_view_if_needed()
-    dot.hover(force=True)
+    in_view(dot).hover(force=True)
     name = page.locator(".tooltip.shown strong").inner_text()
     dot.click(force=True)
     assert beside.locator("tbody tr").evaluate_all("rows => rows.map((row) => row.dataset.prompt)") == [name]
@@ -187,27 +197,19 @@ def test_the_keyboard_walks_and_chooses(open_page, default_page):
     assert page.locator(".tooltip.shown").count() == 0
 
 
-def scrolled_by(page, down):
-    """Scroll, and let the browser say so: it does in its next frame, after what the keyboard had shown."""
-    page.evaluate(
-        "by => { scrollBy(0, by); return new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))); }",
-        down,
-    )
-
-
 def test_what_the_keyboard_shows_outlives_the_scroll_of_its_own_focus(open_page, default_page):
     page = open_page(default_page)
     chart = page.locator("[data-part=frontier] svg.chart")
     chart.focus()
     page.keyboard.press("ArrowRight")
-    scrolled_by(page, 0)
+    scrolled(page)
     tooltip = page.locator(".tooltip.shown")
     name, before = tooltip.locator("strong").inner_text(), tooltip.bounding_box()
-    scrolled_by(page, 40)
+    scrolled(page, 40)
     assert tooltip.locator("strong").inner_text() == name
     assert tooltip.bounding_box()["y"] == pytest.approx(before["y"] - 40, abs=1)  # it goes with its point
     page.mouse.move(*mark_of(page, DPO))
-    scrolled_by(page, 40)
+    scrolled(page, 40)
     assert tooltip.count() == 0 or tooltip.locator("strong").inner_text() != name  # what the pointer showed does not stay
 
 
@@ -218,9 +220,7 @@ def test_a_touch_screen_has_no_shift_key(open_page, default_page):
     wanted = [rival, str(place_of(page, *DPO))]
     for which, place in zip("AB", wanted, strict=True):
         page.get_by_role("group", name="A touch chooses").get_by_label(which, exact=True).tap()
-        mark = page.locator(f"[data-part=frontier] .point[data-policy='{place}'] path.mark")
-        mark.scroll_into_view_if_needed()
-        box = mark.bounding_box()
+        box = in_view(page.locator(f"[data-part=frontier] .point[data-policy='{place}'] path.mark")).bounding_box()
         page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     chosen = page.locator("[data-part=beside] select").evaluate_all("all => all.slice(0, 2).map((e) => e.value)")
     assert chosen == wanted
@@ -263,8 +263,7 @@ def test_a_method_is_hidden_in_every_chart(open_page, default_page):
 def test_a_run_is_seen_in_all_panels(open_page, default_page):
     page = open_page(default_page)
     chart = page.locator("[data-part=training] svg.chart").first
-    chart.scroll_into_view_if_needed()
-    box = chart.bounding_box()
+    box = in_view(chart).bounding_box()
     for down in np.linspace(0.1, 0.8, 40):
         page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + down * box["height"])
         if page.locator("[data-part=training] .run.near").count():
@@ -366,8 +365,7 @@ def test_curves_have_points_to_hover_and_to_choose(open_page):
     page = open_page(report_html([("temperature", results)]))
     points = page.locator("[data-part=frontier] .point")
     assert points.count() == len(results.records[["method", "setting", "step", "temperature"]].drop_duplicates())
-    points.nth(3).scroll_into_view_if_needed()
-    points.nth(3).hover()
+    in_view(points.nth(3)).hover()
     name = page.locator(".tooltip.shown strong").inner_text()
     points.nth(3).click()
     assert page.locator("[data-part=beside] select").first.evaluate("e => e.selectedOptions[0].textContent") == name

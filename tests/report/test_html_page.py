@@ -230,6 +230,15 @@ def test_a_study_without_validation_texts_training_or_runs_has_a_page(default):
     assert report_html([("bare", bare)])
 
 
+def test_the_scale_of_the_study_is_said_at_the_top(default):
+    about = default.about | {"data": default.about["data"] | {"learned from": {"rows": 999, "used": 321}}, "max_new_tokens": 17}
+    [line] = re.findall(r'<p class="meta">(.*)</p>', report_html([("x", replace(default, about=about))]))
+    assert "profile embedded · learned from 321 rows · at most 17 tokens · 192 test prompts · 1 training seed" in line
+    older = {name: value for name, value in about.items() if name not in ("data", "max_new_tokens")}
+    [line] = re.findall(r'<p class="meta">(.*)</p>', report_html([("x", replace(default, about=older))]))
+    assert "profile embedded · 192 test prompts" in line
+
+
 def test_students_quantile_to_a_thousandth_from_ten_prompts_on():
     if (node := shutil.which("node")) is None:
         pytest.skip("no node here, which runs the script")

@@ -19,7 +19,7 @@ def facts_of(results: Results) -> dict[str, Any]:
     commits = sorted(set(records["git_sha"].dropna().astype(str)))
     return {
         "command": shown(about.get("command", "")), **{name: _safe(about.get(name)) for name in fields},
-        "seeds": about.get("seeds", []),
+        "seeds": about.get("seeds", []), "learned_from": about.get("data", {}).get("learned from", {}).get("used"),
         "commits": [shown(commit) for commit in commits], "runs": about.get("trained_runs"),
         "worker_minutes": short(about.get("worker_minutes")),
     }  # fmt: skip

@@ -30,7 +30,7 @@ function frontierView(study, root) {
       ofKl ? choice("KL axis", `scale-${study.id}`, [["linear", "linear"], ["log", "logarithmic"]], view.scale, set("scale")) : null,
       check("intervals of points", view.bars, set("bars")),
       touchChoice(study),
-      study.alike.length ? check("same axes and settings as beside", view.linked, (linked) => study.link(linked)) : null);
+      study.alike.length ? check("same axes and settings as the other studies", view.linked, (linked) => study.link(linked)) : null);
   }
 
   function note() {
