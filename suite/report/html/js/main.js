@@ -3,6 +3,7 @@
 
 /** Draw every study; drawn again with other data it keeps what was chosen, hidden and set. */
 function render({ studies, bibtex }) {
+  tooltip.hide(); // what it tells of is drawn anew
   render.drawn ??= new Map();
   const all = [...document.querySelectorAll("[data-study]")].map((root) => new Study(studies[Number(root.dataset.study)], root));
   for (const study of all) {
